@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * metrics_route - GET /metrics
+ *
+ * The workers' counters are atomics: they are read where they are, and no worker is disturbed.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "api.h"
+#include "base/metrics.h"
+#include "core/broker.h"
+#include "core/retain.h"
+#include "core/topic_index.h"
+#include "metrics_text.h"
+#include "plugin/hooks.h"
+#include "process.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define PREFIX "grapnel_"
+
+static void
+write_counted(FILE *out, const struct broker *b)
+{
+	char name[128];
+
+	for (unsigned m = 0; m < METRIC_COUNT; m++) {
+		int64_t sum = 0;
+
+		for (unsigned i = 0; i <= b->worker_count; i++) /* with main's */
+			sum += metric_get(&b->workers[i]->metrics, (enum metric)m);
+		snprintf(name, sizeof(name), PREFIX "%s", metric_rows[m].name);
+		metrics_text_one(out, name, metric_rows[m].is_gauge, metric_rows[m].help, sum);
+	}
+}
+
+static void
+write_mailboxes(FILE *out, const struct broker *b)
+{
+	char number[16];
+
+	metrics_text_begin(out, PREFIX "mailbox_depth", true, "Items in a thread's mailbox that it has not taken yet");
+	for (unsigned i = 0; i <= b->worker_count; i++) {
+		if (i == b->worker_count)
+			snprintf(number, sizeof(number), "main");
+		else
+			snprintf(number, sizeof(number), "%u", i);
+		metrics_text_sample(out, PREFIX "mailbox_depth", "worker", number, worker_mail_depth(b->workers[i]));
+	}
+}
+
+static void
+write_indexes(FILE *out, const struct broker *b)
+{
+	struct topic_index_stats topics;
+	struct retain_stats retained;
+
+	topic_index_stats(b->index, &topics);
+	retain_stats(b->retain, &retained);
+	metrics_text_one(out, PREFIX "retained_messages", true, "Retained messages", (int64_t)retained.messages);
+	metrics_text_one(out, PREFIX "retained_bytes", true, "Bytes of retained messages", (int64_t)retained.bytes);
+	metrics_text_one(out, PREFIX "topic_nodes", true, "Nodes of the index of Topic Filters", (int64_t)topics.nodes);
+	metrics_text_one(out, PREFIX "topic_index_bytes", true, "Bytes of the index of Topic Filters", (int64_t)topics.bytes);
+}
+
+/* Under the names that every client library of Prometheus uses. */
+static void
+write_process(FILE *out, const struct broker *b)
+{
+	struct process_stats p;
+
+	process_stats(&p);
+	metrics_text_begin(out, "process_cpu_seconds_total", false, "Processor time of all threads");
+	metrics_text_sample_real(out, "process_cpu_seconds_total", p.cpu_seconds);
+	if (p.resident_bytes >= 0) {
+		metrics_text_one(out, "process_resident_memory_bytes", true, "Resident memory", p.resident_bytes);
+		metrics_text_one(out, "process_virtual_memory_bytes", true, "Virtual memory", p.virtual_bytes);
+	}
+	if (p.open_fds >= 0)
+		metrics_text_one(out, "process_open_fds", true, "Open file descriptors", p.open_fds);
+	if (p.max_fds >= 0)
+		metrics_text_one(out, "process_max_fds", true, "Limit of open file descriptors", p.max_fds);
+	metrics_text_begin(out, "process_start_time_seconds", true, "When the broker started, in seconds since 1970");
+	metrics_text_sample_real(out, "process_start_time_seconds", (double)b->started_us / 1e6);
+}
+
+static int
+write_plugin_line(void *ctx, const char *text)
+{
+	size_t len = strlen(text);
+
+	fwrite(text, 1, len, ctx);
+	if (len == 0 || text[len - 1] != '\n')
+		putc('\n', ctx);
+	return GRAPNEL_OK;
+}
+
+void
+route_metrics(struct api_call *call)
+{
+	struct broker *b = call->broker;
+	char *text = NULL;
+	size_t len = 0;
+	FILE *out = open_memstream(&text, &len);
+	bool failed;
+
+	if (out == NULL) {
+		api_reply_error(call, 500, "no memory");
+		return;
+	}
+	metrics_text_begin(out, PREFIX "build_info", true, "Always 1; the labels say what runs");
+	fprintf(out, PREFIX "build_info{version=\"" PACKAGE_VERSION "\",abi=\"%d.%d\"} 1\n", GRAPNEL_ABI_MAJOR, GRAPNEL_ABI_MINOR);
+	metrics_text_one(out, PREFIX "workers", true, "Worker threads", b->worker_count);
+	write_counted(out, b);
+	write_mailboxes(out, b);
+	write_indexes(out, b);
+	write_process(out, b);
+	failed = b->plugins != NULL && plugins_metrics(b->plugins, write_plugin_line, out) != GRAPNEL_OK;
+	failed |= ferror(out) != 0;
+	failed |= fclose(out) != 0; /* gives text and len their last values */
+	if (failed)
+		api_reply_error(call, 500, "no memory");
+	else
+		api_reply_text(call, 200, "text/plain; version=0.0.4; charset=utf-8", (struct grapnel_str){ text, len });
+	free(text);
+}

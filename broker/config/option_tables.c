@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * All options of the broker itself, one row each, in the order of the alphabet.
+ */
+#include "address.h"
+#include "options.h"
+#include "settings.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#define AT(type, member) offsetof(struct type, member), sizeof(((struct type *)0)->member)
+#define TOP(member)      AT(settings, member)
+#define LIM(member)      AT(limits, member)
+#define LIS(member)      AT(listener_settings, member)
+#define PLU(member)      AT(plugin_settings, member)
+
+#define KIB        INT64_C(1024)
+#define MIB        (KIB * 1024)
+#define GIB        (MIB * 1024)
+#define TIB        (GIB * 1024)
+#define HOUR_MS    INT64_C(3600000)
+#define PACKET_MAX 268435460 /* 5 bytes of fixed header and the largest Remaining Length */
+
+/* ---- rules that a type cannot say ------------------------------------------------------------ */
+
+static bool
+check_not_empty(const char *value, char *why, size_t size)
+{
+	if (value[0] != '\0')
+		return true;
+	snprintf(why, size, "must not be empty");
+	return false;
+}
+
+static bool
+check_log_to(const char *value, char *why, size_t size)
+{
+	if (value[0] == '/' || option_choice("stderr|stdout|syslog", value) >= 0)
+		return true;
+	snprintf(why, size, "must be stderr, stdout, syslog or the absolute path of a file");
+	return false;
+}
+
+static bool
+check_bind(const char *value, char *why, size_t size)
+{
+	struct address a;
+
+	if (!address_parse(value, &a, why, size))
+		return false;
+	address_fini(&a);
+	return true;
+}
+
+/* A socket of the file system or "@name", as in sockaddr_un. */
+static bool
+check_socket(const char *value, char *why, size_t size)
+{
+	return address_check_path(value, why, size);
+}
+
+/* It becomes a part of Topic Names [MQTT-4.7.1-1], before "$share" is looked at. */
+static bool
+check_mountpoint(const char *value, char *why, size_t size)
+{
+	if (strpbrk(value, "+#") != NULL) {
+		snprintf(why, size, "must not hold + or #");
+		return false;
+	}
+	if (value[0] == '$') {
+		snprintf(why, size, "must not begin with $");
+		return false;
+	}
+	if (strlen(value) > 1024) {
+		snprintf(why, size, "must not be longer than 1024 bytes");
+		return false;
+	}
+	return true;
+}
+
+/* It stands in event ids, metrics and $SYS topics. */
+static bool
+check_node_name(const char *value, char *why, size_t size)
+{
+	size_t len = strlen(value);
+
+	if (len > 0 && len <= 64 &&
+	    strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") ==
+		len)
+		return true;
+	snprintf(why, size, "must be 1 to 64 letters, digits, \".\", \"_\" or \"-\"");
+	return false;
+}
+
+/* ---- the top level and its small blocks ------------------------------------------------------ */
+
+/* clang-format off */
+const struct option_def top_options[] = {
+	{ "group", OPTION_STRING, TOP(group), "none", 0, 0, RELOAD_RESTART, OPTION_NONE, NULL,
+	    check_not_empty, "Group to run as when started as root; none: the group of user." },
+	{ "node_name", OPTION_STRING, TOP(node_name), "auto", 0, 0, RELOAD_RESTART, OPTION_AUTO,
+	    NULL, check_node_name, "Name of this broker in event ids; auto: the host name." },
+	{ "pid_file", OPTION_STRING, TOP(pid_file), "none", 0, 0, RELOAD_RESTART, OPTION_NONE, NULL,
+	    check_not_empty, "File that gets the process id." },
+	{ "plugin_directory", OPTION_STRING, TOP(plugin_directory), GRAPNEL_PLUGIN_DIR, 0, 0,
+	    RELOAD_RESTART, 0, NULL, check_not_empty, "Where the .so files of plugins are." },
+	{ "sys_interval", OPTION_MS, TOP(sys_interval_ms), "10s", 0, 24 * HOUR_MS, RELOAD_LIVE, 0,
+	    NULL, NULL, "Time between two updates of the $SYS topics; 0: none." },
+	{ "user", OPTION_STRING, TOP(user), "none", 0, 0, RELOAD_RESTART, OPTION_NONE, NULL,
+	    check_not_empty, "User to run as when started as root." },
+	{ "workers", OPTION_INT, TOP(workers), "auto", 1, 256, RELOAD_RESTART, OPTION_AUTO, NULL,
+	    NULL, "Threads that serve clients; auto: one per CPU." },
+	{ 0 }
+};
+
+const struct option_def admin_options[] = {
+	{ "group", OPTION_STRING, TOP(admin.group), "none", 0, 0, RELOAD_RESTART, OPTION_NONE, NULL,
+	    check_not_empty, "Group of the admin socket; none: that of the process." },
+	{ "mode", OPTION_MODE, TOP(admin.mode), "0660", 0, 0777, RELOAD_RESTART, 0, NULL, NULL,
+	    "Permissions of the admin socket, octal." },
+	{ "socket", OPTION_STRING, TOP(admin.socket), "/run/grapnel/admin.sock", 0, 0,
+	    RELOAD_RESTART, OPTION_NONE, NULL, check_socket,
+	    "Unix socket that grapnelctl talks to; none: off." },
+	{ 0 }
+};
+
+const struct option_def log_options[] = {
+	{ "format", OPTION_ENUM, TOP(log.format), "text", 0, 0, RELOAD_LIVE, 0, "text|json", NULL,
+	    "How a line of the log looks." },
+	{ "level", OPTION_ENUM, TOP(log.level), "info", GRAPNEL_LOG_ERROR, 0, RELOAD_LIVE, 0,
+	    "error|warning|notice|info|debug|trace", NULL,
+	    "The least important messages that are logged." },
+	{ "to", OPTION_STRING, TOP(log.to), "stderr", 0, 0, RELOAD_LIVE, 0, NULL, check_log_to,
+	    "Where the log goes: stderr, stdout, syslog or the path of a file." },
+	{ 0 }
+};
+
+const struct option_def store_options[] = {
+	{ "directory", OPTION_STRING, TOP(store.directory), "/var/lib/grapnel", 0, 0,
+	    RELOAD_RESTART, 0, NULL, check_not_empty,
+	    "Where sessions and retained messages are kept." },
+	{ "durability", OPTION_ENUM, TOP(store.durability), "strict", 0, 0, RELOAD_RESTART, 0,
+	    "strict|relaxed|off", NULL,
+	    "When an acknowledgement is sent: after the disk has it, before, or nothing is kept." },
+	{ 0 }
+};
+
+/* ---- limits ---------------------------------------------------------------------------------- */
+
+const struct option_def limits_total_options[] = {
+	{ "max_sessions", OPTION_INT, LIM(max_sessions), "1000000", 1, INT64_C(1000000000),
+	    RELOAD_LIVE, 0, NULL, NULL, "Sessions, connected or not." },
+	{ "max_subscriptions", OPTION_INT, LIM(max_subscriptions), "1000000", 1,
+	    INT64_C(1000000000), RELOAD_LIVE, 0, NULL, NULL, "Subscriptions of all sessions." },
+	{ "max_total_queued_bytes", OPTION_BYTES, LIM(max_total_queued_bytes), "2g", MIB,
+	    1024 * TIB, RELOAD_LIVE, 0, NULL, NULL, "Bytes of messages that wait in all queues." },
+	{ "retained_max_bytes", OPTION_BYTES, LIM(retained_max_bytes), "1g", 0, 1024 * TIB,
+	    RELOAD_LIVE, 0, NULL, NULL, "Bytes of all retained messages." },
+	{ "retained_max_messages", OPTION_INT, LIM(retained_max_messages), "1000000", 0,
+	    INT64_C(1000000000), RELOAD_LIVE, 0, NULL, NULL, "Retained messages." },
+	{ 0 }
+};
+
+const struct option_def limits_options[] = {
+	{ "auth_timeout", OPTION_MS, LIM(auth_timeout_ms), "10s", 100, HOUR_MS, RELOAD_NEW_CONNS, 0,
+	    NULL, NULL, "Time a plugin has for a decision; then it counts as unavailable." },
+	{ "byte_rate", OPTION_BYTES, LIM(byte_rate), "0", 0, TIB, RELOAD_NEW_CONNS, 0, NULL, NULL,
+	    "Bytes per second read from one client; 0: no limit." },
+	{ "check_payload_format", OPTION_BOOL, LIM(check_payload_format), "no", 0, 0,
+	    RELOAD_NEW_CONNS, 0, NULL, NULL,
+	    "Refuse a payload that says it is UTF-8 text but is not." },
+	{ "connect_timeout", OPTION_MS, LIM(connect_timeout_ms), "10s", 100, HOUR_MS,
+	    RELOAD_NEW_CONNS, 0, NULL, NULL,
+	    "Time a client has, from accept, to send its whole CONNECT." },
+	{ "max_connect_size", OPTION_BYTES, LIM(max_connect_size), "64k", 128, PACKET_MAX,
+	    RELOAD_NEW_CONNS, 0, NULL, NULL,
+	    "Largest packet accepted before a client is authenticated." },
+	{ "max_connections", OPTION_INT, LIM(max_connections), "0", 0, 100000000, RELOAD_LIVE, 0,
+	    NULL, NULL, "Network connections at once; 0: as many as there are descriptors for." },
+	{ "max_inflight", OPTION_INT, LIM(max_inflight), "512", 1, 65535, RELOAD_NEW_CONNS, 0, NULL,
+	    NULL, "QoS 1 and 2 messages sent to a client that it has not acknowledged yet." },
+	{ "max_keep_alive", OPTION_SECONDS, LIM(max_keep_alive), "65535", 1, 65535,
+	    RELOAD_NEW_CONNS, 0, NULL, NULL,
+	    "Longest Keep Alive; a client that asks for more, or for none, gets this." },
+	{ "max_output_bytes", OPTION_BYTES, LIM(max_output_bytes), "16m", 64 * KIB, 64 * GIB,
+	    RELOAD_NEW_CONNS, 0, NULL, NULL,
+	    "Bytes that wait to be written to a connected client." },
+	{ "max_packet_size", OPTION_BYTES, LIM(max_packet_size), "1m", 128, PACKET_MAX,
+	    RELOAD_NEW_CONNS, 0, NULL, NULL,
+	    "Largest packet accepted from a client; MQTT 5 clients are told." },
+	{ "max_qos", OPTION_INT, LIM(max_qos), "2", 0, 2, RELOAD_NEW_CONNS, 0, NULL, NULL,
+	    "Highest QoS a client may publish with or gets." },
+	{ "max_queued_bytes", OPTION_BYTES, LIM(max_queued_bytes), "64m", KIB, TIB,
+	    RELOAD_NEW_CONNS, 0, NULL, NULL, "Bytes of the messages that wait for one session." },
+	{ "max_queued_messages", OPTION_INT, LIM(max_queued_messages), "10000", 1,
+	    INT64_C(1000000000), RELOAD_NEW_CONNS, 0, NULL, NULL,
+	    "Messages that wait for one session, because it is offline or has no room in flight." },
+	{ "max_session_expiry", OPTION_SECONDS, LIM(max_session_expiry), "14d", 0,
+	    INT64_C(4294967295), RELOAD_NEW_CONNS, 0, NULL, NULL,
+	    "Longest time a session outlives its connection." },
+	{ "max_subscriptions_per_client", OPTION_INT, LIM(max_subscriptions_per_client), "0", 0,
+	    INT64_C(1000000000), RELOAD_NEW_CONNS, 0, NULL, NULL,
+	    "Subscriptions of one session; 0: only max_subscriptions counts." },
+	{ "max_topic_levels", OPTION_INT, LIM(max_topic_levels), "128", 1, 65536, RELOAD_NEW_CONNS,
+	    0, NULL, NULL, "Levels of a Topic Name or Topic Filter." },
+	{ "message_rate", OPTION_INT, LIM(message_rate), "0", 0, INT64_C(1000000000),
+	    RELOAD_NEW_CONNS, 0, NULL, NULL,
+	    "PUBLISH packets per second read from one client; 0: no limit." },
+	{ "protocol_versions", OPTION_PROTOCOLS, LIM(protocols), "[3.1, 3.1.1, 5.0]", 0, 0,
+	    RELOAD_NEW_CONNS, 0, "3.1|3.1.1|5.0", NULL, "MQTT versions that are spoken." },
+	{ "publisher_pause", OPTION_MS, LIM(publisher_pause_ms), "1s", 0, HOUR_MS, RELOAD_NEW_CONNS,
+	    0, NULL, NULL,
+	    "Longest time that publishers wait for a slow receiver before messages to it are "
+	    "queued or dropped." },
+	{ "queue_qos0", OPTION_BOOL, LIM(queue_qos0), "no", 0, 0, RELOAD_NEW_CONNS, 0, NULL, NULL,
+	    "Keep QoS 0 messages, too, for sessions that are offline." },
+	{ "receive_maximum", OPTION_INT, LIM(receive_maximum), "512", 1, 65535, RELOAD_NEW_CONNS, 0,
+	    NULL, NULL, "QoS 1 and 2 messages of one client that are under way to the broker." },
+	{ "retain_available", OPTION_BOOL, LIM(retain_available), "yes", 0, 0, RELOAD_NEW_CONNS, 0,
+	    NULL, NULL, "Whether clients may publish retained messages." },
+	{ "share_strategy", OPTION_ENUM, LIM(share_strategy), "round-robin", 0, 0, RELOAD_LIVE, 0,
+	    "round-robin|random|sticky|by-publisher", NULL,
+	    "Which member of a Shared Subscription gets a message." },
+	{ "shared_available", OPTION_BOOL, LIM(shared_available), "yes", 0, 0, RELOAD_NEW_CONNS, 0,
+	    NULL, NULL, "Whether clients may use Shared Subscriptions." },
+	{ "takeover", OPTION_ENUM, LIM(takeover_any), "owner", 0, 0, RELOAD_NEW_CONNS, 0,
+	    "owner|any", NULL, "Who may take over a session: only the user who made it, or any." },
+	{ "topic_alias_maximum", OPTION_INT, LIM(topic_alias_maximum), "16", 0, 65535,
+	    RELOAD_NEW_CONNS, 0, NULL, NULL, "Topic Aliases of one connection, each way." },
+	{ "wildcard_available", OPTION_BOOL, LIM(wildcard_available), "yes", 0, 0, RELOAD_NEW_CONNS,
+	    0, NULL, NULL, "Whether clients may subscribe with + and #." },
+	{ 0 }
+};
+
+/* ---- blocks with a title --------------------------------------------------------------------- */
+
+const struct option_def listener_options[] = {
+	{ "anonymous", OPTION_BOOL, LIS(anonymous), "no", 0, 0, RELOAD_NEW_CONNS, 0, NULL, NULL,
+	    "Let clients in that bring no credentials at all." },
+	{ "backlog", OPTION_INT, LIS(backlog), "1024", 1, 65535, RELOAD_LIVE, 0, NULL, NULL,
+	    "Connections the kernel holds until they are accepted." },
+	{ "bind", OPTION_STRING, LIS(bind), NULL, 0, 0, RELOAD_RESTART, OPTION_REQUIRED, NULL,
+	    check_bind,
+	    "Where to listen: \"127.0.0.1:1883\", \"[::1]:1883\", \"*:1883\", \"unix:/path\" or "
+	    "\"unix:@name\"." },
+	{ "mountpoint", OPTION_STRING, LIS(mountpoint), "", 0, 0, RELOAD_NEW_CONNS, 0, NULL,
+	    check_mountpoint,
+	    "Prefix of all topics of this listener's clients, which never see it." },
+	{ "unix_group", OPTION_STRING, LIS(unix_group), "none", 0, 0, RELOAD_RESTART, OPTION_NONE,
+	    NULL, check_not_empty, "Group of the Unix socket." },
+	{ "unix_mode", OPTION_MODE, LIS(unix_mode), "0660", 0, 0777, RELOAD_RESTART, 0, NULL, NULL,
+	    "Permissions of the Unix socket, octal." },
+	{ "unix_owner", OPTION_STRING, LIS(unix_owner), "none", 0, 0, RELOAD_RESTART, OPTION_NONE,
+	    NULL, check_not_empty, "Owner of the Unix socket." },
+	{ 0 }
+};
+
+#define ORDER_OF(hook)                                                                         \
+	{                                                                                      \
+		"order_" hook, OPTION_ORDER, 0, 0, NULL, 0, 65535, RELOAD_LIVE, 0, NULL, NULL, \
+		    "Place among the plugins for " hook " alone."                              \
+	}
+
+const struct option_def plugin_options_common[] = {
+	{ "enabled", OPTION_BOOL, PLU(enabled), "yes", 0, 0, RELOAD_LIVE, 0, NULL, NULL,
+	    "Whether the plugin is loaded." },
+	{ "event_queue", OPTION_INT, PLU(event_queue), "10000", 1, 10000000, RELOAD_LIVE, 0, NULL,
+	    NULL, "Events that wait for the plugin, per worker." },
+	{ "max_pending", OPTION_INT, PLU(max_pending), "10000", 1, 10000000, RELOAD_LIVE, 0, NULL,
+	    NULL, "Requests the plugin may have under way." },
+	{ "module", OPTION_STRING, PLU(module), "auto", 0, 0, RELOAD_LIVE, OPTION_AUTO, NULL,
+	    check_not_empty,
+	    "File in plugin_directory without .so, or a path; auto: the section's title." },
+	{ "offload_queue", OPTION_INT, PLU(offload_queue), "1000", 1, 10000000, RELOAD_LIVE, 0,
+	    NULL, NULL, "Blocking jobs of the plugin that wait for a thread." },
+	{ "offload_threads", OPTION_INT, PLU(offload_threads), "4", 1, 1024, RELOAD_LIVE, 0, NULL,
+	    NULL, "Blocking jobs of the plugin that run at once." },
+	{ "on_error", OPTION_ENUM, PLU(on_error), "unavailable", 0, 0, RELOAD_LIVE, 0,
+	    "unavailable|deny|next", NULL,
+	    "What counts when the plugin's backend is in trouble." },
+	{ "order", OPTION_INT, PLU(order), "100", 0, 65535, RELOAD_LIVE, 0, NULL, NULL,
+	    "Place among the plugins; the lowest is asked first." },
+	ORDER_OF("acl_check"),
+	ORDER_OF("client_auth_exchange"),
+	ORDER_OF("client_authenticate"),
+	ORDER_OF("client_revalidate"),
+	ORDER_OF("client_subscribe"),
+	ORDER_OF("client_unsubscribe"),
+	ORDER_OF("message_acknowledge"),
+	ORDER_OF("message_deliver"),
+	ORDER_OF("message_publish"),
+	{ "timeout", OPTION_MS, PLU(timeout_ms), "0", 0, HOUR_MS, RELOAD_LIVE, 0, NULL, NULL,
+	    "Time the plugin has for a decision; 0: limits.auth_timeout." },
+	{ 0 }
+};
+
+const struct section_def settings_sections[] = {
+	{ "", NULL, { top_options, NULL }, "The top level." },
+	{ "admin", NULL, { admin_options, NULL }, "The door for grapnelctl." },
+	{ "limits", NULL, { limits_options, limits_total_options },
+	    "Per client or in total; a listener may differ." },
+	{ "listener", "listener", { listener_options, limits_options }, "Where clients connect." },
+	{ "log", NULL, { log_options, NULL }, "What is logged, how and where." },
+	{ "plugin", "plugin", { plugin_options_common, NULL },
+	    "A plugin; its own options stand beside these." },
+	{ "store", NULL, { store_options, NULL }, "What survives a restart." },
+	{ 0 }
+};
+/* clang-format on */
+
+const struct section_def *
+section_find(const char *name)
+{
+	for (const struct section_def *s = settings_sections; s->name != NULL; s++) {
+		if (strcmp(s->name, name) == 0)
+			return s;
+	}
+	return NULL;
+}
+
+const struct option_def *
+option_find(const struct option_def *table, const char *name)
+{
+	for (const struct option_def *row = table; row != NULL && row->name != NULL; row++) {
+		if (strcmp(row->name, name) == 0)
+			return row;
+	}
+	return NULL;
+}

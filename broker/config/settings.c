@@ -1,0 +1,546 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A tree of the configuration into a struct settings, by the rows of option_tables.c; reload rules; printing is
+ * in settings_print.c.
+ */
+#include "settings.h"
+
+#include "address.h"
+#include "conf.h"
+#include "options.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SCOPE_SIZE 128
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+static void
+listener_fini(struct listener_settings *l)
+{
+	options_fini(listener_options, l);
+	free(l->name);
+	free(l->where);
+	free(l->host);
+	free(l->port);
+	free(l->path);
+}
+
+static void
+plugin_fini(struct plugin_settings *p)
+{
+	options_fini(plugin_options_common, p);
+	free(p->name);
+	free(p->where);
+}
+
+static void
+settings_free(struct settings *s)
+{
+	options_fini(top_options, s);
+	options_fini(admin_options, s);
+	options_fini(log_options, s);
+	options_fini(store_options, s);
+	for (unsigned i = 0; i < s->listener_count; i++)
+		listener_fini(&s->listeners[i]);
+	for (unsigned i = 0; i < s->plugin_count; i++)
+		plugin_fini(&s->plugins[i]);
+	free(s->listeners);
+	free(s->plugins);
+	free(s->path);
+	conf_free(s->tree);
+	free(s);
+}
+
+struct settings *
+settings_ref(struct settings *s)
+{
+	atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
+	return s;
+}
+
+void
+settings_unref(struct settings *s)
+{
+	if (s != NULL && atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) == 1)
+		settings_free(s);
+}
+
+/* ---- a block by its rows --------------------------------------------------------------------- */
+
+static void
+scope_of(const struct conf_node *block, char *out)
+{
+	char title[OPTION_SHOWN];
+
+	if (block->name[0] == '\0')
+		out[0] = '\0';
+	else if (block->title == NULL)
+		snprintf(out, SCOPE_SIZE, "%s: ", block->name);
+	else
+		snprintf(out, SCOPE_SIZE, "%s \"%s\": ", block->name,
+		    conf_shown(title, sizeof(title), block->title));
+}
+
+/* Limits lie inside a listener, all other rows in the struct itself. */
+static void *
+place_of(const struct option_def *table, void *place, struct limits *limits)
+{
+	return table == limits_options || table == limits_total_options ? (void *)limits : place;
+}
+
+static void
+name_unknown(const struct conf_node *node, const struct section_def *section, const char *scope,
+    struct conf_errors *errs)
+{
+	const char *known[80], *helps[80];
+	unsigned count = 0;
+
+	for (unsigned t = 0; t < 2; t++) {
+		for (const struct option_def *row = section->tables[t];
+		     row != NULL && row->name != NULL && count < 70; row++) {
+			known[count] = row->name;
+			helps[count++] = row->help;
+		}
+	}
+	for (const struct section_def *s = settings_sections + 1;
+	     section->name[0] == '\0' && s->name != NULL; s++) {
+		known[count] = s->name;
+		helps[count++] = s->help;
+	}
+	option_unknown(node, scope, known, helps, count, errs);
+}
+
+/*
+ * Every value of a block into its place. Names that no row has are errors, unless `open`: then they are left
+ * to whoever knows more (a plugin's own table).
+ */
+static bool
+block_apply(struct conf_node *block, const struct section_def *section, void *place,
+    struct limits *limits, bool open, struct conf_errors *errs)
+{
+	char scope[SCOPE_SIZE];
+	bool ok = true;
+
+	scope_of(block, scope);
+	for (unsigned i = 0; i < block->item_count; i++) {
+		struct conf_node *node = &block->items[i];
+		const struct option_def *row = NULL, *table = NULL;
+
+		for (unsigned t = 0; t < 2 && row == NULL; t++) {
+			table = section->tables[t];
+			row = option_find(table, node->name);
+		}
+		if (row != NULL) {
+			node->used = true;
+			node->secret = (row->flags & OPTION_SECRET) != 0;
+			ok = option_set(row, place_of(table, place, limits), node, scope, errs) &&
+			    ok;
+		} else if (section->name[0] == '\0' && section_find(node->name) != NULL) {
+			if (node->kind != CONF_BLOCK)
+				ok = option_wrong_kind(node, scope, CONF_BLOCK, errs);
+			node->used = true;
+		} else if (section->titled_as != NULL && strcmp(section->name, "listener") == 0 &&
+		    option_find(limits_total_options, node->name) != NULL) {
+			conf_errors_add(errs,
+			    "%s:%d: %s\"%s\" counts for the whole broker: write it in limits { }",
+			    node->file, node->line, scope, node->name);
+			ok = false;
+		} else if (!open) {
+			name_unknown(node, section, scope, errs);
+			ok = false;
+		}
+	}
+	for (unsigned t = 0; t < 2; t++) {
+		for (const struct option_def *row = section->tables[t];
+		     row != NULL && row->name != NULL; row++) {
+			char help[400];
+
+			if ((row->flags & OPTION_REQUIRED) == 0 ||
+			    conf_find(block, row->name) != NULL)
+				continue;
+			conf_errors_add(errs, "%s:%d: %srequired option \"%s\" is missing (%s)",
+			    block->file, block->line, scope, row->name,
+			    option_help(help, sizeof(help), row->help));
+			ok = false;
+		}
+	}
+	return ok;
+}
+
+/* admin, limits, log, store: may be written in several files, and not at all. */
+static bool
+section_apply(struct settings *s, const char *name, struct conf_errors *errs)
+{
+	struct conf_node *block = conf_find(s->tree, name);
+
+	if (block == NULL || block->kind != CONF_BLOCK)
+		return true; /* said already, at the top level */
+	if (block->title != NULL) {
+		conf_errors_add(errs, "%s:%d: %s takes no title: write %s { ... }", block->file,
+		    block->line, name, name);
+		return false;
+	}
+	return block_apply(block, section_find(name), s, &s->limits, false, errs);
+}
+
+/* Titles become names in logs, metrics and commands. */
+static bool
+title_check(
+    const struct conf_node *block, const struct section_def *section, struct conf_errors *errs)
+{
+	static const char plain[] =
+	    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+	char shown[OPTION_SHOWN];
+
+	if (block->title == NULL) {
+		conf_errors_add(errs, "%s:%d: a %s needs a title: write %s \"name\" { ... }",
+		    block->file, block->line, section->titled_as, section->name);
+		return false;
+	}
+	if (block->title[0] == '\0' || strlen(block->title) > 64 ||
+	    block->title[strspn(block->title, plain)] != '\0') {
+		conf_errors_add(errs,
+		    "%s:%d: the title of %s \"%s\" must be 1 to 64 letters, digits, \".\", \"_\" "
+		    "or \"-\"",
+		    block->file, block->line, section->name,
+		    conf_shown(shown, sizeof(shown), block->title));
+		return false;
+	}
+	return true;
+}
+
+static char *
+where_of(const struct conf_node *node)
+{
+	char *where = NULL;
+
+	return asprintf(&where, "%s:%d", node->file, node->line) < 0 ? NULL : where;
+}
+
+static bool
+no_memory(const struct conf_node *node, struct conf_errors *errs)
+{
+	conf_errors_add(errs, "%s:%d: out of memory", node->file, node->line);
+	return false;
+}
+
+/* ---- listeners ------------------------------------------------------------------------------- */
+
+/* What rows alone cannot say. */
+static bool
+listener_check(struct settings *s, struct listener_settings *l, const struct conf_node *block,
+    const char *scope, struct conf_errors *errs)
+{
+	static const char *const unix_only[] = { "unix_group", "unix_mode", "unix_owner" };
+	struct address a;
+	char why[300];
+	bool ok = true;
+
+	if (l->bind == NULL || !address_parse(l->bind, &a, why, sizeof(why)))
+		return l->bind == NULL; /* both were said before, when the value was set */
+	l->is_unix = a.is_unix;
+	l->host = a.host;
+	l->port = a.port;
+	l->path = a.path;
+	for (unsigned i = 0; i < 3 && !l->is_unix; i++) {
+		const struct conf_node *node = conf_find(block, unix_only[i]);
+
+		if (node != NULL) {
+			conf_errors_add(errs,
+			    "%s:%d: %s\"%s\" is only for a Unix socket (bind = \"unix:/path\")",
+			    node->file, node->line, scope, node->name);
+			ok = false;
+		}
+	}
+	for (unsigned i = 0; i < l->index; i++) {
+		const struct listener_settings *other = &s->listeners[i];
+		bool any_port = !l->is_unix && strcmp(l->port, "0") == 0;
+
+		if (!any_port && other->bind != NULL && strcmp(other->bind, l->bind) == 0) {
+			const struct conf_node *node = conf_find(block, "bind");
+
+			conf_errors_add(errs,
+			    "%s:%d: %slistener \"%s\" at %s is bound to %s already", node->file,
+			    node->line, scope, other->name, other->where, l->bind);
+			ok = false;
+		}
+	}
+	return ok;
+}
+
+static bool
+listener_apply(struct settings *s, struct conf_node *block, struct conf_errors *errs)
+{
+	const struct section_def *section = section_find("listener");
+	struct listener_settings *l = &s->listeners[s->listener_count];
+	char scope[SCOPE_SIZE];
+	bool ok = title_check(block, section, errs);
+
+	scope_of(block, scope);
+	*l = (struct listener_settings){ .index = s->listener_count, .limits = s->limits };
+	s->listener_count++;
+	l->name = strdup(block->title == NULL ? "" : block->title);
+	l->where = where_of(block);
+	if (l->name == NULL || l->where == NULL || !options_defaults(listener_options, l))
+		return no_memory(block, errs);
+	ok = block_apply(block, section, l, &l->limits, false, errs) && ok;
+	return listener_check(s, l, block, scope, errs) && ok;
+}
+
+/* ---- plugins --------------------------------------------------------------------------------- */
+
+static bool
+plugin_apply(struct settings *s, struct conf_node *block, struct conf_errors *errs)
+{
+	const struct section_def *section = section_find("plugin");
+	struct plugin_settings *p = &s->plugins[s->plugin_count];
+	bool ok = title_check(block, section, errs);
+
+	*p = (struct plugin_settings){ .section = block };
+	s->plugin_count++;
+	p->name = strdup(block->title == NULL ? "" : block->title);
+	p->where = where_of(block);
+	if (p->name == NULL || p->where == NULL || !options_defaults(plugin_options_common, p))
+		return no_memory(block, errs);
+	ok = block_apply(block, section, p, NULL, true, errs) && ok;
+	if (p->module == NULL && (p->module = strdup(p->name)) == NULL)
+		return no_memory(block, errs);
+	return ok;
+}
+
+/* ---- all of it ------------------------------------------------------------------------------- */
+
+/* The processors this process may use: less than the machine has in a container or under taskset. */
+static unsigned
+cpu_count(void)
+{
+	cpu_set_t set;
+	int n = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set)
+							     : (int)sysconf(_SC_NPROCESSORS_ONLN);
+
+	return n < 1 ? 1 : n > 256 ? 256 : (unsigned)n;
+}
+
+/* What "auto" stands for. */
+static bool
+fill_in(struct settings *s)
+{
+	char host[65] = "";
+
+	if (s->workers == 0)
+		s->workers = cpu_count();
+	if (s->node_name != NULL)
+		return true;
+	if (gethostname(host, sizeof(host) - 1) != 0 || host[0] == '\0')
+		snprintf(host, sizeof(host), "grapnel");
+	for (char *c = host; *c != '\0'; c++) {
+		bool plain = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') ||
+		    (*c >= '0' && *c <= '9') || *c == '.' || *c == '_' || *c == '-';
+
+		if (!plain)
+			*c = '-';
+	}
+	return (s->node_name = strdup(host)) != NULL;
+}
+
+static bool
+tree_apply(struct settings *s, struct conf_errors *errs)
+{
+	struct conf_node *root = s->tree;
+	unsigned listeners = 0;
+	bool ok;
+
+	for (const struct section_def *section = settings_sections + 1; section->name != NULL;
+	     section++) {
+		if (section->titled_as == NULL && !conf_merge(root, section->name))
+			return no_memory(root, errs);
+	}
+	ok = conf_check_unique(root, errs);
+	ok = block_apply(root, section_find(""), s, &s->limits, false, errs) && ok;
+	ok = section_apply(s, "admin", errs) && ok;
+	ok = section_apply(s, "log", errs) && ok;
+	ok = section_apply(s, "store", errs) && ok;
+	ok = section_apply(s, "limits", errs) && ok; /* before listeners, which inherit them */
+
+	s->listeners = calloc(root->item_count + 1, sizeof(*s->listeners));
+	s->plugins = calloc(root->item_count + 1, sizeof(*s->plugins));
+	if (s->listeners == NULL || s->plugins == NULL)
+		return no_memory(root, errs);
+	for (unsigned i = 0; i < root->item_count; i++) {
+		struct conf_node *node = &root->items[i];
+
+		if (node->kind == CONF_BLOCK && strcmp(node->name, "listener") == 0) {
+			ok = listener_apply(s, node, errs) && ok;
+			listeners++;
+		}
+		if (node->kind == CONF_BLOCK && strcmp(node->name, "plugin") == 0)
+			ok = plugin_apply(s, node, errs) && ok;
+	}
+	if (listeners == 0) {
+		conf_errors_add(errs,
+		    "%s: no listener is configured, so no client could connect: write for example "
+		    "listener \"mqtt\" { bind = \"127.0.0.1:1883\" }",
+		    root->file);
+		ok = false;
+	}
+	return ok;
+}
+
+int
+settings_from_tree(
+    struct conf_node *tree, const char *path, struct conf_errors *errs, struct settings **out)
+{
+	struct settings *s = calloc(1, sizeof(*s));
+
+	if (s == NULL || (s->path = strdup(path)) == NULL) {
+		free(s);
+		no_memory(tree, errs);
+		conf_free(tree);
+		return GRAPNEL_ENOMEM;
+	}
+	atomic_init(&s->refs, 1);
+	s->tree = tree;
+	if (!options_defaults(top_options, s) || !options_defaults(admin_options, s) ||
+	    !options_defaults(log_options, s) || !options_defaults(store_options, s) ||
+	    !options_defaults(limits_options, &s->limits) ||
+	    !options_defaults(limits_total_options, &s->limits)) {
+		no_memory(tree, errs);
+	} else if (tree_apply(s, errs)) {
+		if (fill_in(s)) {
+			*out = s;
+			return GRAPNEL_OK;
+		}
+		no_memory(tree, errs);
+	}
+	settings_unref(s);
+	return GRAPNEL_EINVAL;
+}
+
+int
+settings_load(const char *path, struct conf_errors *errs, struct settings **out)
+{
+	struct conf_node *tree = conf_read(path, true, errs);
+
+	return tree == NULL ? GRAPNEL_EINVAL : settings_from_tree(tree, path, errs, out);
+}
+
+/* ---- reload ---------------------------------------------------------------------------------- */
+
+/* file:line of an option, or of its section, or the main file. */
+static void
+where_in(const struct settings *s, const char *section, const char *title, const char *name,
+    char *out, size_t size)
+{
+	const struct conf_node *block = section[0] == '\0' ? s->tree : NULL, *node;
+
+	for (unsigned i = 0; i < s->tree->item_count && block == NULL; i++) {
+		const struct conf_node *n = &s->tree->items[i];
+
+		if (n->kind == CONF_BLOCK && strcmp(n->name, section) == 0 &&
+		    (title == NULL || (n->title != NULL && strcmp(n->title, title) == 0)))
+			block = n;
+	}
+	node = block == NULL ? NULL : conf_find(block, name);
+	if (node == NULL)
+		node = block;
+	if (node == NULL || node == s->tree)
+		snprintf(out, size, "%s", s->tree->file);
+	else
+		snprintf(out, size, "%s:%d", node->file, node->line);
+}
+
+/* The value as it is printed, on one line. */
+static void
+value_text(const struct option_def *row, const void *place, char *out, size_t size)
+{
+	char *text = NULL, *value;
+	size_t len = 0;
+	FILE *f = open_memstream(&text, &len);
+
+	snprintf(out, size, "?");
+	if (f == NULL)
+		return;
+	option_print(row, place, "", f);
+	if (fclose(f) == 0 && (value = strstr(text, " = ")) != NULL) {
+		value[strcspn(value, "\n")] = '\0';
+		conf_shown(out, size, value + 3);
+	}
+	free(text);
+}
+
+static bool
+rows_reloadable(const struct option_def *table, const struct settings *neu, const char *section,
+    const char *title, const void *was, const void *is, struct conf_errors *errs)
+{
+	bool ok = true;
+
+	for (const struct option_def *row = table; row->name != NULL; row++) {
+		char where[300], from[OPTION_SHOWN], to[OPTION_SHOWN], scope[SCOPE_SIZE] = "";
+
+		if (row->reload != RELOAD_RESTART || option_equal(row, was, is))
+			continue;
+		if (title != NULL)
+			snprintf(scope, sizeof(scope), "%s \"%s\": ", section, title);
+		else if (section[0] != '\0')
+			snprintf(scope, sizeof(scope), "%s: ", section);
+		where_in(neu, section, title, row->name, where, sizeof(where));
+		value_text(row, was, from, sizeof(from));
+		value_text(row, is, to, sizeof(to));
+		conf_errors_add(errs, "%s: %s\"%s\" cannot change from %s to %s without a restart",
+		    where, scope, row->name, from, to);
+		ok = false;
+	}
+	return ok;
+}
+
+static const struct listener_settings *
+listener_named(const struct settings *s, const char *name)
+{
+	for (unsigned i = 0; i < s->listener_count; i++) {
+		if (strcmp(s->listeners[i].name, name) == 0)
+			return &s->listeners[i];
+	}
+	return NULL;
+}
+
+bool
+settings_reloadable(
+    const struct settings *old, const struct settings *neu, struct conf_errors *errs)
+{
+	bool ok = rows_reloadable(top_options, neu, "", NULL, old, neu, errs);
+
+	ok = rows_reloadable(admin_options, neu, "admin", NULL, old, neu, errs) && ok;
+	ok = rows_reloadable(log_options, neu, "log", NULL, old, neu, errs) && ok;
+	ok = rows_reloadable(store_options, neu, "store", NULL, old, neu, errs) && ok;
+	for (unsigned i = 0; i < neu->listener_count; i++) {
+		const struct listener_settings *is = &neu->listeners[i],
+					       *was = listener_named(old, is->name);
+
+		if (was == NULL) {
+			conf_errors_add(errs,
+			    "%s: listener \"%s\" cannot be added without a restart", is->where,
+			    is->name);
+			ok = false;
+		} else {
+			ok = rows_reloadable(
+				 listener_options, neu, "listener", is->name, was, is, errs) &&
+			    ok;
+		}
+	}
+	for (unsigned i = 0; i < old->listener_count; i++) {
+		const struct listener_settings *was = &old->listeners[i];
+
+		if (listener_named(neu, was->name) == NULL) {
+			conf_errors_add(errs,
+			    "%s: listener \"%s\" (%s) cannot be removed without a restart",
+			    neu->tree->file, was->name, was->where);
+			ok = false;
+		}
+	}
+	return ok;
+}

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * settings - the configuration as the broker uses it: typed, checked, immutable
+ *
+ * settings_load reads grapnel.conf and conf.d/ beside it, checks everything that can be checked
+ * without running (all errors, not only the first) and yields one counted, constant object. A reload makes
+ * a new one; threads hold references to the one they work with.
+ *
+ * Threads:   load on the main thread; reading and ref/unref anywhere.
+ * Ownership: everything pointed to belongs to the settings object.
+ */
+#ifndef BROKER_CONFIG_SETTINGS_H
+#define BROKER_CONFIG_SETTINGS_H
+
+#include <grapnel/plugin.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+struct conf_node; /* config/conf.h: the located tree */
+struct conf_errors;
+
+enum share_strategy { SHARE_ROUND_ROBIN, SHARE_RANDOM, SHARE_STICKY, SHARE_BY_PUBLISHER };
+
+/* limits { }; a listener may set the same keys, which then count for its clients. */
+struct limits {
+	/* totals: only in the global block */
+	uint64_t max_sessions, max_subscriptions, max_total_queued_bytes;
+	uint64_t retained_max_messages, retained_max_bytes;
+	/* per listener or in total */
+	uint32_t max_connections; /* 0: as many as descriptors allow */
+	/* per client */
+	uint32_t max_packet_size, max_connect_size;
+	uint32_t max_keep_alive;     /* seconds; a client that asks for more or for none gets this */
+	uint32_t max_session_expiry; /* seconds */
+	uint32_t connect_timeout_ms;
+	uint32_t receive_maximum, max_inflight, topic_alias_maximum;
+	uint32_t max_queued_messages;
+	uint64_t max_queued_bytes;
+	uint32_t max_topic_levels;
+	uint64_t max_output_bytes;
+	uint32_t publisher_pause_ms;
+	uint32_t message_rate; /* PUBLISH per second and client; 0: no limit */
+	uint64_t byte_rate;    /* bytes per second and client; 0: no limit */
+	uint32_t max_subscriptions_per_client; /* 0: no limit but max_subscriptions */
+	uint8_t max_qos;
+	bool retain_available, wildcard_available, shared_available;
+	uint8_t protocols;     /* bits 3, 4, 5: protocol_versions = [3.1, 3.1.1, 5.0] */
+	enum share_strategy share_strategy;
+	bool queue_qos0;       /* queue QoS 0 for offline sessions; default no */
+	bool check_payload_format; /* default no: Payload Format Indicator 1 is validated on request only */
+	bool takeover_any;     /* takeover = owner | any */
+	uint32_t auth_timeout_ms; /* deadline of every deciding request: default 10s */
+};
+
+struct listener_settings {
+	char *name;	/* title */
+	char *where;	/* "conf.d/10-listeners.conf:3" */
+	char *bind;	/* as written: "127.0.0.1:1883", "[::1]:1883", "*:1883", "unix:/path" */
+	bool is_unix;
+	char *host, *port; /* numeric or "*" ; TCP only */
+	char *path;	/* Unix only; "@name": abstract */
+	mode_t unix_mode; /* default 0660 */
+	char *unix_owner, *unix_group; /* NULL: as it is */
+	bool anonymous;
+	char *mountpoint; /* "" when none */
+	int backlog;	/* default 1024 */
+	struct limits limits;
+	unsigned index; /* position in settings->listeners */
+};
+
+struct plugin_settings {
+	char *name;	/* instance name: the title */
+	char *module;	/* file name without .so, or a path when it has a '/' */
+	char *where;
+	bool enabled;
+	int order;	/* default 100 */
+	struct { const char *hook; int order; } hook_orders[16]; /* order_<hook> = N; hook "acl_check" ... */
+	unsigned hook_order_count;
+	enum { ON_ERROR_UNAVAILABLE, ON_ERROR_DENY, ON_ERROR_NEXT } on_error;
+	uint32_t max_pending;	  /* requests; default 10000 */
+	uint32_t timeout_ms;	  /* deadline of this instance's requests; 0: limits.auth_timeout */
+	uint32_t offload_threads; /* default 4 */
+	uint32_t offload_queue;	  /* default 1000 */
+	uint32_t event_queue;	  /* events per worker; default 10000 */
+	struct conf_node *section; /* plugin_options_new marks in it what it understood and what is secret */
+};
+
+struct settings {
+	_Atomic uint32_t refs;
+	char *path;		/* of grapnel.conf */
+	unsigned workers;
+	char *user, *group;	/* NULL: stay */
+	char *plugin_directory;
+	char *pid_file;		/* NULL: none */
+	char *node_name;	/* default: host name */
+	struct { char *socket; mode_t mode; char *group; } admin; /* socket NULL: off */
+	struct { int level; int format; /* 0 text, 1 json */ char *to; /* "stderr", "stdout", "syslog", path */ } log;
+	struct { char *directory; int durability; /* 0 strict, 1 relaxed, 2 off */ } store;
+	uint32_t sys_interval_ms; /* $SYS topics; 0: off; default 10s */
+	struct limits limits;
+	struct listener_settings *listeners;
+	unsigned listener_count;
+	struct plugin_settings *plugins;
+	unsigned plugin_count;
+	struct conf_node *tree;
+};
+
+/*
+ * @param path  grapnel.conf. Relative paths inside conf.d errors are shown as "conf.d/20-x.conf:7".
+ * @return GRAPNEL_OK and *out with one reference; GRAPNEL_EINVAL or GRAPNEL_ENOMEM with messages in errs.
+ */
+int settings_load(const char *path, struct conf_errors *errs, struct settings **out);
+/* The same from a tree, which is taken in any case; path is what settings->path becomes. */
+int settings_from_tree(struct conf_node *tree, const char *path, struct conf_errors *errs, struct settings **out);
+struct settings *settings_ref(struct settings *s);
+void settings_unref(struct settings *s);
+/* Can `neu` replace `old` without a restart? Adds one message for each setting that cannot (workers, user, listeners' bind ...). */
+bool settings_reloadable(const struct settings *old, const struct settings *neu, struct conf_errors *errs);
+/* The configuration in force as text in the file's own grammar, secrets as "***". Heap; caller frees. NULL: no memory. */
+char *settings_print(const struct settings *s);
+
+/* ---- a plugin's section against its own table ------------------------------------------------ */
+struct plugin_options; /* immutable; owned by the instance */
+/*
+ * Check and convert; every error is added with file:line, the closest known name and the help text. NULL on any error.
+ * The table must outlive the options. A default_value is taken as it is; written as "[a, b]" or in quotes it is parsed
+ * as in the file. Main thread, before the settings are shared.
+ */
+struct plugin_options *plugin_options_new(const struct plugin_settings *ps, const struct grapnel_option *table, struct conf_errors *errs);
+void plugin_options_free(struct plugin_options *o);
+bool plugin_options_equal(const struct plugin_options *a, const struct plugin_options *b); /* did a reload change anything? */
+/* As grapnel/host.h says of option_*. */
+struct grapnel_str plugin_option_str(const struct plugin_options *o, const struct grapnel_block *b, const char *name);
+int64_t plugin_option_int(const struct plugin_options *o, const struct grapnel_block *b, const char *name);
+bool plugin_option_bool(const struct plugin_options *o, const struct grapnel_block *b, const char *name);
+struct grapnel_str plugin_option_list(const struct plugin_options *o, const struct grapnel_block *b, const char *name, size_t i);
+bool plugin_option_given(const struct plugin_options *o, const struct grapnel_block *b, const char *name);
+const struct grapnel_block *plugin_option_block(const struct plugin_options *o, const struct grapnel_block *b, const char *kind,
+    size_t i, struct grapnel_str *title);
+struct grapnel_str plugin_option_where(const struct plugin_options *o, const struct grapnel_block *b, const char *name);
+
+#endif

@@ -1,0 +1,730 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/conn.h"
+
+#include "base/log.h"
+#include "core/core.h"
+#include "core/publish.h"
+#include "core/session.h"
+#include "net/listener.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define LINGER_MS 1000	      /* time for the peer to read our last packet */
+#define CLOSE_FLUSH_MS 5000   /* time for our last packets to leave */
+#define PARTIAL_DIRECT (WORKER_READ_BUFFER / 2) /* from this size on, bytes are read behind the partial packet itself */
+
+static void on_readable(evutil_socket_t fd, short what, void *arg);
+static void on_deadline(struct timer *t, void *owner);
+static void conn_read_mode(struct conn *c);
+
+static const char *
+state_name(enum conn_state s)
+{
+	switch (s) {
+	case CONN_WAIT_CONNECT:
+		return "wait-connect";
+	case CONN_MOVING:
+		return "moving";
+	case CONN_AUTHENTICATING:
+		return "authenticating";
+	case CONN_ESTABLISHED:
+		return "established";
+	case CONN_CLOSING:
+		return "closing";
+	}
+	return "?";
+}
+
+#define TO(state) (1u << (state))
+static const unsigned conn_next[] = {
+	[CONN_WAIT_CONNECT] = TO(CONN_MOVING) | TO(CONN_AUTHENTICATING) | TO(CONN_CLOSING),
+	[CONN_MOVING] = TO(CONN_AUTHENTICATING) | TO(CONN_CLOSING),
+	[CONN_AUTHENTICATING] = TO(CONN_ESTABLISHED) | TO(CONN_CLOSING),
+	[CONN_ESTABLISHED] = TO(CONN_CLOSING),
+	[CONN_CLOSING] = 0,
+};
+
+/* The only writer of c->state. Runs on the worker that owns c. */
+void
+conn_set_state(struct conn *c, enum conn_state next, const char *why)
+{
+	assert(conn_next[c->state] & TO(next));
+	log_trace("connection %llu from %s: %s -> %s (%s)", (unsigned long long)c->serial, c->peer, state_name(c->state),
+	    state_name(next), why);
+	c->state = (uint8_t)next;
+	conn_arm_deadline(c);
+}
+
+struct grapnel_str
+conn_client_name(const struct conn *c)
+{
+	return c->session != NULL ? c->session->identity->client_id : GRAPNEL_STR("-");
+}
+
+/* ---- the worker's table ------------------------------------------------------------------ */
+
+static int
+conn_register(struct conn *c)
+{
+	struct core_worker *cw = c->w->core;
+
+	if (cw->conn_count == cw->conn_capacity) {
+		uint32_t capacity = cw->conn_capacity == 0 ? 64 : cw->conn_capacity * 2;
+		struct conn **conns = realloc(cw->conns, capacity * sizeof(struct conn *));
+
+		if (conns == NULL)
+			return GRAPNEL_ENOMEM;
+		memset(conns + cw->conn_capacity, 0, (capacity - cw->conn_capacity) * sizeof(struct conn *));
+		cw->free_hint = cw->conn_capacity;
+		cw->conns = conns;
+		cw->conn_capacity = capacity;
+	}
+	while (cw->conns[cw->free_hint] != NULL)
+		cw->free_hint = (cw->free_hint + 1) % cw->conn_capacity;
+	c->slot = cw->free_hint;
+	cw->conns[c->slot] = c;
+	cw->conn_count++;
+	return GRAPNEL_OK;
+}
+
+static void
+conn_unregister(struct conn *c)
+{
+	struct core_worker *cw = c->w->core;
+
+	cw->conns[c->slot] = NULL;
+	cw->conn_count--;
+	cw->free_hint = c->slot;
+}
+
+struct conn *
+conn_by_serial(struct worker *w, uint32_t slot, uint64_t serial)
+{
+	struct conn *c;
+
+	if (slot >= w->core->conn_capacity)
+		return NULL;
+	c = w->core->conns[slot];
+	return c != NULL && c->serial == serial && !c->dead ? c : NULL;
+}
+
+struct conn_extra *
+conn_extra(struct conn *c)
+{
+	if (c->extra == NULL)
+		c->extra = calloc(1, sizeof(*c->extra));
+	return c->extra;
+}
+
+static void
+extra_free(struct conn *c)
+{
+	struct conn_extra *x = c->extra;
+
+	if (x == NULL)
+		return;
+	held_acks_clear(c);
+	timer_disarm(c->w->wheel, &x->pause_timer);
+	if (x->alias_in != NULL)
+		for (unsigned i = 0; i < x->alias_in_count; i++)
+			free(x->alias_in[i]);
+	free(x->alias_in);
+	free(x->alias_in_len);
+	alias_out_free(x);
+	free(x->auth_method);
+	free(x->auth_plugin);
+	free(x);
+	c->extra = NULL;
+}
+
+/* ---- beginning ------------------------------------------------------------------------------ */
+
+static void
+accepted_give_up(struct worker *w, struct accepted *a)
+{
+	struct stream s;
+
+	stream_init_plain(&s, a->fd);
+	stream_close(&s);
+	listener_connection_closed(w->broker, a->ls);
+	settings_unref(a->settings);
+	metric_add(&w->metrics, METRIC_CONNECTIONS_REFUSED, 1);
+	free(a);
+}
+
+void
+conn_accepted_mail(struct worker *w, struct mail *m)
+{
+	struct accepted *a = (struct accepted *)(void *)m;
+	char peer[PEER_TEXT_MAX];
+	struct conn *c;
+
+	if (w->core->stopping || (c = calloc(1, sizeof(*c))) == NULL) {
+		accepted_give_up(w, a);
+		return;
+	}
+	peer_text(peer, a->fd, (const struct sockaddr *)&a->peer, a->peer_len);
+	stream_init_plain(&c->stream, a->fd);
+	c->w = w;
+	c->settings = a->settings;
+	c->ls = a->ls;
+	c->limits = &a->ls->limits;
+	c->problem_info = true;
+	c->last_packet_ms = w->now_ms;
+	c->serial = (uint64_t)w->index << 56 | ++w->core->next_serial;
+	c->state = CONN_WAIT_CONNECT;
+	timer_init(&c->deadline, on_deadline);
+	if ((c->peer = strdup(peer)) == NULL || conn_register(c) != GRAPNEL_OK) {
+		free(c->peer);
+		free(c);
+		accepted_give_up(w, a);
+		return;
+	}
+	free(a);
+	log_debug("connection from %s to listener \"%s\"", c->peer, c->ls->name);
+	conn_arm_deadline(c);
+	conn_read_mode(c);
+}
+
+struct move_mail {
+	struct mail mail;
+	struct conn *c;
+};
+
+static void
+on_arrival(struct worker *w, struct mail *m)
+{
+	struct conn *c = ((struct move_mail *)(void *)m)->c;
+
+	free(m);
+	c->w = w;
+	if (conn_register(c) != GRAPNEL_OK) {
+		/* Not in a table: cannot be closed through the door. */
+		connecting_cancel(c);
+		stream_close(&c->stream);
+		listener_connection_closed(w->broker, c->ls);
+		settings_unref(c->settings);
+		free(c->in);
+		free(c->peer);
+		free(c);
+		return;
+	}
+	if (w->core->stopping) {
+		conn_close(c, 0, "shutting down");
+		return;
+	}
+	conn_on_connect_home(c);
+}
+
+void
+conn_move(struct conn *c, struct worker *target)
+{
+	struct move_mail *m = malloc(sizeof(*m));
+
+	if (m == NULL) {
+		conn_close(c, 0, "out of memory");
+		return;
+	}
+	conn_set_state(c, CONN_MOVING, "to its home worker");
+	timer_disarm(c->w->wheel, &c->deadline);
+	event_del(&c->read_event);
+	c->read_mode = 0;
+	conn_unregister(c);
+	m->mail.fn = on_arrival;
+	m->c = c;
+	worker_post(target, &m->mail);
+}
+
+/* ---- deadlines --------------------------------------------------------------------------------- */
+
+static uint64_t
+keep_alive_ms(const struct conn *c)
+{
+	return (uint64_t)c->keep_alive * 1500; /* one and a half times [MQTT-3.1.2-22] */
+}
+
+void
+conn_arm_deadline(struct conn *c)
+{
+	uint64_t due = 0;
+
+	switch ((enum conn_state)c->state) {
+	case CONN_WAIT_CONNECT: /* one deadline for the whole CONNECT, however slowly it dribbles in */
+		due = c->last_packet_ms + c->limits->connect_timeout_ms;
+		break;
+	case CONN_MOVING:
+		return; /* the mailbox is prompt; armed again on arrival */
+	case CONN_AUTHENTICATING: /* requests have deadlines of their own; this one is for a Client that owes an AUTH */
+		due = c->w->now_ms + c->limits->connect_timeout_ms + c->limits->auth_timeout_ms;
+		break;
+	case CONN_ESTABLISHED:
+		if (c->keep_alive == 0) {
+			timer_disarm(c->w->wheel, &c->deadline);
+			return;
+		}
+		due = c->last_packet_ms + keep_alive_ms(c);
+		break;
+	case CONN_CLOSING:
+		due = c->w->now_ms + (c->lingering ? LINGER_MS : CLOSE_FLUSH_MS);
+		break;
+	}
+	timer_arm(c->w->wheel, &c->deadline, due);
+}
+
+static void
+on_deadline(struct timer *t, void *owner)
+{
+	struct conn *c = (struct conn *)(void *)((char *)t - offsetof(struct conn, deadline));
+
+	(void)owner;
+	switch ((enum conn_state)c->state) {
+	case CONN_WAIT_CONNECT:
+		metric_add(&c->w->metrics, METRIC_CONNECT_TIMEOUTS, 1);
+		conn_close(c, 0, "no complete CONNECT in connect_timeout");
+		return;
+	case CONN_AUTHENTICATING:
+		metric_add(&c->w->metrics, METRIC_CONNECT_TIMEOUTS, 1);
+		conn_close(c, 0, "authentication not finished in time");
+		return;
+	case CONN_ESTABLISHED:
+		/*
+		 * Only whole packets count, so dribbled bytes do not keep a connection; what we ourselves
+		 * do not read is not held against the Client, unless it does not read either.
+		 */
+		if ((c->pause & ~(unsigned)PAUSE_OUTPUT) != 0)
+			c->last_packet_ms = c->w->now_ms;
+		if (c->w->now_ms < c->last_packet_ms + keep_alive_ms(c)) {
+			conn_arm_deadline(c);
+			return;
+		}
+		metric_add(&c->w->metrics, METRIC_KEEP_ALIVE_TIMEOUTS, 1);
+		conn_close(c, RC_KEEP_ALIVE_TIMEOUT, "Keep Alive timeout");
+		return;
+	case CONN_CLOSING:
+		conn_finish(c);
+		return;
+	case CONN_MOVING:
+		return;
+	}
+}
+
+/* ---- reading --------------------------------------------------------------------------------------- */
+
+enum { READ_NONE, READ_READ, READ_CLOSED };
+
+/* Arm the read event for what this state and pause want. */
+static void
+conn_read_mode(struct conn *c)
+{
+	uint8_t want = READ_READ;
+
+	if (c->dead)
+		return;
+	if (c->state == CONN_CLOSING)
+		want = c->lingering ? READ_READ : READ_NONE;
+	else if (c->pause & PAUSE_DECISION && c->state == CONN_AUTHENTICATING)
+		want = READ_CLOSED; /* a peer that vanishes while a plugin decides */
+	else if (c->pause & PAUSE_OUTPUT)
+		want = READ_CLOSED; /* reads nothing and is gone: not left in CLOSE_WAIT */
+	else if (c->pause != 0)
+		want = READ_NONE;
+	if (want == c->read_mode)
+		return;
+	if (c->read_mode != READ_NONE)
+		event_del(&c->read_event);
+	c->read_mode = want;
+	event_assign(&c->read_event, c->w->base, c->stream.fd,
+	    want == READ_READ	  ? EV_READ | EV_PERSIST
+	    : want == READ_CLOSED ? EV_CLOSED
+				  : 0,
+	    on_readable, c);
+	if (want != READ_NONE && event_add(&c->read_event, NULL) != 0) {
+		c->read_mode = READ_NONE;
+		conn_close(c, 0, "out of memory");
+	}
+}
+
+void
+conn_pause(struct conn *c, unsigned reason)
+{
+	c->pause |= (uint8_t)reason;
+	if (!c->in_dispatch)
+		conn_read_mode(c);
+}
+
+void
+conn_resume(struct conn *c, unsigned reason)
+{
+	if (c->dead || !(c->pause & reason))
+		return;
+	c->pause &= (uint8_t)~reason;
+	if (c->pause != 0 || c->in_dispatch || c->state == CONN_CLOSING) {
+		if (!c->in_dispatch)
+			conn_read_mode(c);
+		return;
+	}
+	conn_read_mode(c);
+	/* What waits in c->in is handled from the loop, never from inside whoever resumed us. */
+	if (!c->dead && c->in_len > 0)
+		event_active(&c->read_event, EV_TIMEOUT, 0);
+}
+
+/* Keep what is not handled yet; the buffer grows with what came, not with what was announced. */
+static bool
+save_input(struct conn *c, const uint8_t *p, size_t len)
+{
+	if (c->in == NULL || c->in_capacity < len) {
+		uint8_t *in = malloc(len);
+
+		if (in == NULL) {
+			conn_close(c, 0, "out of memory");
+			return false;
+		}
+		free(c->in);
+		c->in = in;
+		c->in_capacity = (uint32_t)len;
+	}
+	memcpy(c->in, p, len);
+	c->in_len = (uint32_t)len;
+	return true;
+}
+
+/*
+ * Handle packets from the front of buf. @return how many bytes are done with.
+ * The first CONNECT stays in the buffer: it is handled from c->in, here or on the home worker.
+ */
+static size_t
+dispatch(struct conn *c, const uint8_t *buf, size_t len)
+{
+	size_t off = 0;
+
+	c->in_dispatch = true;
+	while (off < len && c->pause == 0 && !c->dead && c->state != CONN_CLOSING) {
+		struct mqtt_frame f;
+		const uint8_t *body;
+		size_t whole;
+		int r = mqtt_frame_read(buf + off, len - off, &f);
+
+		if (r < 0) {
+			packet_malformed(c, RC_MALFORMED_PACKET, "malformed fixed header");
+			break;
+		}
+		if (r == 0)
+			break;
+		if (c->state == CONN_WAIT_CONNECT && f.type != MQTT_CONNECT) {
+			packet_malformed(c, RC_PROTOCOL_ERROR, "first packet is not CONNECT [MQTT-3.1.0-1]");
+			break;
+		}
+		whole = (size_t)f.header_len + f.remaining;
+		if (whole > (c->state == CONN_ESTABLISHED ? c->limits->max_packet_size : c->limits->max_connect_size)) {
+			packet_malformed(c, RC_PACKET_TOO_LARGE,
+			    c->state == CONN_ESTABLISHED ? "packet larger than max_packet_size"
+							 : "packet larger than max_connect_size before authentication");
+			break;
+		}
+		if (len - off < whole)
+			break;
+		body = buf + off + f.header_len;
+		metric_add(&c->w->metrics, METRIC_PACKETS_RECEIVED, 1);
+		if (c->state == CONN_WAIT_CONNECT) {
+			if (conn_on_connect(c, &f, body, whole) == HANDLED_WAIT)
+				break; /* stays where it is */
+			off += whole;
+			continue;
+		}
+		c->last_packet_ms = c->w->now_ms;
+		off += whole;
+		if (conn_on_packet(c, &f, body) != HANDLED)
+			break;
+		if (c->out_bytes >= c->limits->max_output_bytes)
+			c->pause |= PAUSE_OUTPUT; /* answers pile up unread: no more questions */
+		if (events_blocked(c->w))
+			c->pause |= PAUSE_EVENTS;
+	}
+	conn_batch_end(c);
+	c->in_dispatch = false;
+	return off;
+}
+
+static void
+input(struct conn *c, const uint8_t *buf, size_t len)
+{
+	size_t done = dispatch(c, buf, len);
+
+	if (c->dead || c->state == CONN_CLOSING)
+		return;
+	if (done == len) {
+		free(c->in);
+		c->in = NULL;
+		c->in_len = c->in_capacity = 0;
+	} else if (buf == c->in) {
+		memmove(c->in, c->in + done, len - done);
+		c->in_len = (uint32_t)(len - done);
+	} else if (!save_input(c, buf + done, len - done)) {
+		return;
+	}
+	if (c->state == CONN_WAIT_CONNECT && c->connecting != NULL) {
+		explicit_bzero(c->w->read_buffer, len < WORKER_READ_BUFFER ? len : WORKER_READ_BUFFER); /* held the password */
+		connect_go(c); /* CONNECT is whole and at the start of c->in */
+		return;
+	}
+	conn_read_mode(c);
+}
+
+static void
+on_readable(evutil_socket_t fd, short what, void *arg)
+{
+	struct conn *c = arg;
+	struct worker *w = c->w;
+	uint8_t *buf = w->read_buffer;
+	ssize_t n;
+
+	(void)fd;
+	if (what & EV_CLOSED) {
+		c->read_mode = READ_NONE; /* not persistent */
+		conn_close(c, 0, "connection closed by the client");
+		return;
+	}
+	if (c->state == CONN_CLOSING) { /* lingering: wait for the peer to close, throw away what it still sends */
+		n = stream_read(&c->stream, buf, WORKER_READ_BUFFER);
+		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+			conn_finish(c);
+		return;
+	}
+	if (c->pause != 0 || c->dead)
+		return;
+	if (what & EV_TIMEOUT) { /* from conn_resume: first what was left */
+		if (c->in_len > 0)
+			input(c, c->in, c->in_len);
+		return;
+	}
+	if (c->in_len >= PARTIAL_DIRECT) {
+		if (c->in_capacity - c->in_len < WORKER_READ_BUFFER) {
+			size_t capacity = (size_t)c->in_len * 2 + WORKER_READ_BUFFER;
+			uint8_t *in = realloc(c->in, capacity);
+
+			if (in == NULL) {
+				conn_close(c, 0, "out of memory");
+				return;
+			}
+			c->in = in;
+			c->in_capacity = (uint32_t)capacity;
+		}
+		n = stream_read(&c->stream, c->in + c->in_len, c->in_capacity - c->in_len);
+		buf = c->in;
+	} else {
+		if (c->in_len > 0)
+			memcpy(buf, c->in, c->in_len);
+		n = stream_read(&c->stream, buf + c->in_len, WORKER_READ_BUFFER - c->in_len);
+	}
+	if (n < 0) {
+		if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+			conn_close(c, 0, "connection lost");
+		return;
+	}
+	if (n == 0) {
+		conn_close(c, 0, "connection closed by the client");
+		return;
+	}
+	metric_add(&w->metrics, METRIC_BYTES_RECEIVED, n);
+	if (c->session != NULL && c->session->limits->byte_rate != 0)
+		conn_rate(c, 0, (size_t)n); /* what was read waits too, in c->in */
+	input(c, buf, c->in_len + (size_t)n);
+}
+
+/* ---- rates: message_rate and byte_rate are kept by not reading --------------------------------------- */
+
+static void on_pause_over(struct timer *t, void *owner);
+
+static void
+pause_for(struct conn *c, unsigned reason, uint64_t delay_ms)
+{
+	struct conn_extra *x = conn_extra(c);
+
+	if (x == NULL) {
+		conn_close(c, RC_UNSPECIFIED, "out of memory");
+		return;
+	}
+	conn_pause(c, reason);
+	if (x->pause_timer.fn == NULL)
+		timer_init(&x->pause_timer, on_pause_over);
+	x->conn = c;
+	worker_timer(c->w, &x->pause_timer, delay_ms);
+}
+
+/* Refill the buckets, take from them. @return milliseconds to wait, 0: go on. */
+static uint64_t
+rate_take(struct conn *c, double messages, double bytes)
+{
+	const struct limits *l = c->session->limits;
+	double m_rate = (double)l->message_rate, b_rate = (double)l->byte_rate, wait = 0, elapsed;
+	struct conn_extra *x = conn_extra(c);
+
+	if (x == NULL)
+		return 0;
+	if (x->tokens_at_ms == 0) { /* one second's worth to begin with */
+		x->message_tokens = m_rate;
+		x->byte_tokens = b_rate;
+	} else {
+		elapsed = (double)(c->w->now_ms - x->tokens_at_ms) / 1000.0;
+		x->message_tokens += elapsed * m_rate;
+		x->byte_tokens += elapsed * b_rate;
+		if (x->message_tokens > m_rate)
+			x->message_tokens = m_rate;
+		if (x->byte_tokens > b_rate)
+			x->byte_tokens = b_rate;
+	}
+	x->tokens_at_ms = c->w->now_ms;
+	x->message_tokens -= messages;
+	x->byte_tokens -= bytes;
+	if (m_rate > 0 && x->message_tokens < 0)
+		wait = -x->message_tokens / m_rate;
+	if (b_rate > 0 && x->byte_tokens < 0 && -x->byte_tokens / b_rate > wait)
+		wait = -x->byte_tokens / b_rate;
+	return wait > 0 ? (uint64_t)(wait * 1000.0) + 1 : 0;
+}
+
+void
+conn_rate(struct conn *c, unsigned messages, size_t bytes)
+{
+	uint64_t wait_ms = rate_take(c, messages, (double)bytes);
+
+	if (wait_ms == 0)
+		return;
+	metric_add(&c->w->metrics, METRIC_RATE_LIMITED, 1);
+	pause_for(c, PAUSE_RATE, wait_ms);
+}
+
+void
+conn_wait_for_mailbox(struct conn *c)
+{
+	metric_add(&c->w->metrics, METRIC_PUBLISHERS_PAUSED, 1);
+	pause_for(c, PAUSE_MAIL, 10);
+}
+
+static void
+on_pause_over(struct timer *t, void *owner)
+{
+	struct conn *c = ((struct conn_extra *)(void *)((char *)t - offsetof(struct conn_extra, pause_timer)))->conn;
+	uint64_t wait_ms = 0;
+
+	(void)owner;
+	conn_resume(c, PAUSE_MAIL);
+	if (c->pause & PAUSE_RATE && c->session != NULL && (wait_ms = rate_take(c, 0, 0)) > 0)
+		worker_timer(c->w, t, wait_ms);
+	else
+		conn_resume(c, PAUSE_RATE);
+}
+
+/* ---- the end -------------------------------------------------------------------------------------------- */
+
+/* Nothing more to write or to wait for. */
+void
+conn_finish(struct conn *c)
+{
+	if (c->dead)
+		return;
+	if (c->state == CONN_CLOSING && !c->lingering && c->last_words && c->out_first == NULL && c->stream.fd >= 0) {
+		/*
+		 * Closing with unread input would make the kernel send RST, which can destroy our last packet
+		 * on its way. So: no more output, and wait a moment for the peer to close.
+		 */
+		c->lingering = true;
+		shutdown(c->stream.fd, SHUT_WR);
+		conn_arm_deadline(c);
+		c->read_mode = READ_NONE;
+		conn_read_mode(c);
+		return;
+	}
+	c->dead = true;
+	if (c->read_mode != READ_NONE || event_initialized(&c->read_event))
+		event_del(&c->read_event);
+	if (c->write_event != NULL)
+		event_free(c->write_event);
+	c->write_event = NULL;
+	timer_disarm(c->w->wheel, &c->deadline);
+	extra_free(c);
+	stream_close(&c->stream);
+	listener_connection_closed(c->w->broker, c->ls);
+	conn_unregister(c);
+	c->dead_next = c->w->core->dead;
+	c->w->core->dead = c;
+}
+
+static void
+close_conn(struct conn *c, uint8_t reason_code, const char *why, bool discard_will)
+{
+	struct session *s = c->session;
+	bool established = c->state == CONN_ESTABLISHED;
+
+	if (c->dead || c->state == CONN_CLOSING)
+		return;
+	if (c->in_dispatch) /* what came before counts, and its slices and author are still there */
+		conn_batch_end(c);
+	if (c->dead || c->state == CONN_CLOSING)
+		return;
+	log_at(established ? GRAPNEL_LOG_INFO : GRAPNEL_LOG_DEBUG, established ? "client_disconnected" : NULL,
+	    "client \"%.*s\" from %s: closed: %s", STR(conn_client_name(c)), c->peer, why);
+	if (established && reason_code >= 0x80 && !c->dead) {
+		conn_send_disconnect(c, reason_code, c->problem_info ? why : NULL, (struct grapnel_str){ 0 });
+		c->last_words = c->version == 5;
+	} else if (c->out_bytes > 0 && reason_code != 0) {
+		c->last_words = true;
+	}
+	step_cancel(c);
+	connecting_cancel(c);
+	hooks_cancel(c->w, c->reauth_pending);
+	c->reauth_pending = NULL;
+	held_acks_clear(c);
+	conn_set_state(c, CONN_CLOSING, why);
+	if (s != NULL) {
+		if (event_wanted(c->w, GRAPNEL_EVENT_CLIENT_DISCONNECTED))
+			core_event(c->w, GRAPNEL_EVENT_CLIENT_DISCONNECTED, s, NULL, reason_code, why);
+		c->session = NULL;
+		c->limits = &c->ls->limits; /* the session's own may go with it */
+		session_detach(s, discard_will);
+	}
+	conn_read_mode(c);
+	if (reason_code == 0 || c->out_first == NULL)
+		out_clear(c);
+	if (c->out_first == NULL)
+		conn_finish(c);
+	/* else: written at the end of the turn, then finished */
+}
+
+void
+conn_close(struct conn *c, uint8_t reason_code, const char *why)
+{
+	close_conn(c, reason_code, why, false);
+}
+
+void
+conn_close_discarding_will(struct conn *c, uint8_t reason_code, const char *why)
+{
+	close_conn(c, reason_code, why, true);
+}
+
+void
+conn_reap(struct worker *w)
+{
+	struct conn *c = w->core->dead, *next;
+
+	w->core->dead = NULL;
+	for (; c != NULL; c = next) {
+		next = c->dead_next;
+		if (c->dirty) { /* still in the list of those to flush: next turn */
+			c->dead_next = w->core->dead;
+			w->core->dead = c;
+			continue;
+		}
+		out_clear(c);
+		free(c->in);
+		free(c->peer);
+		settings_unref(c->settings);
+		free(c);
+	}
+}

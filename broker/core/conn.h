@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * conn - a Network Connection: bytes in, packets handled, bytes out
+ *
+ * conn.c	life, reading, pausing, deadlines, closing
+ * connect.c	CONNECT, authentication, AUTH, attaching to a Session
+ * packets.c	everything a Client may send after that
+ * output.c	what is written: chunks, encoding, one writev per turn
+ *
+ * Threads:   the worker that holds it (c->w); it changes worker once, right after CONNECT was decoded.
+ * Ownership: the worker's table of connections; freed by conn_close, at the end of the turn.
+ * Bounded:   input by the packet size limits and what really arrived, output by max_output_bytes.
+ */
+#ifndef BROKER_CORE_CONN_H
+#define BROKER_CORE_CONN_H
+
+#include "base/wheel.h"
+#include "config/settings.h"
+#include "core/broker.h"
+#include "core/message.h"
+#include "core/queue.h"
+#include "mqtt/packet.h"
+#include "net/stream.h"
+#include "plugin/hooks.h"
+#include <event2/event.h>
+#include <event2/event_struct.h>
+
+struct session;
+struct conn;
+
+enum conn_state {
+	CONN_WAIT_CONNECT,	/* nothing but CONNECT is legal [MQTT-3.1.0-1]      */
+	CONN_MOVING,		/* in the mailbox of its home worker: nobody reads  */
+	CONN_AUTHENTICATING,	/* plugins have the CONNECT; reading is paused, but for AUTH exchanges */
+	CONN_ESTABLISHED,	/* CONNACK 0x00 sent, Session attached              */
+	CONN_CLOSING,		/* flush what is queued, read nothing, then free    */
+};
+
+enum conn_pause { /* reasons not to read; all must be gone */
+	PAUSE_DECISION = 1u << 0,   /* a plugin has a packet of ours */
+	PAUSE_CONGESTION = 1u << 1, /* a receiver of ours is slow */
+	PAUSE_RATE = 1u << 2,	    /* message_rate, byte_rate */
+	PAUSE_EVENTS = 1u << 3,	    /* a lossless event queue is full */
+	PAUSE_OUTPUT = 1u << 4,	    /* our own output is not read */
+	PAUSE_ACKS = 1u << 5,	    /* too many acknowledgements are held by plugins */
+	PAUSE_MAIL = 1u << 6,	    /* another worker's mailbox is full */
+};
+
+/* A piece of output: bytes of its own, or a reference into a message. */
+struct out_chunk {
+	struct out_chunk *next;
+	struct message *ref; /* NULL: bytes in data[] */
+	const char *ref_data;
+	uint32_t start, end, capacity; /* of data, or of ref_data */
+	uint8_t data[];
+};
+struct out_pool { /* per worker */
+	struct out_chunk *small, *large;
+	unsigned small_count, large_count;
+};
+/*
+ * The last QoS 0 PUBLISH encoded, so that a message to many receivers is encoded once per protocol version
+ * and copied from then on. Valid while one message is routed.
+ */
+struct encoded {
+	const struct message *candidate; /* the message being routed; only its encoding is kept */
+	const struct message *msg;	 /* what bytes[] is an encoding of; NULL: nothing */
+	uint32_t len, topic_skip;
+	uint8_t version;
+	bool retain;
+	uint8_t bytes[4096];
+};
+#define OUT_COPY_MAX 2048 /* payloads above are referenced, not copied */
+
+/* core's own part of a worker */
+struct core_worker {
+	struct conn **conns; /* by slot */
+	uint32_t conn_capacity, conn_count, free_hint;
+	struct conn *dead;   /* closed in this turn */
+	struct out_pool pool;
+	struct encoded encoded;
+	struct pub_batch *batch; /* publish.c */
+	struct decision last_decision; /* rights.c: keeps the strings of the last answer alive */
+	struct will_job *wills; /* will.c */
+	uint64_t next_serial;
+	bool stopping;
+	struct timer stop_timer; /* core.c: shutdown */
+	void *stop;
+};
+
+/* What only some connections need; made when first needed. */
+struct conn_extra {
+	/* topic aliases [MQTT 5.0 section 3.3.2.3.4] */
+	char **alias_in; /* by alias - 1 */
+	uint32_t *alias_in_len;
+	unsigned alias_in_count;
+	struct alias_out *alias_out;
+	/* rates */
+	double message_tokens, byte_tokens;
+	uint64_t tokens_at_ms;
+	struct timer pause_timer;
+	struct conn *conn; /* back, for the timer */
+	/* acknowledgements that wait for message_acknowledge, in order */
+	struct held_ack *ack_first, *ack_last;
+	unsigned ack_count;
+	/* enhanced authentication */
+	char *auth_method; /* NUL-terminated copy */
+	size_t auth_method_len;
+	char *auth_plugin; /* instance that leads the exchange */
+	bool reauthenticating;
+};
+
+struct step; /* an asynchronous packet being worked on: packets.c, connect.c */
+
+struct conn {
+	struct stream stream; /* must be first: none of its own memory */
+	struct event read_event;
+	struct event *write_event; /* made when first needed */
+	struct worker *w;
+	struct session *session;   /* from CONN_ESTABLISHED on */
+	struct conn *dirty_next, *dead_next;
+	struct out_chunk *out_first, *out_last;
+	uint64_t out_bytes;
+	uint8_t *in;		   /* bytes not yet handled */
+	uint32_t in_len, in_capacity;
+	uint32_t slot;		   /* in the worker's table */
+	struct timer deadline;
+	uint64_t last_packet_ms;
+	struct settings *settings; /* keeps ls alive */
+	const struct listener_settings *ls;
+	const struct limits *limits; /* in force for this connection */
+	struct conn_extra *extra;
+	struct connecting *connecting; /* from CONNECT to CONNACK: connect.c */
+	struct step *step;	   /* what PAUSE_DECISION waits for */
+	struct grapnel_request *reauth_pending;
+	char *peer;		   /* "192.0.2.1:4711" */
+	uint64_t serial;	   /* unique in the process */
+	uint32_t client_max_packet; /* Maximum Packet Size of the Client; 0: none */
+	uint16_t keep_alive;
+	uint16_t receive_maximum;  /* of the Client */
+	uint16_t alias_out_max;	   /* of the Client */
+	uint16_t received_inflight; /* QoS 1 and 2 we have not acknowledged finally */
+	uint8_t state;		   /* enum conn_state */
+	uint8_t version;
+	uint8_t pause;		   /* enum conn_pause */
+	uint8_t read_mode;	   /* what read_event is armed for */
+	bool dirty, problem_info, in_dispatch, dead, drain_waiting;
+	const char *fail_why; /* conn_fail */
+	bool last_words; /* something was sent that the peer should get to read before we close */
+	bool lingering;
+};
+
+/* ---- life: conn.c ---------------------------------------------------------------- */
+void conn_set_state(struct conn *c, enum conn_state next, const char *why);
+/*
+ * The one door out. v5 Clients that are past CONNECT are sent DISCONNECT with reason_code first (0: nothing is sent);
+ * `why` goes to the log and, as the Reason String, to the Client. The Session is detached with its Will
+ * unless will_discard. The struct lives until the turn ends.
+ */
+void conn_close(struct conn *c, uint8_t reason_code, const char *why);
+void conn_close_discarding_will(struct conn *c, uint8_t reason_code, const char *why);
+void conn_pause(struct conn *c, unsigned reason);
+void conn_resume(struct conn *c, unsigned reason); /* handles what waits in c->in, then reads */
+void conn_rate(struct conn *c, unsigned messages, size_t bytes); /* take from the buckets; pauses when they are empty */
+void conn_wait_for_mailbox(struct conn *c); /* another worker is behind: read on in a moment */
+struct conn_extra *conn_extra(struct conn *c);	   /* NULL: no memory */
+struct conn *conn_by_serial(struct worker *w, uint32_t slot, uint64_t serial); /* NULL: gone */
+void conn_arm_deadline(struct conn *c);
+void conn_move(struct conn *c, struct worker *target); /* with c->in; on arrival conn_on_connect_home */
+void conn_reap(struct worker *w);			/* free what died in this turn */
+struct grapnel_str conn_client_name(const struct conn *c); /* for the log: client id or "-" */
+
+/* ---- handling: a packet is handled whole, or it waits -------------------------------- */
+enum handled {
+	HANDLED,	/* go on with the next */
+	HANDLED_WAIT,	/* the packet has been taken, but what follows waits (PAUSE_… is set) */
+	HANDLED_CLOSED,
+};
+enum handled conn_on_connect(struct conn *c, const struct mqtt_frame *f, const uint8_t *body, size_t whole); /* connect.c */
+void connect_go(struct conn *c);		/* c->connecting knows the home worker: move there, or go on here */
+void conn_on_connect_home(struct conn *c);	/* on the home worker, CONNECT at the start of c->in */
+enum handled conn_on_auth(struct conn *c, const uint8_t *body, size_t len);
+void connecting_cancel(struct conn *c);
+struct grapnel_client *connecting_client(struct conn *c); /* slots of a client that is not attached yet; NULL: attached */
+enum handled conn_on_packet(struct conn *c, const struct mqtt_frame *f, const uint8_t *body);	/* packets.c */
+void conn_batch_end(struct conn *c);	/* route what conn_on_packet collected */
+void step_cancel(struct conn *c);
+void held_acks_clear(struct conn *c);
+int batch_init(struct worker *w);
+void batch_fini(struct worker *w);
+bool held_ack(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code, const struct message *msg); /* acks.c: see there */
+
+/* ---- output: output.c ------------------------------------------------------------------ */
+/* Room for `len` bytes at the end of the output; fill all of it. NULL: no memory (the caller closes). Marks the connection dirty. */
+uint8_t *conn_out(struct conn *c, size_t len);
+/* The bytes at data, part of msg (heap): referenced, not copied. */
+int conn_out_ref(struct conn *c, struct message *msg, const char *data, size_t len);
+void conn_send_ack(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code, struct grapnel_str reason_string);
+void conn_send_disconnect(struct conn *c, uint8_t reason_code, const char *why, struct grapnel_str server_reference);
+/*
+ * Send one PUBLISH. The caller has chosen the Packet Identifier and checked max_output_bytes.
+ * @return GRAPNEL_OK; GRAPNEL_EQUOTA: larger than the Client's Maximum Packet Size: not sent [MQTT-3.1.2-25];
+ *         GRAPNEL_ENOMEM: not sent.
+ */
+int conn_send_publish(struct conn *c, struct message *msg, subids ids, uint8_t qos, bool retain, bool dup, uint16_t packet_id);
+void conn_fail(struct conn *c, const char *why); /* close at the end of the turn: safe while subscribers are walked */
+void conn_flush(struct conn *c); /* one writev */
+void conn_finish(struct conn *c); /* conn.c: CONN_CLOSING and all is written */
+void out_clear(struct conn *c);
+void alias_out_free(struct conn_extra *x);
+void out_pool_clear(struct out_pool *p);
+
+#endif

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/core.h"
+
+#include "base/log.h"
+#include "core/session.h"
+#include "core/sys.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define SHUTDOWN_MS 2000
+#define SHUTDOWN_POLL_MS 10
+
+/* ---- hashing ------------------------------------------------------------------------------- */
+
+static inline uint64_t
+rotl(uint64_t x, int b)
+{
+	return x << b | x >> (64 - b);
+}
+
+#define SIPROUND                                                                                                     \
+	do {                                                                                                         \
+		v0 += v1, v1 = rotl(v1, 13), v1 ^= v0, v0 = rotl(v0, 32);                                            \
+		v2 += v3, v3 = rotl(v3, 16), v3 ^= v2;                                                               \
+		v0 += v3, v3 = rotl(v3, 21), v3 ^= v0;                                                               \
+		v2 += v1, v1 = rotl(v1, 17), v1 ^= v2, v2 = rotl(v2, 32);                                            \
+	} while (0)
+
+/* SipHash-2-4. */
+uint64_t
+broker_hash(const struct broker *b, struct grapnel_str s)
+{
+	uint64_t k0, k1, m, v0, v1, v2, v3, last = (uint64_t)s.len << 56;
+	size_t i;
+
+	memcpy(&k0, b->hash_key, 8);
+	memcpy(&k1, b->hash_key + 8, 8);
+	v0 = k0 ^ 0x736f6d6570736575u;
+	v1 = k1 ^ 0x646f72616e646f6du;
+	v2 = k0 ^ 0x6c7967656e657261u;
+	v3 = k1 ^ 0x7465646279746573u;
+	for (i = 0; i + 8 <= s.len; i += 8) {
+		memcpy(&m, s.data + i, 8);
+		v3 ^= m;
+		SIPROUND;
+		SIPROUND;
+		v0 ^= m;
+	}
+	for (unsigned shift = 0; i < s.len; i++, shift += 8)
+		last |= (uint64_t)(unsigned char)s.data[i] << shift;
+	v3 ^= last;
+	SIPROUND;
+	SIPROUND;
+	v0 ^= last;
+	v2 ^= 0xff;
+	SIPROUND;
+	SIPROUND;
+	SIPROUND;
+	SIPROUND;
+	return v0 ^ v1 ^ v2 ^ v3;
+}
+
+unsigned
+broker_home(const struct broker *b, struct grapnel_str client_id)
+{
+	return (unsigned)(broker_hash(b, client_id) % b->worker_count);
+}
+
+/* ---- beginning and end ------------------------------------------------------------------------ */
+
+int
+core_init(struct broker *b)
+{
+	for (unsigned i = 0; i < b->worker_count; i++) {
+		struct worker *w = b->workers[i];
+		int err;
+
+		if ((w->core = calloc(1, sizeof(*w->core))) == NULL)
+			return GRAPNEL_ENOMEM;
+		if ((err = batch_init(w)) != GRAPNEL_OK || (err = session_table_new(w)) != GRAPNEL_OK ||
+		    (err = router_init(w)) != GRAPNEL_OK || (err = shared_init(w)) != GRAPNEL_OK)
+			return err;
+	}
+	return sys_start(b);
+}
+
+void
+core_fini(struct broker *b)
+{
+	sys_stop(b);
+	for (unsigned i = 0; i < b->worker_count; i++) {
+		struct worker *w = b->workers[i];
+
+		if (w == NULL || w->core == NULL)
+			continue;
+		w->core->stopping = true;
+		if (w->hooks != NULL && w->core->last_decision.request != NULL)
+			decision_release(&w->core->last_decision);
+		conn_reap(w);
+		wills_clear(w);
+		session_table_free(w);
+		if (w->shared != NULL)
+			shared_fini(w);
+		router_fini(w);
+		batch_fini(w);
+		out_pool_clear(&w->core->pool);
+		free(w->core->conns);
+		free(w->core);
+		w->core = NULL;
+	}
+}
+
+/* ---- reload --------------------------------------------------------------------------------------- */
+
+struct settings_mail {
+	struct mail mail;
+	struct settings *s;
+};
+
+static const struct listener_settings *
+listener_named(const struct settings *s, const char *name)
+{
+	for (unsigned i = 0; i < s->listener_count; i++)
+		if (strcmp(s->listeners[i].name, name) == 0)
+			return &s->listeners[i];
+	return NULL;
+}
+
+static void
+on_settings(struct worker *w, struct mail *m)
+{
+	struct settings *neu = ((struct settings_mail *)(void *)m)->s;
+
+	for (uint32_t i = 0; i < w->core->conn_capacity; i++) {
+		struct conn *c = w->core->conns[i];
+		const struct listener_settings *ls;
+		struct session *s;
+
+		if (c == NULL || c->dead || c->settings == neu || (ls = listener_named(neu, c->ls->name)) == NULL)
+			continue;
+		s = c->session;
+		if (s == NULL || s->own_limits == NULL)
+			c->limits = &ls->limits; /* limits that came with a login stay until the next one */
+		if (s != NULL) {
+			if (s->own_limits == NULL)
+				s->limits = &ls->limits;
+			settings_unref(s->settings);
+			s->settings = settings_ref(neu);
+		}
+		settings_unref(c->settings);
+		c->settings = settings_ref(neu);
+		c->ls = ls;
+	}
+	settings_unref(neu);
+	free(m);
+}
+
+void
+core_apply_settings(struct broker *b, struct settings *s)
+{
+	for (unsigned i = 0; i < b->worker_count; i++) {
+		struct settings_mail *m = malloc(sizeof(*m));
+
+		if (m == NULL) {
+			log_error("out of memory: connections of worker %u keep the old limits", i);
+			continue;
+		}
+		m->mail.fn = on_settings;
+		m->s = settings_ref(s);
+		worker_post(b->workers[i], &m->mail);
+	}
+}
+
+/* ---- rights changed: who logged in earlier, is he still welcome? --------------------------------------- */
+
+static void
+take_revalidation(struct session *s, const struct decision *d)
+{
+	if (d->verdict != GRAPNEL_DENY)
+		return;
+	log_at(GRAPNEL_LOG_NOTICE, "login_revoked", "client \"%.*s\" user \"%.*s\": the login is no longer valid (plugin %s)",
+	    STR(s->identity->client_id), STR(s->identity->username), d->plugin);
+	conn_close(s->conn, RC_NOT_AUTHORIZED, "the login is no longer valid");
+}
+
+static void
+on_revalidated(void *arg, const struct decision *d)
+{
+	struct session *s = arg;
+
+	s->revalidating = NULL;
+	if (s->conn != NULL)
+		take_revalidation(s, d);
+}
+
+static void
+revalidate(struct session *s, void *arg)
+{
+	struct worker *w = arg;
+	struct grapnel_client_info info;
+	struct grapnel_revalidate q = { .size = sizeof(q), .client = &info };
+	struct decision now;
+
+	if (s->conn == NULL || s->auth_plugin == NULL || s->revalidating != NULL)
+		return;
+	session_info(s, &info);
+	if (hooks_ask(w, HOOK_REVALIDATE, &q, s->auth_plugin, on_revalidated, s, &now, &s->revalidating)) {
+		s->revalidating = NULL;
+		take_revalidation(s, &now);
+		decision_release(&now);
+	}
+}
+
+static void
+on_rights_changed(struct worker *w, struct mail *m)
+{
+	free(m);
+	if (hook_used(w, HOOK_REVALIDATE) && !w->core->stopping)
+		session_each(w, revalidate, w);
+}
+
+void
+core_rights_changed(struct broker *b)
+{
+	atomic_fetch_add_explicit(&b->rights_generation, 1, memory_order_release);
+	for (unsigned i = 0; i < b->worker_count; i++) {
+		struct mail *m = malloc(sizeof(*m));
+
+		if (m == NULL)
+			continue; /* rights are asked anew all the same; only the logins are not looked at */
+		m->fn = on_rights_changed;
+		worker_post(b->workers[i], m);
+	}
+}
+
+/* ---- shutdown -------------------------------------------------------------------------------------------- */
+
+struct stop {
+	struct broker *b;
+	void (*done)(void *arg);
+	void *arg;
+	unsigned left; /* main thread */
+};
+struct stop_mail {
+	struct mail mail;
+	struct stop *stop;
+	uint64_t until_ms;
+};
+
+static void
+on_worker_stopped(struct worker *w, struct mail *m)
+{
+	struct stop *stop = ((struct stop_mail *)(void *)m)->stop;
+
+	(void)w;
+	free(m);
+	if (--stop->left == 0) {
+		stop->done(stop->arg);
+		free(stop);
+	}
+}
+
+static void
+on_stop_poll(struct timer *t, void *owner)
+{
+	struct core_worker *cw = (struct core_worker *)(void *)((char *)t - offsetof(struct core_worker, stop_timer));
+	struct worker *w = owner;
+	struct stop_mail *m = cw->stop;
+
+	if (cw->conn_count > 0 && w->now_ms >= m->until_ms) {
+		for (uint32_t i = 0; i < cw->conn_capacity; i++) {
+			struct conn *c = cw->conns[i];
+
+			if (c == NULL)
+				continue;
+			c->last_words = false; /* no more waiting */
+			out_clear(c);
+			if (c->state == CONN_CLOSING)
+				conn_finish(c);
+			else
+				conn_close(c, 0, "shutting down");
+		}
+	}
+	if (cw->conn_count > 0) {
+		worker_timer(w, t, SHUTDOWN_POLL_MS);
+		return;
+	}
+	wills_clear(w);
+	m->mail.fn = on_worker_stopped;
+	worker_post(w->broker->main, &m->mail);
+}
+
+static void
+on_stop(struct worker *w, struct mail *mail)
+{
+	struct core_worker *cw = w->core;
+	struct stop_mail *m = (struct stop_mail *)(void *)mail;
+
+	cw->stopping = true;
+	for (uint32_t i = 0; i < cw->conn_capacity; i++)
+		if (cw->conns[i] != NULL)
+			conn_close(cw->conns[i], RC_SERVER_SHUTTING_DOWN, "server shutting down");
+	m->until_ms = w->now_ms + SHUTDOWN_MS;
+	cw->stop = m;
+	timer_init(&cw->stop_timer, on_stop_poll);
+	worker_timer(w, &cw->stop_timer, 0);
+}
+
+void
+core_shutdown(struct broker *b, void (*done)(void *arg), void *arg)
+{
+	struct stop *stop = calloc(1, sizeof(*stop));
+
+	atomic_store(&b->shutting_down, true);
+	sys_stop(b);
+	if (stop == NULL) {
+		done(arg);
+		return;
+	}
+	*stop = (struct stop){ .b = b, .done = done, .arg = arg, .left = b->worker_count };
+	for (unsigned i = 0; i < b->worker_count; i++) {
+		struct stop_mail *m = calloc(1, sizeof(*m));
+
+		if (m == NULL) {
+			log_error("out of memory while stopping worker %u: its clients are not told", i);
+			if (--stop->left == 0) {
+				free(stop);
+				done(arg);
+				return;
+			}
+			continue;
+		}
+		m->mail.fn = on_stop;
+		m->stop = stop;
+		worker_post(b->workers[i], &m->mail);
+	}
+}

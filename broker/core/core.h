@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * core - connections, sessions and routing as a whole: what start-up, reload and shutdown need of them
+ *
+ * Threads: main, but for conn_accepted_mail.
+ */
+#ifndef BROKER_CORE_CORE_H
+#define BROKER_CORE_CORE_H
+
+struct broker;
+struct mail;
+struct settings;
+struct worker;
+
+/* Each worker's tables; before the workers' threads run. On failure core_fini still has to be called. */
+int core_init(struct broker *b);
+/* After the workers' threads have ended. */
+void core_fini(struct broker *b);
+/*
+ * b->settings and b->limits were replaced by a reload (b->settings == s): tell the workers. They take references of
+ * their own; connections that are open get the limits of their listener's new section.
+ */
+void core_apply_settings(struct broker *b, struct settings *s);
+/*
+ * End all connections: MQTT 5 clients get DISCONNECT 0x8B, output is flushed for up to two seconds, then they are closed.
+ * b->shutting_down is set and nothing is accepted any more. done runs on main.
+ */
+void core_shutdown(struct broker *b, void (*done)(void *arg), void *arg);
+/* What the fn of a struct accepted (net/listener.h) is. Takes over the item, its descriptor and its reference. */
+void conn_accepted_mail(struct worker *w, struct mail *m);
+
+#endif

@@ -1,0 +1,750 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * deliver - from a matched message to the receiver
+ *
+ * The straight way: encoded into the connection's output (QoS 0), or given a Packet Identifier and sent (QoS 1, 2).
+ * Where that is not possible now the message waits in the session's queue, which deliver_pump empties as the in-flight
+ * window and the output allow. Messages that somebody has to be asked about (READ, message_deliver) always pass
+ * the queue; up to PENDING_MAX of them are being decided at once, and leave in the order they had.
+ */
+#include "base/log.h"
+#include "core/session.h"
+#include "mqtt/topic.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define PENDING_MAX 32
+#define RETRY_MS 1000
+#define PUMP_BUDGET 1024 /* messages per call, so that one session does not hold the loop */
+
+enum pending_state { ASK_READ, ASK_HOOK, ASK_READ_AGAIN, WAITING, RETRY, SEND, DROP };
+
+struct pending_delivery {
+	struct pending_delivery *next;
+	struct session *s;
+	struct entry e;
+	struct grapnel_request *request;
+	const char *drop_why;
+	enum metric drop_metric;
+	uint16_t resend_id; /* retransmission of that Packet Identifier; 0: a new message */
+	uint8_t state, stage; /* enum pending_state; stage: what WAITING waits for */
+};
+
+static void pending_go(struct pending_delivery *pd);
+
+/* ---- accounting -------------------------------------------------------------------------- */
+
+static void
+account(struct session *s, const struct entry *e, int sign)
+{
+	int64_t size = (int64_t)message_size(e->msg) * sign;
+
+	metric_add(&s->w->metrics, METRIC_QUEUED_MESSAGES, sign);
+	metric_add(&s->w->metrics, METRIC_QUEUED_BYTES, size);
+	atomic_fetch_add_explicit(&s->w->broker->queued_bytes, size, memory_order_relaxed);
+}
+
+static bool
+pop(struct session *s, struct entry *e)
+{
+	if (!queue_pop(&s->queue, e))
+		return false;
+	account(s, e, -1);
+	return true;
+}
+
+/* Done with: whatever became of it. */
+static void
+finish(struct session *s, struct entry *e)
+{
+	uint16_t member = e->member;
+
+	entry_clear(e);
+	if (member != 0)
+		shared_finished(s, member);
+}
+
+void
+deliver_dropped(struct session *s, struct entry *e, enum metric m, const char *why)
+{
+	enum grapnel_event_type type = m == METRIC_MESSAGES_EXPIRED ? GRAPNEL_EVENT_MESSAGE_EXPIRED : GRAPNEL_EVENT_MESSAGE_DROPPED;
+
+	metric_add(&s->w->metrics, m, 1);
+	if (event_wanted(s->w, type))
+		core_event(s->w, type, s, e->msg, 0, why);
+	finish(s, e);
+}
+
+static void
+on_queue_expired(struct entry *e, void *arg)
+{
+	struct session *s = arg;
+
+	account(s, e, -1);
+	deliver_dropped(s, e, METRIC_MESSAGES_EXPIRED, "expired");
+}
+
+static void
+enqueue(struct session *s, struct entry *e)
+{
+	const struct limits *l = s->limits, *total = atomic_load_explicit(&s->w->broker->limits, memory_order_acquire);
+	size_t size = message_size(e->msg);
+	const char *why = NULL;
+
+	if (s->queue.count >= l->max_queued_messages || s->queue.bytes + size > l->max_queued_bytes)
+		queue_expire(&s->queue, s->w->now_ms, 256, on_queue_expired, s);
+	if (s->queue.count >= l->max_queued_messages)
+		why = "max_queued_messages reached";
+	else if (s->queue.bytes + size > l->max_queued_bytes)
+		why = "max_queued_bytes reached";
+	else if ((uint64_t)atomic_load_explicit(&s->w->broker->queued_bytes, memory_order_relaxed) + size > total->max_total_queued_bytes)
+		why = "max_total_queued_bytes reached";
+	if (why != NULL) {
+		unsigned suppressed;
+
+		if (log_allowed("queue", &suppressed))
+			log_at(GRAPNEL_LOG_WARNING, "message_dropped", "client \"%.*s\": message to \"%.*s\" dropped: %s",
+			    STR(s->identity->client_id), STR(message_topic(e->msg)), why);
+		deliver_dropped(s, e, METRIC_MESSAGES_DROPPED_QUEUE_FULL, why);
+		return;
+	}
+	if (s->queue.count == 0)
+		s->queue_stamp = rights_stamp(s);
+	if (queue_push(&s->queue, e) != GRAPNEL_OK) {
+		deliver_dropped(s, e, METRIC_MESSAGES_DROPPED_MEMORY, "out of memory");
+		return;
+	}
+	account(s, e, 1);
+}
+
+/* ---- congestion ------------------------------------------------------------------------------- */
+
+bool
+deliver_congested(struct session *s)
+{
+	const struct conn *c = s->conn;
+
+	if (c == NULL || (c->out_bytes <= s->limits->max_output_bytes / 2 && s->queue.count <= s->limits->max_queued_messages / 2 &&
+			     s->queue.bytes <= s->limits->max_queued_bytes / 2))
+		return false;
+	if (s->congested_since_ms == 0)
+		s->congested_since_ms = s->w->now_ms;
+	return s->w->now_ms - s->congested_since_ms < s->limits->publisher_pause_ms;
+}
+
+void
+congestion_eased(struct session *s)
+{
+	if ((s->congested_since_ms == 0 && !s->shared_held) || s->conn == NULL)
+		return;
+	if (s->conn->out_bytes > s->limits->max_output_bytes / 4 || s->queue.count > s->limits->max_queued_messages / 4 ||
+	    s->queue.bytes > s->limits->max_queued_bytes / 4)
+		return;
+	if (s->shared_held)
+		shared_eased(s);
+	if (s->congested_since_ms != 0) {
+		s->congested_since_ms = 0;
+		router_resume_paused(s->w);
+	}
+}
+
+/* ---- sending -------------------------------------------------------------------------------------- */
+
+static uint32_t
+window(const struct session *s)
+{
+	uint32_t max = s->limits->max_inflight;
+
+	return s->conn->receive_maximum < max ? s->conn->receive_maximum : max; /* [MQTT-3.3.4-9] */
+}
+
+static bool
+output_full(const struct session *s)
+{
+	return s->conn->out_bytes > s->limits->max_output_bytes / 2;
+}
+
+/* Send an entry whose turn it is; takes it. false: could not now (memory, no identifier): the entry is still the caller's. */
+static bool
+send_now(struct session *s, struct entry *e)
+{
+	struct conn *c = s->conn;
+	struct inflight_entry *ie;
+	int err;
+
+	if (e->qos == 0) {
+		err = conn_send_publish(c, e->msg, e->ids, 0, (e->flags & ENTRY_RETAIN) != 0, false, 0);
+		if (err == GRAPNEL_OK)
+			finish(s, e);
+		else
+			deliver_dropped(s, e, err == GRAPNEL_EQUOTA ? METRIC_MESSAGES_DROPPED_TOO_LARGE : METRIC_MESSAGES_DROPPED_MEMORY,
+			    err == GRAPNEL_EQUOTA ? "larger than the client's Maximum Packet Size" : "out of memory");
+		return true;
+	}
+	if ((ie = inflight_add(&s->inflight, e, window(s))) == NULL)
+		return false;
+	err = conn_send_publish(c, e->msg, e->ids, e->qos, (e->flags & ENTRY_RETAIN) != 0, false, ie->packet_id);
+	if (err == GRAPNEL_OK) {
+		metric_add(&s->w->metrics, METRIC_INFLIGHT_MESSAGES, 1);
+		return true;
+	}
+	memset(&ie->e, 0, sizeof(ie->e)); /* the references are e's again */
+	inflight_remove(&s->inflight, ie);
+	if (err != GRAPNEL_EQUOTA)
+		return false;
+	deliver_dropped(s, e, METRIC_MESSAGES_DROPPED_TOO_LARGE, "larger than the client's Maximum Packet Size");
+	return true;
+}
+
+void
+deliver(struct session *s, struct message *msg, uint8_t qos, uint8_t flags, subids ids, uint16_t member)
+{
+	deliver_from_group(s, msg, qos, flags, ids, member, 0);
+}
+
+void
+deliver_from_group(struct session *s, struct message *msg, uint8_t qos, uint8_t flags, subids ids, uint16_t member, uint32_t seq)
+{
+	struct conn *c = s->conn;
+	struct entry e = { .msg = msg, .ids = ids, .member = member, .qos = qos, .flags = flags, .seq = seq };
+	bool ask = (flags & ENTRY_CHECK) != 0 || hook_used(s->w, HOOK_DELIVER);
+
+	if (!ask)
+		e.flags |= ENTRY_ALLOWED;
+	if (qos == 0 && c != NULL && !ask && s->pending_first == NULL) {
+		if (c->out_bytes > s->limits->max_output_bytes / 8 * 7) {
+			metric_add(&s->w->metrics, METRIC_MESSAGES_DROPPED_OUTPUT_FULL, 1);
+			if (event_wanted(s->w, GRAPNEL_EVENT_MESSAGE_DROPPED))
+				core_event(s->w, GRAPNEL_EVENT_MESSAGE_DROPPED, s, msg, 0, "max_output_bytes reached");
+		} else {
+			int err = conn_send_publish(c, msg, ids, 0, (flags & ENTRY_RETAIN) != 0, false, 0);
+
+			if (err != GRAPNEL_OK) {
+				metric_add(&s->w->metrics,
+				    err == GRAPNEL_EQUOTA ? METRIC_MESSAGES_DROPPED_TOO_LARGE : METRIC_MESSAGES_DROPPED_MEMORY, 1);
+				if (event_wanted(s->w, GRAPNEL_EVENT_MESSAGE_DROPPED))
+					core_event(s->w, GRAPNEL_EVENT_MESSAGE_DROPPED, s, msg, 0,
+					    err == GRAPNEL_EQUOTA ? "larger than the client's Maximum Packet Size" : "out of memory");
+			}
+		}
+		if (c->out_bytes > s->limits->max_output_bytes / 2 && deliver_congested(s))
+			router_congested(s->w);
+		subids_unref(ids);
+		if (member != 0)
+			shared_finished(s, member);
+		return;
+	}
+	if (qos == 0 && c == NULL && !s->limits->queue_qos0) {
+		metric_add(&s->w->metrics, METRIC_MESSAGES_DROPPED_OFFLINE, 1);
+		if (event_wanted(s->w, GRAPNEL_EVENT_MESSAGE_DROPPED))
+			core_event(s->w, GRAPNEL_EVENT_MESSAGE_DROPPED, s, msg, 0, "QoS 0, receiver offline");
+		subids_unref(ids);
+		if (member != 0)
+			shared_finished(s, member);
+		return;
+	}
+	if ((e.msg = message_keep(msg)) == NULL) {
+		metric_add(&s->w->metrics, METRIC_MESSAGES_DROPPED_MEMORY, 1);
+		subids_unref(ids);
+		if (member != 0)
+			shared_finished(s, member);
+		return;
+	}
+	if (c != NULL && !ask && s->queue.count == 0 && s->pending_first == NULL && !output_full(s) && send_now(s, &e))
+		return;
+	enqueue(s, &e);
+	if (c == NULL)
+		return;
+	if (ask)
+		deliver_pump(s);
+	else if (output_full(s))
+		c->drain_waiting = true;
+	if (deliver_congested(s))
+		router_congested(s->w);
+}
+
+/* ---- decisions ------------------------------------------------------------------------------------- */
+
+static void
+pending_drop(struct pending_delivery *pd, enum metric m, const char *why)
+{
+	pd->state = DROP;
+	pd->drop_metric = m;
+	pd->drop_why = why;
+}
+
+static struct grapnel_str
+unmounted_topic(const struct session *s, const struct message *msg)
+{
+	size_t skip = s->identity->mountpoint.len <= msg->topic_len ? s->identity->mountpoint.len : 0;
+
+	return (struct grapnel_str){ msg->topic + skip, msg->topic_len - skip };
+}
+
+static void
+take_read(struct pending_delivery *pd, enum grapnel_verdict verdict)
+{
+	if (verdict == GRAPNEL_ALLOW)
+		pd->state = pd->stage == ASK_READ ? ASK_HOOK : SEND;
+	else if (verdict == GRAPNEL_UNAVAILABLE)
+		pd->state = RETRY;
+	else
+		pending_drop(pd, METRIC_MESSAGES_DROPPED_DENIED, "no right to read it");
+}
+
+/* What message_deliver changed, as a message of its own. */
+static bool
+changed_message(struct pending_delivery *pd, const struct grapnel_publish_answer *a)
+{
+	struct session *s = pd->s;
+	struct grapnel_str mp = s->identity->mountpoint;
+	struct message m = *pd->e.msg, *neu;
+	char *topic = NULL, *props = NULL;
+	bool good = true;
+
+	if (a->topic_name.data == NULL && a->payload.data == NULL && !a->has_properties)
+		return true;
+	m.flags &= (uint8_t)~MSG_HEAP;
+	m.heap = NULL;
+	if (a->topic_name.data != NULL) {
+		if (mp.len + a->topic_name.len > 65535 || !topic_name_valid(a->topic_name) ||
+		    !utf8_valid(a->topic_name.data, a->topic_name.len) || (topic = malloc(mp.len + a->topic_name.len)) == NULL)
+			return false;
+		memcpy(topic, mp.data, mp.len);
+		memcpy(topic + mp.len, a->topic_name.data, a->topic_name.len);
+		m.topic = topic;
+		m.topic_len = (uint16_t)(mp.len + a->topic_name.len);
+	}
+	if (a->payload.data != NULL) {
+		m.payload = a->payload.data;
+		m.payload_len = (uint32_t)a->payload.len;
+	}
+	if (a->has_properties) {
+		size_t len = mqtt_properties_size(a->properties, a->property_count);
+
+		if ((props = malloc(len + 1)) == NULL) {
+			free(topic);
+			return false;
+		}
+		mqtt_properties_put((uint8_t *)props, a->properties, a->property_count);
+		m.props = props;
+		m.props_len = (uint32_t)len;
+	}
+	neu = message_keep(&m);
+	message_release_borrowed(&m);
+	free(topic);
+	free(props);
+	if (neu == NULL) {
+		good = false;
+	} else {
+		message_unref(pd->e.msg);
+		pd->e.msg = neu;
+	}
+	return good;
+}
+
+static void
+take_hook(struct pending_delivery *pd, const struct decision *d)
+{
+	const struct grapnel_publish_answer *a = d->publish;
+
+	switch (d->verdict) {
+	case GRAPNEL_ALLOW:
+		if (a->drop) {
+			pending_drop(pd, METRIC_MESSAGES_DROPPED_HOOK, "dropped by a plugin");
+			return;
+		}
+		if (a->has_retain)
+			pd->e.flags = (uint8_t)(a->retain ? pd->e.flags | ENTRY_RETAIN : pd->e.flags & ~ENTRY_RETAIN);
+		if (!changed_message(pd, a)) {
+			pending_drop(pd, METRIC_MESSAGES_DROPPED_HOOK, "a plugin made it invalid");
+			return;
+		}
+		/* Rights are asked again for what is really used. */
+		pd->state = a->topic_name.data != NULL && pd->e.flags & ENTRY_CHECK ? ASK_READ_AGAIN : SEND;
+		return;
+	case GRAPNEL_NEXT:
+		pd->state = SEND;
+		return;
+	case GRAPNEL_DENY:
+		pending_drop(pd, METRIC_MESSAGES_DROPPED_HOOK, "refused by a plugin");
+		return;
+	case GRAPNEL_UNAVAILABLE:
+	case GRAPNEL_PENDING:
+		pd->state = RETRY;
+		return;
+	}
+}
+
+static void
+on_read_later(void *arg, const struct decision *d)
+{
+	struct pending_delivery *pd = arg;
+	struct rights_answer a;
+
+	pd->request = NULL;
+	rights_from(d, &a);
+	take_read(pd, a.verdict);
+	pending_go(pd);
+	deliver_pump(pd->s);
+}
+
+static void
+on_hook_later(void *arg, const struct decision *d)
+{
+	struct pending_delivery *pd = arg;
+
+	pd->request = NULL;
+	take_hook(pd, d);
+	pending_go(pd);
+	deliver_pump(pd->s);
+}
+
+/* Ask what is still to be asked; ends in SEND, DROP, RETRY or WAITING. */
+static void
+pending_go(struct pending_delivery *pd)
+{
+	struct session *s = pd->s;
+
+	for (;;) {
+		switch ((enum pending_state)pd->state) {
+		case ASK_READ:
+		case ASK_READ_AGAIN: {
+			struct rights_question q = { .action = GRAPNEL_READ, .qos = pd->e.qos, .retain = (pd->e.flags & ENTRY_RETAIN) != 0,
+				.topic = unmounted_topic(s, pd->e.msg), .msg = pd->e.msg, .mounted = true };
+			struct rights_answer now;
+			int known;
+
+			pd->stage = pd->state;
+			if (!(pd->e.flags & ENTRY_CHECK)) {
+				pd->state = ASK_HOOK;
+				continue;
+			}
+			if ((known = rights_read_cached(s, q.topic)) >= 0) {
+				take_read(pd, known ? GRAPNEL_ALLOW : GRAPNEL_DENY);
+				continue;
+			}
+			pd->state = WAITING;
+			if (!rights_ask(s->w, s, s->identity, s->rules, &q, on_read_later, pd, &now, &pd->request))
+				return;
+			take_read(pd, now.verdict);
+			continue;
+		}
+		case ASK_HOOK: {
+			struct grapnel_client_info info;
+			struct grapnel_message_info mi;
+			struct grapnel_message_deliver q = { .size = sizeof(q), .client = &info, .message = &mi };
+			struct decision now;
+
+			pd->stage = ASK_HOOK;
+			if (!hook_used(s->w, HOOK_DELIVER)) {
+				pd->state = SEND;
+				return;
+			}
+			session_info(s, &info);
+			message_info_of(pd->e.msg, s->identity->mountpoint, s->w->now_ms, &mi);
+			mi.qos = pd->e.qos;
+			mi.retain = (pd->e.flags & ENTRY_RETAIN) != 0;
+			pd->state = WAITING;
+			if (!hooks_ask(s->w, HOOK_DELIVER, &q, NULL, on_hook_later, pd, &now, &pd->request))
+				return;
+			take_hook(pd, &now);
+			decision_release(&now);
+			continue;
+		}
+		case RETRY: /* keep it, ask again in a while */
+			if (!timer_armed(&s->retry_timer))
+				worker_timer(s->w, &s->retry_timer, RETRY_MS);
+			return;
+		case WAITING:
+		case SEND:
+		case DROP:
+			return;
+		}
+	}
+}
+
+static struct pending_delivery *
+pending_new(struct session *s, const struct entry *e, uint16_t resend_id)
+{
+	struct pending_delivery *pd = calloc(1, sizeof(*pd));
+
+	if (pd == NULL)
+		return NULL;
+	pd->s = s;
+	pd->e = *e;
+	pd->resend_id = resend_id;
+	pd->state = ASK_READ;
+	if (s->pending_last == NULL)
+		s->pending_first = pd;
+	else
+		s->pending_last->next = pd;
+	s->pending_last = pd;
+	s->pending_count++;
+	return pd;
+}
+
+static void
+pending_remove_first(struct session *s)
+{
+	struct pending_delivery *pd = s->pending_first;
+
+	s->pending_first = pd->next;
+	if (pd->next == NULL)
+		s->pending_last = NULL;
+	s->pending_count--;
+	free(pd);
+}
+
+/* The first one decided, as far as it can go. false: nothing more can leave now. */
+static bool
+pending_finish_first(struct session *s)
+{
+	struct pending_delivery *pd = s->pending_first;
+	struct inflight_entry *ie;
+
+	if (pd->state == RETRY && !timer_armed(&s->retry_timer)) {
+		pd->state = pd->stage;
+		pending_go(pd);
+	}
+	if (pd->state != SEND && pd->state != DROP)
+		return false;
+	if (pd->resend_id != 0) {
+		ie = inflight_find(&s->inflight, pd->resend_id);
+		if (ie != NULL && ie->e.msg != NULL) {
+			if (pd->state == DROP) {
+				metric_add(&s->w->metrics, METRIC_INFLIGHT_MESSAGES, -1);
+				deliver_dropped(s, &ie->e, pd->drop_metric, pd->drop_why);
+				inflight_remove(&s->inflight, ie);
+			} else {
+				conn_send_publish(s->conn, pd->e.msg, pd->e.ids, pd->e.qos, (pd->e.flags & ENTRY_RETAIN) != 0, true,
+				    pd->resend_id);
+			}
+		}
+		pd->e.member = 0; /* counted with the entry in flight */
+		entry_clear(&pd->e);
+		pending_remove_first(s);
+		return true;
+	}
+	if (pd->state == DROP) {
+		deliver_dropped(s, &pd->e, pd->drop_metric, pd->drop_why);
+	} else {
+		if (output_full(s)) {
+			s->conn->drain_waiting = true;
+			return false;
+		}
+		if (message_expired(pd->e.msg, s->w->now_ms))
+			deliver_dropped(s, &pd->e, METRIC_MESSAGES_EXPIRED, "expired");
+		else if (!send_now(s, &pd->e))
+			return false;
+	}
+	pending_remove_first(s);
+	return true;
+}
+
+/* Rights have changed since these were queued: ask about each. */
+static void
+queue_recheck(struct session *s)
+{
+	uint32_t stamp = rights_stamp(s);
+
+	if (s->queue_stamp == stamp)
+		return;
+	s->queue_stamp = stamp;
+	if (s->superuser || (s->rules == NULL && !hook_used(s->w, HOOK_ACL)))
+		return;
+	for (uint32_t i = 0; i < s->queue.count; i++) {
+		struct entry *e = &s->queue.ring[(s->queue.head + i) & (s->queue.capacity - 1)];
+
+		e->flags = (uint8_t)((e->flags & ~ENTRY_ALLOWED) | ENTRY_CHECK);
+	}
+}
+
+void
+deliver_pump(struct session *s)
+{
+	unsigned budget = PUMP_BUDGET;
+	struct entry *head, e;
+
+	if (s->conn == NULL || s->pumping || s->conn->state != CONN_ESTABLISHED)
+		return;
+	s->pumping = true;
+	queue_recheck(s);
+	while (s->pending_first != NULL && pending_finish_first(s))
+		;
+	while ((head = queue_peek(&s->queue)) != NULL && budget-- > 0) {
+		if (message_expired(head->msg, s->w->now_ms)) {
+			pop(s, &e);
+			deliver_dropped(s, &e, METRIC_MESSAGES_EXPIRED, "expired");
+			continue;
+		}
+		if (output_full(s)) {
+			s->conn->drain_waiting = true;
+			break;
+		}
+		if (!(head->flags & ENTRY_ALLOWED)) {
+			struct pending_delivery *pd;
+
+			if (s->pending_count >= PENDING_MAX || (pd = pending_new(s, head, 0)) == NULL)
+				break;
+			pop(s, &e); /* the references are in pd now */
+			pending_go(pd);
+			while (s->pending_first != NULL && pending_finish_first(s))
+				;
+			continue;
+		}
+		if (s->pending_first != NULL) /* behind one that is being decided */
+			break;
+		if (head->qos > 0 && s->inflight.count >= window(s))
+			break;
+		pop(s, &e);
+		if (!send_now(s, &e)) {
+			if (queue_push_head(&s->queue, &e) == GRAPNEL_OK)
+				account(s, &e, 1);
+			else
+				deliver_dropped(s, &e, METRIC_MESSAGES_DROPPED_MEMORY, "out of memory");
+			s->conn->drain_waiting = true;
+			break;
+		}
+	}
+	if (budget == UINT32_MAX && !timer_armed(&s->retry_timer)) /* used up: go on in the next turn */
+		worker_timer(s->w, &s->retry_timer, 0);
+	s->pumping = false;
+	congestion_eased(s);
+	retained_continue(s);
+}
+
+/* ---- coming and going ------------------------------------------------------------------------------------ */
+
+void
+deliver_resume(struct session *s)
+{
+	unsigned n;
+	struct inflight_entry **all = inflight_sorted(&s->inflight, &n);
+	bool ask = !s->superuser && (s->rules != NULL || hook_used(s->w, HOOK_ACL));
+
+	if (all == NULL && n > 0) {
+		conn_close(s->conn, RC_UNSPECIFIED, "out of memory");
+		return;
+	}
+	/* Everything unacknowledged again, in its order, with its identifier [MQTT-4.4.0-1]; but only what may still be read. */
+	for (unsigned i = 0; i < n; i++) {
+		struct inflight_entry *ie = all[i];
+
+		if (ie->state == INFLIGHT_WAIT_PUBCOMP) {
+			conn_send_ack(s->conn, MQTT_PUBREL, ie->packet_id, 0, (struct grapnel_str){ 0 });
+		} else if (ask) {
+			struct entry e = ie->e;
+			struct pending_delivery *pd;
+
+			e.flags |= ENTRY_CHECK;
+			message_ref(e.msg);
+			subids_ref(e.ids);
+			if ((pd = pending_new(s, &e, ie->packet_id)) == NULL) {
+				message_unref(e.msg);
+				subids_unref(e.ids);
+				conn_close(s->conn, RC_UNSPECIFIED, "out of memory");
+				break;
+			}
+			pending_go(pd);
+		} else {
+			conn_send_publish(s->conn, ie->e.msg, ie->e.ids, ie->e.qos, (ie->e.flags & ENTRY_RETAIN) != 0, true, ie->packet_id);
+		}
+		if (s->conn == NULL || s->conn->state != CONN_ESTABLISHED)
+			break;
+	}
+	free(all);
+	if (s->conn == NULL || s->conn->state != CONN_ESTABLISHED)
+		return;
+	shared_session_online(s);
+	deliver_pump(s);
+}
+
+void
+deliver_offline(struct session *s)
+{
+	struct pending_delivery *pd, *next, *reversed = NULL;
+
+	timer_disarm(s->w->wheel, &s->retry_timer);
+	for (pd = s->pending_first; pd != NULL; pd = next) {
+		next = pd->next;
+		hooks_cancel(s->w, pd->request);
+		pd->next = reversed;
+		reversed = pd;
+	}
+	s->pending_first = s->pending_last = NULL;
+	s->pending_count = 0;
+	/* Undecided: back to the head of the queue, last one first. */
+	for (pd = reversed; pd != NULL; pd = next) {
+		next = pd->next;
+		if (pd->resend_id != 0) {
+			pd->e.member = 0;
+			entry_clear(&pd->e);
+		} else if (pd->e.qos == 0 && !s->limits->queue_qos0) {
+			deliver_dropped(s, &pd->e, METRIC_MESSAGES_DROPPED_OFFLINE, "QoS 0, receiver offline");
+		} else if (queue_push_head(&s->queue, &pd->e) == GRAPNEL_OK) {
+			account(s, &pd->e, 1);
+		} else {
+			deliver_dropped(s, &pd->e, METRIC_MESSAGES_DROPPED_MEMORY, "out of memory");
+		}
+		free(pd);
+	}
+}
+
+void
+deliver_clear(struct session *s)
+{
+	struct entry e;
+
+	deliver_offline(s);
+	while (pop(s, &e)) {
+		e.member = 0;
+		entry_clear(&e);
+	}
+	metric_add(&s->w->metrics, METRIC_INFLIGHT_MESSAGES, -(int64_t)s->inflight.count);
+	inflight_clear(&s->inflight);
+}
+
+void
+deliver_received(struct session *s, struct inflight_entry *ie)
+{
+	ie->state = INFLIGHT_WAIT_PUBCOMP;
+	/* The receiver has it; only an observer of acknowledgements still wants to see it. */
+	if (!event_wanted(s->w, GRAPNEL_EVENT_MESSAGE_ACKNOWLEDGED)) {
+		message_unref(ie->e.msg);
+		ie->e.msg = NULL;
+	}
+}
+
+void
+deliver_acknowledged(struct session *s, struct inflight_entry *ie, uint8_t reason_code)
+{
+	uint16_t member = ie->e.member;
+
+	if (event_wanted(s->w, GRAPNEL_EVENT_MESSAGE_ACKNOWLEDGED))
+		core_event(s->w, GRAPNEL_EVENT_MESSAGE_ACKNOWLEDGED, s, ie->e.msg, reason_code, NULL);
+	inflight_remove(&s->inflight, ie);
+	metric_add(&s->w->metrics, METRIC_INFLIGHT_MESSAGES, -1);
+	if (member != 0)
+		shared_finished(s, member);
+	if (s->queue.count > 0 || s->pending_first != NULL || s->retained_first != NULL)
+		deliver_pump(s);
+}
+
+void
+deliver_forget_member(struct session *s, uint16_t member)
+{
+	for (uint32_t i = 0; i < s->queue.count; i++) {
+		struct entry *e = &s->queue.ring[(s->queue.head + i) & (s->queue.capacity - 1)];
+
+		if (e->member == member)
+			e->member = 0;
+	}
+	for (uint32_t i = 0; i < s->inflight.capacity; i++)
+		if (s->inflight.slots[i].e.member == member)
+			s->inflight.slots[i].e.member = 0;
+	for (struct pending_delivery *pd = s->pending_first; pd != NULL; pd = pd->next)
+		if (pd->e.member == member)
+			pd->e.member = 0;
+}

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "message.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Append the bytes of s to *at. An absent value stays absent: NULL and "" differ. */
+static struct grapnel_str
+put(char **at, struct grapnel_str s)
+{
+	struct grapnel_str copy = { NULL, 0 };
+
+	if (s.data == NULL)
+		return copy;
+	copy = (struct grapnel_str){ *at, s.len };
+	if (s.len > 0)
+		memcpy(*at, s.data, s.len);
+	*at += s.len;
+	return copy;
+}
+
+struct identity *
+identity_new(const struct identity *values)
+{
+	size_t bytes = values->client_id.len + values->username.len + values->mountpoint.len +
+	    values->peer.len + values->listener.len;
+	size_t pairs = values->attribute_count * sizeof(struct grapnel_pair);
+	struct grapnel_pair *attributes;
+	struct identity *id;
+	char *at;
+
+	for (uint32_t i = 0; i < values->attribute_count; i++)
+		bytes += values->attributes[i].name.len + values->attributes[i].value.len;
+	if ((id = malloc(sizeof(*id) + pairs + bytes)) == NULL)
+		return NULL;
+	attributes = (struct grapnel_pair *)(id + 1);
+	at = (char *)attributes + pairs;
+
+	atomic_init(&id->refs, 1);
+	id->attribute_count = values->attribute_count;
+	id->client_id = put(&at, values->client_id);
+	id->username = put(&at, values->username);
+	id->mountpoint = put(&at, values->mountpoint);
+	id->peer = put(&at, values->peer);
+	id->listener = put(&at, values->listener);
+	for (uint32_t i = 0; i < values->attribute_count; i++) {
+		attributes[i].name = put(&at, values->attributes[i].name);
+		attributes[i].value = put(&at, values->attributes[i].value);
+	}
+	id->attributes = values->attribute_count > 0 ? attributes : NULL;
+	id->session_generation = values->session_generation;
+	id->protocol = values->protocol;
+	id->superuser = values->superuser;
+	id->anonymous = values->anonymous;
+	return id;
+}
+
+struct identity *
+identity_ref(struct identity *id)
+{
+	atomic_fetch_add_explicit(&id->refs, 1, memory_order_relaxed);
+	return id;
+}
+
+void
+identity_unref(struct identity *id)
+{
+	if (id != NULL && atomic_fetch_sub_explicit(&id->refs, 1, memory_order_acq_rel) == 1)
+		free(id);
+}
+
+/* One block: the struct, then Topic Name, properties and payload. One reference. */
+static struct message *
+heap_copy(const struct message *msg)
+{
+	struct message *copy;
+	size_t bytes;
+	char *at;
+
+	if (__builtin_add_overflow(msg->payload_len, msg->props_len, &bytes) ||
+	    __builtin_add_overflow(bytes, msg->topic_len + sizeof(*copy), &bytes) ||
+	    (copy = malloc(bytes)) == NULL)
+		return NULL;
+	at = (char *)(copy + 1);
+	atomic_init(&copy->refs, 1);
+	copy->qos = msg->qos;
+	copy->flags = (uint8_t)(msg->flags | MSG_HEAP);
+	copy->topic_len = msg->topic_len;
+	copy->props_len = msg->props_len;
+	copy->payload_len = msg->payload_len;
+	copy->expires_at_ms = msg->expires_at_ms;
+	copy->author = msg->author != NULL ? identity_ref(msg->author) : NULL;
+	copy->heap = NULL;
+	copy->topic = at;
+	if (msg->topic_len > 0)
+		memcpy(at, msg->topic, msg->topic_len);
+	copy->props = at += msg->topic_len;
+	if (msg->props_len > 0)
+		memcpy(at, msg->props, msg->props_len);
+	copy->payload = at += msg->props_len;
+	if (msg->payload_len > 0)
+		memcpy(at, msg->payload, msg->payload_len);
+	return copy;
+}
+
+struct message *
+message_keep(struct message *msg)
+{
+	if (msg->flags & MSG_HEAP)
+		return message_ref(msg);
+	if (msg->heap == NULL && (msg->heap = heap_copy(msg)) == NULL)
+		return NULL;
+	return message_ref(msg->heap);
+}
+
+void
+message_release_borrowed(struct message *msg)
+{
+	assert(!(msg->flags & MSG_HEAP));
+	message_unref(msg->heap);
+	msg->heap = NULL;
+}
+
+struct message *
+message_ref(struct message *msg)
+{
+	assert(msg->flags & MSG_HEAP);
+	atomic_fetch_add_explicit(&msg->refs, 1, memory_order_relaxed);
+	return msg;
+}
+
+void
+message_unref(struct message *msg)
+{
+	if (msg == NULL)
+		return;
+	assert(msg->flags & MSG_HEAP);
+	if (atomic_fetch_sub_explicit(&msg->refs, 1, memory_order_acq_rel) == 1) {
+		identity_unref(msg->author);
+		free(msg);
+	}
+}

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * message - one Application Message: immutable, reference-counted, shared by all
+ * queues, sessions and workers that hold it
+ *
+ * A PUBLISH that only passes through is a *borrowed* message on the stack whose
+ * slices point into the read buffer; message_keep() makes (once) the heap copy
+ * that a queue, another worker or the retained index can hold. So a QoS 0 message
+ * to local receivers costs no allocation.
+ *
+ * Threads:   any; the count is atomic, everything else constant after message_keep.
+ * Ownership: message_ref/message_unref. A borrowed message is valid only inside the
+ *            call that gave it and is never ref'd itself.
+ */
+#ifndef BROKER_CORE_MESSAGE_H
+#define BROKER_CORE_MESSAGE_H
+
+#include <grapnel/types.h>
+#include <stdatomic.h>
+
+struct mqtt_message_props;
+
+/* Who wrote a message or owns a session: kept with it, so that rights can be asked again later. */
+struct identity {
+	_Atomic uint32_t refs;
+	uint32_t attribute_count;
+	struct grapnel_str client_id, username, mountpoint, peer, listener;
+	const struct grapnel_pair *attributes;
+	uint64_t session_generation;
+	uint8_t protocol;
+	bool superuser, anonymous;
+	/* the bytes follow */
+};
+struct identity *identity_new(const struct identity *values); /* deep copy, one reference; NULL: no memory */
+struct identity *identity_ref(struct identity *id);
+void identity_unref(struct identity *id); /* NULL is fine */
+
+enum message_flags {
+	MSG_RETAIN = 1u << 0,	/* RETAIN was set on the PUBLISH */
+	MSG_WILL = 1u << 1,
+	MSG_UTF8 = 1u << 2,	/* Payload Format Indicator 1 */
+	MSG_HEAP = 1u << 3,	/* not borrowed */
+	MSG_EXPIRES = 1u << 4,
+};
+
+struct message {
+	_Atomic uint32_t refs;
+	uint8_t qos, flags;
+	uint16_t topic_len;	/* with mountpoint */
+	uint32_t props_len;	/* forwardable properties, encoded */
+	uint32_t payload_len;
+	const char *topic;
+	const char *props;
+	const char *payload;
+	uint64_t expires_at_ms;	/* monotonic; when MSG_EXPIRES */
+	struct identity *author; /* NULL: the broker itself; borrowed while borrowed, owned in the heap */
+	union {
+		struct message *heap;		 /* borrowed: the copy that message_keep made */
+		_Atomic uint64_t author_checked; /* heap, retained: rights_generation in which its author's right was good */
+	};
+};
+
+/*
+ * The heap copy of a message, with one more reference for the caller: of a borrowed one the copy made at the
+ * first call, of a heap one itself. NULL: no memory.
+ */
+struct message *message_keep(struct message *msg);
+/* End of a borrowed message: drops the reference message_keep's memo holds. */
+void message_release_borrowed(struct message *msg);
+struct message *message_ref(struct message *msg); /* heap only */
+void message_unref(struct message *msg);	  /* heap only; NULL is fine */
+
+static inline struct grapnel_str
+message_topic(const struct message *msg)
+{
+	return (struct grapnel_str){ msg->topic, msg->topic_len };
+}
+/* Bytes this message costs, for limits. */
+static inline size_t
+message_size(const struct message *msg)
+{
+	return sizeof(*msg) + msg->topic_len + msg->props_len + msg->payload_len;
+}
+static inline bool
+message_expired(const struct message *msg, uint64_t now_ms)
+{
+	return (msg->flags & MSG_EXPIRES) && now_ms >= msg->expires_at_ms;
+}
+
+#endif

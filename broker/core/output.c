@@ -1,0 +1,457 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * output - what is written to a Network Connection
+ *
+ * Bytes collect in chunks until the turn ends; then one writev takes them all. A connection without output holds
+ * no chunk. Chunks come from two small pools of the worker.
+ */
+#include "core/conn.h"
+#include "core/session.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#define CHUNK_SMALL (2048 - sizeof(struct out_chunk))
+#define CHUNK_LARGE (32768 - sizeof(struct out_chunk))
+#define POOL_SMALL_MAX 512
+#define POOL_LARGE_MAX 64
+#define IOV_MAX_HERE 64
+
+static struct out_chunk *
+chunk_new(struct out_pool *p, size_t len, bool first)
+{
+	struct out_chunk *k;
+	size_t capacity = first && len <= CHUNK_SMALL ? CHUNK_SMALL : len <= CHUNK_LARGE ? CHUNK_LARGE : len;
+
+	if (capacity == CHUNK_SMALL && p->small != NULL) {
+		k = p->small;
+		p->small = k->next;
+		p->small_count--;
+	} else if (capacity == CHUNK_LARGE && p->large != NULL) {
+		k = p->large;
+		p->large = k->next;
+		p->large_count--;
+	} else if ((k = malloc(sizeof(*k) + capacity)) == NULL) {
+		return NULL;
+	}
+	k->next = NULL;
+	k->ref = NULL;
+	k->start = k->end = 0;
+	k->capacity = (uint32_t)capacity;
+	return k;
+}
+
+static void
+chunk_free(struct out_pool *p, struct out_chunk *k)
+{
+	if (k->ref != NULL) {
+		message_unref(k->ref);
+	} else if (k->capacity == CHUNK_SMALL && p->small_count < POOL_SMALL_MAX) {
+		k->next = p->small;
+		p->small = k;
+		p->small_count++;
+		return;
+	} else if (k->capacity == CHUNK_LARGE && p->large_count < POOL_LARGE_MAX) {
+		k->next = p->large;
+		p->large = k;
+		p->large_count++;
+		return;
+	}
+	free(k);
+}
+
+void
+out_pool_clear(struct out_pool *p)
+{
+	struct out_chunk *lists[2] = { p->small, p->large };
+
+	for (int i = 0; i < 2; i++) {
+		for (struct out_chunk *k = lists[i], *next; k != NULL; k = next) {
+			next = k->next;
+			free(k);
+		}
+	}
+	memset(p, 0, sizeof(*p));
+}
+
+static void
+conn_mark_dirty(struct conn *c)
+{
+	if (c->dirty)
+		return;
+	c->dirty = true;
+	c->dirty_next = c->w->dirty.first;
+	c->w->dirty.first = c;
+}
+
+static void
+out_append(struct conn *c, struct out_chunk *k)
+{
+	if (c->out_last == NULL)
+		c->out_first = k;
+	else
+		c->out_last->next = k;
+	c->out_last = k;
+}
+
+uint8_t *
+conn_out(struct conn *c, size_t len)
+{
+	struct out_chunk *k = c->out_last;
+	uint8_t *p;
+
+	if (k == NULL || k->ref != NULL || k->capacity - k->end < len) {
+		if ((k = chunk_new(&c->w->core->pool, len, k == NULL)) == NULL)
+			return NULL;
+		out_append(c, k);
+	}
+	p = k->data + k->end;
+	k->end += (uint32_t)len;
+	c->out_bytes += len;
+	conn_mark_dirty(c);
+	return p;
+}
+
+void
+conn_fail(struct conn *c, const char *why)
+{
+	c->fail_why = why;
+	conn_mark_dirty(c);
+}
+
+int
+conn_out_ref(struct conn *c, struct message *msg, const char *data, size_t len)
+{
+	struct out_chunk *k = malloc(sizeof(*k));
+
+	if (k == NULL)
+		return GRAPNEL_ENOMEM;
+	*k = (struct out_chunk){ .ref = message_ref(msg), .ref_data = data, .end = (uint32_t)len, .capacity = (uint32_t)len };
+	out_append(c, k);
+	c->out_bytes += len;
+	conn_mark_dirty(c);
+	return GRAPNEL_OK;
+}
+
+void
+out_clear(struct conn *c)
+{
+	for (struct out_chunk *k = c->out_first, *next; k != NULL; k = next) {
+		next = k->next;
+		chunk_free(&c->w->core->pool, k);
+	}
+	c->out_first = c->out_last = NULL;
+	c->out_bytes = 0;
+}
+
+/* ---- packets -------------------------------------------------------------------------- */
+
+void
+conn_send_ack(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code, struct grapnel_str reason_string)
+{
+	struct mqtt_ack a = { .packet_id = packet_id, .reason_code = reason_code };
+	size_t size;
+	uint8_t *p;
+
+	/* Request Problem Information 0: no Reason String here [MQTT-3.1.2-29]. */
+	if (c->problem_info)
+		a.reason_string = reason_string;
+	size = mqtt_ack_size(c->version, &a);
+	if (c->client_max_packet != 0 && size > c->client_max_packet) {
+		a.reason_string.data = NULL; /* [MQTT-3.4.2-2] */
+		size = mqtt_ack_size(c->version, &a);
+	}
+	if ((p = conn_out(c, size)) == NULL) {
+		conn_close(c, 0, "out of memory");
+		return;
+	}
+	mqtt_ack_encode(p, c->version, type, &a);
+	metric_add(&c->w->metrics, METRIC_PACKETS_SENT, 1);
+}
+
+void
+conn_send_disconnect(struct conn *c, uint8_t reason_code, const char *why, struct grapnel_str server_reference)
+{
+	struct mqtt_disconnect d = { .reason_code = reason_code, .server_reference = server_reference };
+	size_t size;
+	uint8_t *p;
+
+	if (c->version != 5)
+		return;
+	if (why != NULL)
+		d.reason_string = (struct grapnel_str){ why, strlen(why) };
+	size = mqtt_disconnect_size(5, MQTT_DISCONNECT, &d);
+	if (c->client_max_packet != 0 && size > c->client_max_packet) {
+		d.reason_string.data = NULL; /* [MQTT-3.14.2-3] */
+		size = mqtt_disconnect_size(5, MQTT_DISCONNECT, &d);
+	}
+	if ((p = conn_out(c, size)) != NULL) {
+		mqtt_disconnect_encode(p, 5, MQTT_DISCONNECT, &d);
+		metric_add(&c->w->metrics, METRIC_PACKETS_SENT, 1);
+	}
+}
+
+/* ---- topic aliases towards the Client --------------------------------------------------- */
+
+struct alias_out {
+	uint16_t count, max;
+	struct {
+		uint16_t len;
+		char *topic;
+	} t[];
+};
+
+void
+alias_out_free(struct conn_extra *x)
+{
+	if (x->alias_out == NULL)
+		return;
+	for (unsigned i = 0; i < x->alias_out->count; i++)
+		free(x->alias_out->t[i].topic);
+	free(x->alias_out);
+	x->alias_out = NULL;
+}
+
+/* The alias of a Topic Name, 0: none. *fresh: it was given just now, the name must be sent with it. */
+static uint16_t
+alias_out(struct conn *c, struct grapnel_str topic, bool *fresh)
+{
+	struct conn_extra *x;
+	struct alias_out *a;
+	char *copy;
+
+	*fresh = false;
+	if (topic.len < 4 || (x = conn_extra(c)) == NULL) /* shorter ones gain nothing */
+		return 0;
+	if ((a = x->alias_out) == NULL) {
+		uint16_t max = c->alias_out_max < c->limits->topic_alias_maximum ? c->alias_out_max
+										: (uint16_t)c->limits->topic_alias_maximum;
+
+		if (max == 0 || (a = calloc(1, sizeof(*a) + max * sizeof(a->t[0]))) == NULL)
+			return 0;
+		a->max = max;
+		x->alias_out = a;
+	}
+	for (unsigned i = 0; i < a->count; i++)
+		if (a->t[i].len == topic.len && memcmp(a->t[i].topic, topic.data, topic.len) == 0)
+			return (uint16_t)(i + 1);
+	if (a->count == a->max || (copy = malloc(topic.len)) == NULL)
+		return 0;
+	memcpy(copy, topic.data, topic.len);
+	a->t[a->count].topic = copy;
+	a->t[a->count].len = (uint16_t)topic.len;
+	*fresh = true;
+	return ++a->count;
+}
+
+/* ---- PUBLISH -------------------------------------------------------------------------------- */
+
+int
+conn_send_publish(struct conn *c, struct message *msg, subids ids, uint8_t qos, bool retain, bool dup, uint16_t packet_id)
+{
+	struct encoded *enc = &c->w->core->encoded;
+	uint32_t skip = (uint32_t)c->session->identity->mountpoint.len;
+	uint32_t id_list[SUBIDS_MAX];
+	struct mqtt_publish_out o = { 0 };
+	struct message *kept;
+	bool cacheable, fresh = false;
+	size_t head, total;
+	uint8_t *p;
+
+	if (skip > msg->topic_len)
+		skip = 0;
+	cacheable = qos == 0 && (c->version < 5 || (ids == SUBIDS_NONE && c->alias_out_max == 0));
+	if (cacheable && enc->msg == msg && enc->version == c->version && enc->retain == retain && enc->topic_skip == skip) {
+		if (c->client_max_packet != 0 && enc->len > c->client_max_packet)
+			return GRAPNEL_EQUOTA;
+		if ((p = conn_out(c, enc->len)) == NULL)
+			return GRAPNEL_ENOMEM;
+		memcpy(p, enc->bytes, enc->len);
+		goto sent;
+	}
+	o.topic_name = (struct grapnel_str){ msg->topic + skip, msg->topic_len - skip };
+	o.payload_len = msg->payload_len;
+	o.packet_id = packet_id;
+	o.qos = qos;
+	o.retain = retain;
+	o.dup = dup;
+	if (c->version == 5) {
+		o.forward_props = (struct grapnel_str){ msg->props, msg->props_len };
+		if (msg->flags & MSG_EXPIRES) {
+			uint64_t left = msg->expires_at_ms > c->w->now_ms ? msg->expires_at_ms - c->w->now_ms : 0;
+
+			o.has_message_expiry = true; /* the time left [MQTT-3.3.2-6] */
+			o.message_expiry = (uint32_t)((left + 999) / 1000);
+		}
+		o.subscription_id_count = subids_get(ids, id_list, SUBIDS_MAX);
+		o.subscription_ids = id_list;
+		if (c->client_max_packet != 0) { /* sized without an alias first: one that is not sent must not be given */
+			head = mqtt_publish_head_size(5, &o);
+			if (head == 0 || head + 3 + msg->payload_len > c->client_max_packet)
+				return GRAPNEL_EQUOTA;
+		}
+		if (c->alias_out_max != 0) {
+			o.topic_alias = alias_out(c, o.topic_name, &fresh);
+			if (o.topic_alias != 0 && !fresh)
+				o.topic_name.len = 0;
+		}
+	}
+	head = mqtt_publish_head_size(c->version, &o);
+	if (head == 0)
+		return GRAPNEL_EQUOTA; /* with what we add it would be longer than MQTT allows */
+	total = head + msg->payload_len;
+	if (c->client_max_packet != 0 && total > c->client_max_packet)
+		return GRAPNEL_EQUOTA; /* [MQTT-3.1.2-25] */
+	if (msg->payload_len <= OUT_COPY_MAX) {
+		if ((p = conn_out(c, total)) == NULL)
+			return GRAPNEL_ENOMEM;
+		memcpy(mqtt_publish_head_encode(p, c->version, &o), msg->payload, msg->payload_len);
+		if (cacheable && enc->candidate == msg && total <= sizeof(enc->bytes)) {
+			memcpy(enc->bytes, p, total);
+			enc->msg = msg;
+			enc->len = (uint32_t)total;
+			enc->version = c->version;
+			enc->retain = retain;
+			enc->topic_skip = skip;
+		}
+	} else {
+		if ((kept = message_keep(msg)) == NULL)
+			return GRAPNEL_ENOMEM;
+		if ((p = conn_out(c, head)) == NULL || conn_out_ref(c, kept, kept->payload, kept->payload_len) != GRAPNEL_OK) {
+			message_unref(kept);
+			if (p != NULL) /* half a packet is in the output: nothing can follow it */
+				conn_fail(c, "out of memory");
+			return GRAPNEL_ENOMEM;
+		}
+		mqtt_publish_head_encode(p, c->version, &o);
+		message_unref(kept);
+	}
+sent:
+	c->session->messages_out++;
+	metric_add(&c->w->metrics, METRIC_PACKETS_SENT, 1);
+	metric_add(&c->w->metrics, METRIC_MESSAGES_SENT, 1);
+	if (event_wanted(c->w, GRAPNEL_EVENT_MESSAGE_DELIVERED))
+		core_event(c->w, GRAPNEL_EVENT_MESSAGE_DELIVERED, c->session, msg, 0, NULL);
+	return GRAPNEL_OK;
+}
+
+/* ---- writing ------------------------------------------------------------------------------------ */
+
+static void
+on_writable(evutil_socket_t fd, short what, void *arg)
+{
+	struct conn *c = arg;
+
+	(void)fd;
+	(void)what;
+	conn_flush(c);
+}
+
+static int
+wait_writable(struct conn *c)
+{
+	if (c->write_event == NULL &&
+	    (c->write_event = event_new(c->w->base, c->stream.fd, EV_WRITE, on_writable, c)) == NULL)
+		return GRAPNEL_ENOMEM;
+	return event_add(c->write_event, NULL) == 0 ? GRAPNEL_OK : GRAPNEL_ENOMEM;
+}
+
+static void
+out_consume(struct conn *c, size_t n)
+{
+	c->out_bytes -= n;
+	while (n > 0) {
+		struct out_chunk *k = c->out_first;
+		size_t have = k->end - k->start;
+
+		if (n < have) {
+			k->start += (uint32_t)n;
+			return;
+		}
+		n -= have;
+		c->out_first = k->next;
+		if (c->out_first == NULL)
+			c->out_last = NULL;
+		chunk_free(&c->w->core->pool, k);
+	}
+}
+
+void
+conn_flush(struct conn *c)
+{
+	if (c->dead)
+		return;
+	if (c->fail_why != NULL && c->state != CONN_CLOSING) {
+		conn_close(c, 0, c->fail_why);
+		return;
+	}
+	while (c->out_first != NULL) {
+		struct iovec iov[IOV_MAX_HERE];
+		int n = 0;
+		size_t want = 0;
+		ssize_t got;
+
+		for (struct out_chunk *k = c->out_first; k != NULL && n < IOV_MAX_HERE; k = k->next, n++) {
+			iov[n].iov_base = k->ref != NULL ? (void *)(uintptr_t)(k->ref_data + k->start)
+							 : (void *)(k->data + k->start);
+			iov[n].iov_len = k->end - k->start;
+			want += iov[n].iov_len;
+		}
+		got = c->stream.ops->writev(&c->stream, iov, n);
+		if (got < 0) {
+			if (errno == EINTR)
+				continue;
+			if (errno != EAGAIN && errno != EWOULDBLOCK) {
+				conn_close(c, 0, "connection lost while writing");
+				return;
+			}
+			got = 0;
+		}
+		metric_add(&c->w->metrics, METRIC_BYTES_SENT, got);
+		out_consume(c, (size_t)got);
+		if ((size_t)got < want) {
+			if (wait_writable(c) != GRAPNEL_OK)
+				conn_close(c, 0, "out of memory");
+			break;
+		}
+	}
+	if (c->dead)
+		return;
+	if (c->state == CONN_CLOSING) {
+		if (c->out_first == NULL)
+			conn_finish(c);
+		return;
+	}
+	if ((c->pause & PAUSE_OUTPUT) && c->out_bytes < c->limits->max_output_bytes / 4)
+		conn_resume(c, PAUSE_OUTPUT);
+	if (c->dead || c->session == NULL)
+		return;
+	if (c->session->congested_since_ms != 0 || c->session->shared_held)
+		congestion_eased(c->session);
+	if (c->drain_waiting && c->out_bytes < c->limits->max_output_bytes / 4) {
+		c->drain_waiting = false;
+		deliver_pump(c->session);
+	}
+}
+
+void
+conn_flush_dirty(struct worker *w)
+{
+	struct conn *c, *next;
+
+	if (w->core == NULL) /* main has no connections */
+		return;
+	shared_flush(w); /* makes output */
+	c = w->dirty.first;
+	w->dirty.first = NULL;
+	for (; c != NULL; c = next) {
+		next = c->dirty_next;
+		c->dirty = false;
+		c->dirty_next = NULL;
+		if (!c->dead && (c->write_event == NULL || !event_pending(c->write_event, EV_WRITE, NULL)))
+			conn_flush(c);
+	}
+	conn_reap(w);
+}

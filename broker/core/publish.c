@@ -1,0 +1,576 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * publish - a PUBLISH from a Client: checks, rights, the message_publish hook, routing in groups, acknowledgement
+ *
+ * In the common case (rights known, no hook) a packet becomes an item of the worker's batch without any
+ * allocation, its slices pointing into the read buffer; conn_batch_end routes the batch and then acknowledges in order.
+ * Where a plugin has to be asked, a step holds the state; if it answers later, the step owns a copy of the packet.
+ */
+#include "core/publish.h"
+
+#include "base/log.h"
+#include "core/session.h"
+#include "mqtt/topic.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct pub_item {
+	struct message msg;
+	struct publish_step *step; /* owns what the slices point to; NULL: the read buffer does */
+	char *scratch;	   /* topic with mountpoint and rewritten properties; NULL: none needed */
+	uint16_t packet_id;
+	uint8_t qos, reason_code;
+	bool route;	   /* false: acknowledged only */
+};
+struct pub_batch {
+	unsigned count;
+	bool ending; /* conn_batch_end is at work: closing from in there must not begin it again */
+	struct pub_item items[TOPIC_GROUP];
+};
+
+enum stage { STAGE_RIGHTS, STAGE_HOOK, STAGE_RIGHTS_AGAIN, STAGE_ROUTE };
+
+struct publish_step { /* a PUBLISH that plugins are asked about */
+	struct step head;
+	struct mqtt_publish p;
+	uint8_t *body; /* own copy; NULL: the read buffer has it */
+	enum stage stage;
+	bool no_retain, drop;
+	/* what message_publish changed; owned */
+	char *new_topic, *new_payload, *new_props;
+	struct grapnel_str topic, payload;
+	uint32_t new_props_len;
+	uint8_t lower_qos_plus_one;
+};
+
+int
+batch_init(struct worker *w)
+{
+	return (w->core->batch = calloc(1, sizeof(*w->core->batch))) != NULL ? GRAPNEL_OK : GRAPNEL_ENOMEM;
+}
+
+void
+batch_fini(struct worker *w)
+{
+	free(w->core->batch);
+}
+
+static void
+publish_step_free(struct step *head)
+{
+	struct publish_step *st = (struct publish_step *)(void *)head;
+
+	if (st == NULL)
+		return;
+	free(st->body);
+	free(st->new_topic);
+	free(st->new_payload);
+	free(st->new_props);
+	free(st);
+}
+
+/* ---- the batch ------------------------------------------------------------------------------ */
+
+static void
+acknowledge(struct conn *c, uint8_t qos, uint16_t packet_id, uint8_t reason_code, const struct message *msg)
+{
+	uint8_t type = qos == 1 ? MQTT_PUBACK : MQTT_PUBREC;
+
+	if (qos == 0)
+		return;
+	if (qos == 2 && reason_code < 0x80 && id_set_add(&c->session->received, packet_id) != GRAPNEL_OK) {
+		conn_close(c, RC_UNSPECIFIED, "out of memory");
+		return;
+	}
+	ack_send(c, type, packet_id, reason_code, msg);
+}
+
+void
+conn_batch_end(struct conn *c)
+{
+	struct pub_batch *b = c->w->core->batch;
+	struct message *msgs[TOPIC_GROUP];
+	uint8_t codes[TOPIC_GROUP];
+	unsigned n = 0, k = 0;
+
+	if (b->count == 0 || b->ending)
+		return;
+	b->ending = true;
+	for (unsigned i = 0; i < b->count; i++)
+		if (b->items[i].route)
+			msgs[n++] = &b->items[i].msg;
+	if (n > 0)
+		router_publish(c->w, msgs, n, c, codes);
+	for (unsigned i = 0; i < b->count; i++) {
+		struct pub_item *it = &b->items[i];
+		uint8_t code = it->route ? codes[k++] : it->reason_code;
+
+		if (c->state == CONN_ESTABLISHED) {
+			if (it->route && code < 0x80 && event_wanted(c->w, GRAPNEL_EVENT_MESSAGE_PUBLISHED))
+				core_event(c->w, GRAPNEL_EVENT_MESSAGE_PUBLISHED, c->session, &it->msg, code, NULL);
+			acknowledge(c, it->qos, it->packet_id, code, &it->msg);
+		}
+		message_release_borrowed(&it->msg);
+		free(it->scratch);
+		publish_step_free(it->step != NULL ? &it->step->head : NULL);
+	}
+	b->count = 0;
+	b->ending = false;
+}
+
+/* Put a decided PUBLISH into the batch; takes the step. */
+static void
+batch_add(struct conn *c, const struct mqtt_publish *p, struct publish_step *st, bool route, bool no_retain, uint8_t reason_code)
+{
+	struct pub_batch *b = c->w->core->batch;
+	struct session *s = c->session;
+	struct grapnel_str mp = s->identity->mountpoint;
+	struct grapnel_str topic = st != NULL && st->topic.data != NULL ? st->topic : p->topic_name;
+	struct grapnel_str payload = st != NULL && st->payload.data != NULL ? st->payload : p->payload;
+	struct pub_item *it = &b->items[b->count];
+	size_t props_len, need;
+	bool own_props = st != NULL && st->new_props != NULL;
+
+	memset(it, 0, sizeof(*it));
+	it->step = st;
+	it->qos = p->qos;
+	it->packet_id = p->packet_id;
+	it->route = route;
+	it->reason_code = reason_code;
+	it->msg.qos = st != NULL && st->lower_qos_plus_one != 0 ? (uint8_t)(st->lower_qos_plus_one - 1) : p->qos;
+	it->msg.flags = (uint8_t)((p->retain && !no_retain ? MSG_RETAIN : 0) | (p->props.payload_is_utf8 ? MSG_UTF8 : 0));
+	it->msg.topic = topic.data;
+	it->msg.topic_len = (uint16_t)topic.len;
+	it->msg.payload = payload.data;
+	it->msg.payload_len = (uint32_t)payload.len;
+	it->msg.author = s->identity;
+	if (p->props.has_message_expiry) {
+		it->msg.flags |= MSG_EXPIRES;
+		it->msg.expires_at_ms = c->w->now_ms + (uint64_t)p->props.message_expiry * 1000;
+	}
+	props_len = own_props ? st->new_props_len : mqtt_forward_size(&p->props);
+	it->msg.props_len = (uint32_t)props_len;
+	if (own_props)
+		it->msg.props = st->new_props;
+	else if (props_len > 0 && p->props.plain)
+		it->msg.props = p->props.block.data;
+	need = (mp.len > 0 ? mp.len + topic.len : 0) + (props_len > 0 && it->msg.props == NULL ? props_len : 0);
+	if (need > 0) {
+		if (mp.len + topic.len > 65535 || (it->scratch = malloc(need)) == NULL) {
+			it->route = false;
+			it->reason_code = RC_QUOTA_EXCEEDED;
+		} else {
+			char *at = it->scratch;
+
+			if (mp.len > 0) {
+				memcpy(at, mp.data, mp.len);
+				memcpy(at + mp.len, topic.data, topic.len);
+				it->msg.topic = at;
+				it->msg.topic_len = (uint16_t)(mp.len + topic.len);
+				at += mp.len + topic.len;
+			}
+			if (it->msg.props == NULL && props_len > 0) {
+				mqtt_forward_put((uint8_t *)at, &p->props);
+				it->msg.props = at;
+			}
+		}
+	}
+	if (it->msg.props == NULL)
+		it->msg.props_len = 0;
+	if (++b->count == TOPIC_GROUP)
+		conn_batch_end(c);
+}
+
+/* ---- refusals ----------------------------------------------------------------------------------- */
+
+static void
+denied(struct conn *c, const struct mqtt_publish *p, struct publish_step *st, uint8_t reason_code, struct grapnel_str topic,
+    struct grapnel_str rule, bool unavailable)
+{
+	struct session *s = c->session;
+	unsigned suppressed;
+
+	metric_add(&c->w->metrics, METRIC_PUBLISH_REFUSED, 1);
+	if (!unavailable)
+		metric_add(&c->w->metrics, METRIC_ACL_DENIED, 1);
+	if (log_allowed(c->peer, &suppressed))
+		log_at(GRAPNEL_LOG_NOTICE, unavailable ? "publish_unavailable" : "acl_denied",
+		    "client \"%.*s\" user \"%.*s\" from %s: publish to \"%.*s\" %s%s%.*s%s", STR(s->identity->client_id),
+		    STR(s->identity->username), c->peer, STR(topic), unavailable ? "not decided: backend unavailable" : "denied",
+		    rule.len > 0 ? " by " : "", STR(rule), suppressed > 0 ? " [more lines left out]" : "");
+	else
+		metric_add(&c->w->metrics, METRIC_LOG_SUPPRESSED, 1);
+	if (c->version < 5) {
+		if (unavailable && p->qos > 0) {
+			/* 3.x has no negative acknowledgement: none at all, so that the Client keeps its message. */
+			publish_step_free(st != NULL ? &st->head : NULL);
+			conn_batch_end(c);
+			if (c->state == CONN_ESTABLISHED)
+				conn_close(c, RC_IMPLEMENTATION_SPECIFIC, "rights are unavailable");
+			return;
+		}
+		reason_code = 0; /* acknowledged and forgotten, as [v3.1.1 MQTT-3.3.5-2] allows */
+	}
+	batch_add(c, p, st, false, false, reason_code);
+}
+
+static bool
+is_sys(struct grapnel_str topic)
+{
+	return topic.len >= 4 && memcmp(topic.data, "$SYS", 4) == 0 && (topic.len == 4 || topic.data[4] == '/');
+}
+
+/* ---- steps ------------------------------------------------------------------------------------------ */
+
+static enum outcome step_go(struct publish_step *st);
+
+static char *
+dup_bytes(const char *data, size_t len)
+{
+	char *p = malloc(len + 1);
+
+	if (p != NULL && len > 0)
+		memcpy(p, data, len);
+	return p;
+}
+
+/* The step has to wait: from now on it must not borrow from the read buffer. */
+static bool
+step_own(struct publish_step *st, const uint8_t *body, size_t len, uint8_t flags)
+{
+	struct grapnel_str topic = st->p.topic_name;
+	struct mqtt_publish p;
+	struct wire w;
+
+	/* Behind the packet there is room for a Topic Name that came by alias. */
+	if ((st->body = malloc(len + topic.len + 1)) == NULL)
+		return false;
+	memcpy(st->body, body, len);
+	wire_init(&w, st->body, len);
+	if (mqtt_publish_decode(&w, st->head.c->version, flags, &p) != 0)
+		return false;
+	if (p.topic_name.len == 0) {
+		memcpy(st->body + len, topic.data, topic.len);
+		p.topic_name = (struct grapnel_str){ (char *)st->body + len, topic.len };
+	}
+	p.retain = st->p.retain;
+	p.props.has_message_expiry = st->p.props.has_message_expiry;
+	p.props.message_expiry = st->p.props.message_expiry;
+	st->p = p;
+	return true;
+}
+
+/* The message as plugins see it: without mountpoint. */
+static void
+step_message(const struct publish_step *st, struct message *m)
+{
+	struct grapnel_str topic = st->topic.data != NULL ? st->topic : st->p.topic_name;
+	struct grapnel_str payload = st->payload.data != NULL ? st->payload : st->p.payload;
+
+	memset(m, 0, sizeof(*m));
+	m->qos = st->p.qos;
+	m->flags = (uint8_t)((st->p.retain ? MSG_RETAIN : 0) | (st->p.props.payload_is_utf8 ? MSG_UTF8 : 0));
+	m->topic = topic.data;
+	m->topic_len = (uint16_t)topic.len;
+	m->payload = payload.data;
+	m->payload_len = (uint32_t)payload.len;
+	m->props = st->new_props != NULL ? st->new_props : st->p.props.block.data;
+	m->props_len = st->new_props != NULL ? st->new_props_len : (uint32_t)st->p.props.block.len;
+	m->author = st->head.c->session->identity;
+	if (st->p.props.has_message_expiry) {
+		m->flags |= MSG_EXPIRES;
+		m->expires_at_ms = st->head.c->w->now_ms + (uint64_t)st->p.props.message_expiry * 1000;
+	}
+}
+
+static enum outcome
+take_rights(struct publish_step *st, const struct rights_answer *a)
+{
+	if (a->verdict != GRAPNEL_ALLOW) {
+		struct mqtt_publish p = st->p;
+		bool unavailable = a->verdict == GRAPNEL_UNAVAILABLE;
+
+		denied(st->head.c, &p, st, unavailable ? RC_IMPLEMENTATION_SPECIFIC : a->reason_code,
+		    st->topic.data != NULL ? st->topic : st->p.topic_name, a->rule, unavailable);
+		return DONE;
+	}
+	st->drop |= (a->flags & GRAPNEL_ACL_DROP) != 0;
+	st->no_retain |= (a->flags & GRAPNEL_ACL_NO_RETAIN) != 0;
+	st->stage++;
+	return GO_ON;
+}
+
+/* Apply what message_publish answered. @return a Reason Code, 0: good. */
+static uint8_t
+step_apply(struct publish_step *st, const struct grapnel_publish_answer *a)
+{
+	const struct limits *l = st->head.c->session->limits;
+
+	st->drop |= a->drop;
+	if (a->has_retain)
+		st->p.retain = a->retain && l->retain_available;
+	if (a->has_qos && a->qos < st->p.qos)
+		st->lower_qos_plus_one = (uint8_t)(a->qos + 1);
+	if (a->topic_name.data != NULL) {
+		if (a->topic_name.len > 65535 || !utf8_valid(a->topic_name.data, a->topic_name.len) ||
+		    !topic_name_valid(a->topic_name) || topic_levels(a->topic_name) > l->max_topic_levels)
+			return RC_TOPIC_NAME_INVALID;
+		if ((st->new_topic = dup_bytes(a->topic_name.data, a->topic_name.len)) == NULL)
+			return RC_UNSPECIFIED;
+		st->topic = (struct grapnel_str){ st->new_topic, a->topic_name.len };
+	}
+	if (a->payload.data != NULL) {
+		if (a->payload.len > 268435455 || (st->new_payload = dup_bytes(a->payload.data, a->payload.len)) == NULL)
+			return RC_UNSPECIFIED;
+		st->payload = (struct grapnel_str){ st->new_payload, a->payload.len };
+	}
+	if (a->has_properties) {
+		struct grapnel_property kept[256];
+		size_t n = 0;
+
+		/* Expiry travels as a deadline, not in the block. */
+		st->p.props.has_message_expiry = false;
+		for (size_t i = 0; i < a->property_count && n < 256; i++) {
+			if (a->properties[i].id == PROP_MESSAGE_EXPIRY) {
+				st->p.props.has_message_expiry = true;
+				st->p.props.message_expiry = a->properties[i].u.number;
+			} else {
+				kept[n++] = a->properties[i];
+			}
+		}
+		st->new_props_len = (uint32_t)mqtt_properties_size(kept, n);
+		if ((st->new_props = malloc(st->new_props_len + 1)) == NULL)
+			return RC_UNSPECIFIED;
+		mqtt_properties_put((uint8_t *)st->new_props, kept, n);
+	}
+	return 0;
+}
+
+static enum outcome
+take_decision(struct publish_step *st, const struct decision *d)
+{
+	uint8_t err = 0;
+
+	if (d->verdict == GRAPNEL_ALLOW)
+		err = step_apply(st, d->publish);
+	else if (d->verdict == GRAPNEL_DENY)
+		err = d->publish->reason_code >= 0x80 ? d->publish->reason_code : RC_IMPLEMENTATION_SPECIFIC;
+	else if (d->verdict == GRAPNEL_UNAVAILABLE)
+		err = RC_IMPLEMENTATION_SPECIFIC;
+	if (err != 0) {
+		struct grapnel_str by = { d->plugin, d->plugin != NULL ? strlen(d->plugin) : 0 };
+		struct mqtt_publish p = st->p;
+
+		denied(st->head.c, &p, st, err, st->topic.data != NULL ? st->topic : st->p.topic_name, by,
+		    d->verdict == GRAPNEL_UNAVAILABLE);
+		return DONE;
+	}
+	/* Rights are asked again for what is really used. */
+	st->stage = st->new_topic != NULL && !st->drop ? STAGE_RIGHTS_AGAIN : STAGE_ROUTE;
+	return GO_ON;
+}
+
+static void
+on_rights_later(void *arg, const struct decision *d)
+{
+	struct publish_step *st = arg;
+	struct conn *c = st->head.c;
+	struct rights_answer a;
+
+	rights_from(d, &a);
+	step_resumed(&st->head);
+	if (take_rights(st, &a) == DONE || step_go(st) == DONE)
+		step_end(c);
+	else
+		step_wait(&st->head);
+}
+
+static void
+on_decision_later(void *arg, const struct decision *d)
+{
+	struct publish_step *st = arg;
+	struct conn *c = st->head.c;
+
+	step_resumed(&st->head);
+	if (take_decision(st, d) == DONE || step_go(st) == DONE)
+		step_end(c);
+	else
+		step_wait(&st->head);
+}
+
+/* As far as it goes now: DONE (the step is gone, into the batch or freed) or WAIT. */
+static enum outcome
+step_go(struct publish_step *st)
+{
+	struct conn *c = st->head.c;
+	struct session *s = c->session;
+
+	for (;;) {
+		struct message m;
+		enum outcome o;
+
+		step_message(st, &m);
+		switch (st->stage) {
+		case STAGE_RIGHTS:
+		case STAGE_RIGHTS_AGAIN: {
+			struct rights_question q = { .action = GRAPNEL_PUBLISH, .qos = st->p.qos, .retain = st->p.retain,
+				.topic = message_topic(&m), .msg = &m };
+			struct rights_answer now;
+
+			if (is_sys(q.topic)) {
+				now = (struct rights_answer){ .verdict = GRAPNEL_DENY, .reason_code = RC_NOT_AUTHORIZED,
+					.rule = GRAPNEL_STR("the broker ($SYS is its own)") };
+			} else if (!rights_ask(c->w, s, s->identity, s->rules, &q, on_rights_later, st, &now, &st->head.pending)) {
+				return WAIT;
+			}
+			o = take_rights(st, &now);
+			break;
+		}
+		case STAGE_HOOK: {
+			struct grapnel_client_info info;
+			struct grapnel_message_info mi;
+			struct grapnel_message_publish q = { .size = sizeof(q), .client = &info, .message = &mi };
+			struct decision now;
+
+			if (!hook_used(c->w, HOOK_PUBLISH) || st->drop) {
+				st->stage = STAGE_ROUTE;
+				continue;
+			}
+			session_info(s, &info);
+			message_info_of(&m, (struct grapnel_str){ "", 0 }, c->w->now_ms, &mi);
+			mi.dup = st->p.dup;
+			if (!hooks_ask(c->w, HOOK_PUBLISH, &q, NULL, on_decision_later, st, &now, &st->head.pending))
+				return WAIT;
+			o = take_decision(st, &now);
+			decision_release(&now);
+			break;
+		}
+		case STAGE_ROUTE:
+		default: {
+			struct mqtt_publish p = st->p;
+
+			batch_add(c, &p, st, !st->drop, st->no_retain, 0);
+			return DONE;
+		}
+		}
+		if (o == DONE)
+			return DONE;
+	}
+}
+
+/* ---- the packet ------------------------------------------------------------------------------------------ */
+
+static bool
+resolve_alias(struct conn *c, struct mqtt_publish *p)
+{
+	uint16_t alias = p->props.topic_alias;
+	unsigned max = c->limits->topic_alias_maximum;
+	struct conn_extra *x;
+	char *copy;
+
+	if (p->topic_name.len > 0) { /* the alias is set anew, and an item of the batch may still point at its old name */
+		conn_batch_end(c);
+		if (c->state != CONN_ESTABLISHED)
+			return false;
+	}
+	if (c->extra != NULL && c->extra->alias_in != NULL)
+		max = c->extra->alias_in_count; /* what CONNACK said, whatever a reload changed since */
+	if (alias > max || (x = conn_extra(c)) == NULL) {
+		conn_close(c, RC_TOPIC_ALIAS_INVALID, "Topic Alias above Topic Alias Maximum [MQTT-3.3.2-9]");
+		return false;
+	}
+	if (x->alias_in == NULL) {
+		x->alias_in = calloc(max, sizeof(char *));
+		x->alias_in_len = calloc(max, sizeof(uint32_t));
+		x->alias_in_count = x->alias_in != NULL ? max : 0;
+		if (x->alias_in == NULL || x->alias_in_len == NULL) {
+			conn_close(c, RC_UNSPECIFIED, "out of memory");
+			return false;
+		}
+	}
+	if (p->topic_name.len == 0) {
+		if (x->alias_in[alias - 1] == NULL) {
+			conn_close(c, RC_PROTOCOL_ERROR, "Topic Alias was never set");
+			return false;
+		}
+		p->topic_name = (struct grapnel_str){ x->alias_in[alias - 1], x->alias_in_len[alias - 1] };
+		return true;
+	}
+	if ((copy = dup_bytes(p->topic_name.data, p->topic_name.len)) == NULL) {
+		conn_close(c, RC_UNSPECIFIED, "out of memory");
+		return false;
+	}
+	free(x->alias_in[alias - 1]);
+	x->alias_in[alias - 1] = copy;
+	x->alias_in_len[alias - 1] = (uint32_t)p->topic_name.len;
+	return true;
+}
+
+enum handled
+on_publish(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
+{
+	struct session *s = c->session;
+	const struct limits *l = s->limits;
+	struct mqtt_publish p;
+	struct publish_step *st;
+	struct wire w;
+
+	wire_init(&w, body, f->remaining);
+	if (mqtt_publish_decode(&w, c->version, f->flags, &p) != 0)
+		return packet_malformed(c, w.err, w.why);
+	metric_add(&c->w->metrics, METRIC_MESSAGES_RECEIVED, 1);
+	s->messages_in++;
+	if (p.qos > l->max_qos)
+		return packet_malformed(c, RC_QOS_NOT_SUPPORTED, "QoS above Maximum QoS [MQTT-3.2.2-11]");
+	if (p.retain && !l->retain_available)
+		return packet_malformed(c, RC_RETAIN_NOT_SUPPORTED, "RETAIN, but retain_available = no [MQTT-3.2.2-14]");
+	if (p.props.topic_alias != 0 && !resolve_alias(c, &p))
+		return HANDLED_CLOSED;
+	if (topic_levels(p.topic_name) > l->max_topic_levels)
+		return packet_malformed(c, RC_TOPIC_NAME_INVALID, "more levels than max_topic_levels");
+	if (p.qos > 0) {
+		if (p.qos == 2 && id_set_has(&s->received, p.packet_id)) {
+			/* Routed before, not yet released: answer again, forward nothing [MQTT-4.3.3-10]. */
+			conn_batch_end(c);
+			if (c->state == CONN_ESTABLISHED)
+				conn_send_ack(c, MQTT_PUBREC, p.packet_id, 0, (struct grapnel_str){ 0 });
+			return HANDLED;
+		}
+		if (s->received.count + held_ack_count(c) + c->w->core->batch->count >= l->receive_maximum) {
+			conn_batch_end(c);
+			if (c->state == CONN_ESTABLISHED && c->version == 5 && s->received.count + held_ack_count(c) >= l->receive_maximum)
+				return packet_malformed(c, RC_RECEIVE_MAXIMUM_EXCEEDED, "more than Receive Maximum messages unacknowledged [MQTT-3.3.4-8]");
+		}
+	}
+	if (l->message_rate != 0)
+		conn_rate(c, 1, 0);
+	if (l->check_payload_format && p.props.payload_is_utf8 && !utf8_valid(p.payload.data, p.payload.len)) {
+		if (p.qos == 0 || c->version < 5)
+			return packet_malformed(c, RC_PAYLOAD_FORMAT_INVALID, "payload is not UTF-8 as announced");
+		batch_add(c, &p, NULL, false, false, RC_PAYLOAD_FORMAT_INVALID);
+		return HANDLED;
+	}
+	if (!hook_used(c->w, HOOK_PUBLISH) && rights_publish_cached(s, p.topic_name, p.qos, p.retain)) {
+		batch_add(c, &p, NULL, true, false, 0);
+		return c->state == CONN_ESTABLISHED ? HANDLED : HANDLED_CLOSED;
+	}
+	if ((st = calloc(1, sizeof(*st))) == NULL) {
+		conn_close(c, RC_UNSPECIFIED, "out of memory");
+		return HANDLED_CLOSED;
+	}
+	st->head.c = c;
+	st->head.free_fn = publish_step_free;
+	st->p = p;
+	if (step_go(st) == WAIT) {
+		if (!step_own(st, body, f->remaining, f->flags)) {
+			hooks_cancel(c->w, st->head.pending);
+			publish_step_free(&st->head);
+			conn_close(c, RC_UNSPECIFIED, "out of memory");
+			return HANDLED_CLOSED;
+		}
+		step_wait(&st->head);
+		return HANDLED_WAIT;
+	}
+	return c->state == CONN_ESTABLISHED ? HANDLED : HANDLED_CLOSED;
+}

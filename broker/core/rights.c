@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * rights - may this client do that?
+ *
+ * Rules that came with authentication first, then the acl_check chain, then the default: deny as soon as there is any
+ * source of rights, else everything but $-topics. Answers that a plugin lets us keep are kept per session
+ * until rights change (rights_generation, or a new login); the general result cache is not this one.
+ */
+#include "core/acl.h"
+#include "core/session.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define CACHE_SLOTS 16u
+
+struct cached {
+	char *topic;
+	uint64_t until_ms;
+	uint32_t len;
+	uint8_t publish; /* bit qos * 2 + retain: allowed */
+	int8_t read;	 /* 1, 0, -1: not known */
+};
+struct rights_cache {
+	uint32_t stamp;
+	struct cached e[CACHE_SLOTS];
+};
+
+uint32_t
+rights_stamp(const struct session *s)
+{
+	return (uint32_t)atomic_load_explicit(&s->w->broker->rights_generation, memory_order_relaxed) + s->rights_epoch;
+}
+
+/* ---- what is remembered per session ------------------------------------------------------------ */
+
+void
+rights_cache_free(struct session *s)
+{
+	if (s->rights_cache == NULL)
+		return;
+	for (unsigned i = 0; i < CACHE_SLOTS; i++)
+		free(s->rights_cache->e[i].topic);
+	free(s->rights_cache);
+	s->rights_cache = NULL;
+}
+
+static inline unsigned
+cache_slot(struct grapnel_str topic)
+{
+	unsigned h = (unsigned)topic.len;
+
+	if (topic.len >= 8) {
+		uint64_t last;
+
+		memcpy(&last, topic.data + topic.len - 8, 8); /* topics of one client differ near their end */
+		h += (unsigned)(last * 0x9e3779b97f4a7c15u >> 56);
+	} else {
+		for (size_t i = 0; i < topic.len; i++)
+			h = h * 31 + (unsigned char)topic.data[i];
+	}
+	return h % CACHE_SLOTS;
+}
+
+static inline struct cached *
+cache_find(struct session *s, struct grapnel_str topic)
+{
+	struct rights_cache *rc = s->rights_cache;
+	struct cached *e;
+
+	if (rc == NULL)
+		return NULL;
+	if (rc->stamp != rights_stamp(s)) {
+		rights_cache_free(s);
+		return NULL;
+	}
+	e = &rc->e[cache_slot(topic)];
+	if (e->topic == NULL || e->len != topic.len || memcmp(e->topic, topic.data, topic.len) != 0 || s->w->now_ms >= e->until_ms)
+		return NULL;
+	return e;
+}
+
+static void
+cache_put(struct session *s, const struct rights_question *q, bool allowed, uint32_t ttl_ms)
+{
+	uint64_t until = ttl_ms == UINT32_MAX ? UINT64_MAX : s->w->now_ms + ttl_ms;
+	struct cached *e;
+
+	if (ttl_ms == 0 || (q->action == GRAPNEL_PUBLISH && !allowed) || (q->action != GRAPNEL_PUBLISH && q->action != GRAPNEL_READ))
+		return;
+	if ((e = cache_find(s, q->topic)) == NULL) {
+		char *copy;
+
+		if (s->rights_cache == NULL) {
+			if ((s->rights_cache = calloc(1, sizeof(*s->rights_cache))) == NULL)
+				return;
+			s->rights_cache->stamp = rights_stamp(s);
+		}
+		if ((copy = malloc(q->topic.len + 1)) == NULL)
+			return;
+		memcpy(copy, q->topic.data, q->topic.len);
+		e = &s->rights_cache->e[cache_slot(q->topic)];
+		free(e->topic);
+		*e = (struct cached){ .topic = copy, .len = (uint32_t)q->topic.len, .until_ms = until, .read = -1 };
+	}
+	if (until < e->until_ms)
+		e->until_ms = until;
+	if (q->action == GRAPNEL_PUBLISH)
+		e->publish |= (uint8_t)(1u << (q->qos * 2 + q->retain));
+	else
+		e->read = allowed;
+}
+
+/* Nothing but the default decides about this session. */
+static bool
+only_default(const struct session *s)
+{
+	return s->rules == NULL && !hook_used(s->w, HOOK_ACL);
+}
+
+static bool
+is_sys(struct grapnel_str topic)
+{
+	return topic.len >= 4 && memcmp(topic.data, "$SYS", 4) == 0 && (topic.len == 4 || topic.data[4] == '/');
+}
+
+bool
+rights_publish_cached(struct session *s, struct grapnel_str topic, uint8_t qos, bool retain)
+{
+	const struct cached *e;
+
+	if (topic.data[0] == '$' && (is_sys(topic) || !s->superuser))
+		return false; /* rare, and asked in full */
+	if (s->superuser || only_default(s))
+		return true;
+	e = cache_find(s, topic);
+	return e != NULL && (e->publish & 1u << (qos * 2 + retain)) != 0;
+}
+
+int
+rights_read_cached(struct session *s, struct grapnel_str topic)
+{
+	const struct cached *e;
+
+	if (s->superuser || only_default(s))
+		return 1;
+	e = cache_find(s, topic);
+	return e != NULL ? e->read : -1;
+}
+
+/* ---- asking ---------------------------------------------------------------------------------------- */
+
+void
+rights_from(const struct decision *d, struct rights_answer *a)
+{
+	memset(a, 0, sizeof(*a));
+	a->verdict = d->verdict;
+	a->reason_string = d->acl->reason_string;
+	a->rule = d->acl->rule;
+	if (a->rule.data == NULL && d->plugin != NULL)
+		a->rule = (struct grapnel_str){ d->plugin, strlen(d->plugin) };
+	switch (d->verdict) {
+	case GRAPNEL_ALLOW:
+		a->flags = d->acl->flags;
+		a->max_qos_plus_one = d->acl->max_qos_plus_one;
+		break;
+	case GRAPNEL_UNAVAILABLE:
+		a->reason_code = RC_IMPLEMENTATION_SPECIFIC;
+		break;
+	case GRAPNEL_NEXT: /* the end of the chain */
+	case GRAPNEL_DENY:
+	case GRAPNEL_PENDING:
+		a->verdict = GRAPNEL_DENY;
+		a->reason_code = d->acl->reason_code >= 0x80 ? d->acl->reason_code : RC_NOT_AUTHORIZED;
+		if (a->rule.data == NULL)
+			a->rule = GRAPNEL_STR("default (no rule allows it)");
+		break;
+	}
+}
+
+static void
+answer_simple(struct rights_answer *a, bool allow, uint32_t flags, struct grapnel_str rule)
+{
+	memset(a, 0, sizeof(*a));
+	a->verdict = allow ? GRAPNEL_ALLOW : GRAPNEL_DENY;
+	a->flags = flags;
+	a->reason_code = allow ? 0 : RC_NOT_AUTHORIZED;
+	a->rule = rule;
+}
+
+void
+message_info_of(const struct message *msg, struct grapnel_str mountpoint, uint64_t now_ms, struct grapnel_message_info *out)
+{
+	size_t skip = mountpoint.len <= msg->topic_len ? mountpoint.len : 0;
+
+	memset(out, 0, sizeof(*out));
+	out->size = sizeof(*out);
+	out->topic_name = (struct grapnel_str){ msg->topic + skip, msg->topic_len - skip };
+	out->payload = (struct grapnel_str){ msg->payload, msg->payload_len };
+	out->properties = (struct grapnel_str){ msg->props, msg->props_len };
+	if (msg->author != NULL) {
+		out->author_client_id = msg->author->client_id;
+		out->author_username = msg->author->username;
+	}
+	if (msg->flags & MSG_EXPIRES) {
+		out->has_message_expiry = true;
+		out->message_expiry = msg->expires_at_ms > now_ms ? (uint32_t)((msg->expires_at_ms - now_ms + 999) / 1000) : 0;
+	}
+	out->qos = msg->qos;
+	out->retain = (msg->flags & MSG_RETAIN) != 0;
+	out->will = (msg->flags & MSG_WILL) != 0;
+}
+
+static bool
+rights_one_source(const struct worker *w)
+{
+	return ((const struct hook_state_head *)(const void *)w->hooks)->chain_length[HOOK_ACL] == 1;
+}
+
+bool
+rights_ask(struct worker *w, struct session *s, const struct identity *id, struct grapnel_rules *rules, const struct rights_question *q,
+    decision_fn fn, void *arg, struct rights_answer *now, struct grapnel_request **pending)
+{
+	struct core_worker *cw = w->core;
+	struct grapnel_client_info info;
+	struct grapnel_message_info mi;
+	struct grapnel_acl_check question = { .size = sizeof(question), .client = &info, .action = q->action, .qos = q->qos,
+		.retain = q->retain, .topic = q->topic, .share = q->share };
+	bool rules_covered = false;
+
+	decision_release(&cw->last_decision); /* the last answer's strings */
+	memset(&cw->last_decision, 0, sizeof(cw->last_decision));
+	*pending = NULL;
+	if (q->action != GRAPNEL_SUBSCRIBE && q->action != GRAPNEL_READ && is_sys(q->topic)) {
+		answer_simple(now, false, 0, GRAPNEL_STR("the broker ($SYS is its own)"));
+		return true;
+	}
+	if (id->superuser || (s != NULL && s->superuser)) {
+		answer_simple(now, true, GRAPNEL_ACL_COVERED, GRAPNEL_STR("superuser"));
+		return true;
+	}
+	if (rules != NULL) {
+		struct grapnel_rules_question rq = { .size = sizeof(rq), .action = q->action, .qos = q->qos, .retain = q->retain,
+			.topic = q->topic, .client_id = id->client_id, .username = id->username, .attributes = id->attributes,
+			.attribute_count = id->attribute_count };
+		struct grapnel_str rule;
+		uint32_t flags = 0;
+		enum grapnel_verdict v = acl_rules_check(rules, &rq, &flags, &rule);
+
+		if (v == GRAPNEL_ALLOW || v == GRAPNEL_DENY) {
+			answer_simple(now, v == GRAPNEL_ALLOW, flags, rule);
+			if (s != NULL)
+				cache_put(s, q, v == GRAPNEL_ALLOW, UINT32_MAX);
+			return true;
+		}
+		rules_covered = (flags & GRAPNEL_ACL_COVERED) != 0;
+	}
+	if (!hook_used(w, HOOK_ACL)) {
+		bool allow = rules == NULL && (q->topic.len == 0 || q->topic.data[0] != '$');
+
+		answer_simple(now, allow, allow ? GRAPNEL_ACL_COVERED : 0,
+		    rules == NULL ? GRAPNEL_STR("default ($-topics need a rule)") : GRAPNEL_STR("default (no rule allows it)"));
+		return true;
+	}
+	if (s != NULL)
+		session_info(s, &info);
+	else
+		identity_info(id, &info);
+	if (q->msg != NULL) {
+		message_info_of(q->msg, q->mounted ? id->mountpoint : (struct grapnel_str){ "", 0 }, w->now_ms, &mi);
+		question.message = &mi;
+	}
+	if (!hooks_ask(w, HOOK_ACL, &question, NULL, fn, arg, &cw->last_decision, pending))
+		return false;
+	rights_from(&cw->last_decision, now);
+	/* The session's own rules, or another plugin of the chain, may still deny some of it. */
+	if ((rules != NULL && !rules_covered) || !rights_one_source(w))
+		now->flags &= ~(uint32_t)GRAPNEL_ACL_COVERED;
+	if (s != NULL && (now->verdict == GRAPNEL_ALLOW || cw->last_decision.verdict == GRAPNEL_DENY) &&
+	    !cw->last_decision.acl->no_store && (now->flags & ~(uint32_t)GRAPNEL_ACL_COVERED) == 0)
+		cache_put(s, q, now->verdict == GRAPNEL_ALLOW, cw->last_decision.acl->cache_ttl_ms);
+	return true;
+}
+
+static void
+nobody_waits(void *arg, const struct decision *d)
+{
+	(void)arg;
+	(void)d;
+}
+
+/*
+ * Must READ be asked for what comes through this subscription? After a change of rights the answer is learnt
+ * anew, once, by asking for the subscription again.
+ */
+static bool
+learn_covered(struct session *s, struct grapnel_str filter, struct grapnel_str share, uint8_t qos)
+{
+	size_t skip = s->identity->mountpoint.len;
+	struct rights_question q = { .action = GRAPNEL_SUBSCRIBE, .qos = qos, .share = share };
+	struct grapnel_request *pending;
+	struct rights_answer now;
+
+	if (filter.len < skip)
+		return false;
+	q.topic = (struct grapnel_str){ filter.data + skip, filter.len - skip };
+	if (!rights_ask(s->w, s, s->identity, s->rules, &q, nobody_waits, NULL, &now, &pending)) {
+		hooks_cancel(s->w, pending); /* it would be late: READ is asked instead */
+		return false;
+	}
+	return now.verdict == GRAPNEL_ALLOW && now.flags & GRAPNEL_ACL_COVERED;
+}
+
+bool
+rights_read_needed(struct session *s, struct sub *sub)
+{
+	uint32_t stamp;
+
+	if (s->superuser || only_default(s))
+		return false;
+	stamp = rights_stamp(s);
+	if (sub->rights != stamp) {
+		char filter[65536];
+		size_t len = topic_index_filter(s->w->broker->index, sub->node, filter, sizeof(filter));
+
+		sub->rights = stamp;
+		sub->flags &= (uint8_t)~SUB_COVERED;
+		if (len <= sizeof(filter) &&
+		    learn_covered(s, (struct grapnel_str){ filter, len }, (struct grapnel_str){ 0 }, sub->qos))
+			sub->flags |= SUB_COVERED;
+	}
+	return !(sub->flags & SUB_COVERED);
+}
+
+bool
+rights_member_needed(struct session *s, struct member *m)
+{
+	uint32_t stamp, skip = m->share_len + 1;
+
+	if (s->superuser || only_default(s))
+		return false;
+	stamp = rights_stamp(s);
+	if (m->rights != stamp) {
+		m->rights = stamp;
+		m->flags &= (uint8_t)~SUB_COVERED;
+		if (learn_covered(s, (struct grapnel_str){ m->key + skip, m->key_len - skip },
+			(struct grapnel_str){ m->key, m->share_len }, m->qos))
+			m->flags |= SUB_COVERED;
+	}
+	return !(m->flags & SUB_COVERED);
+}

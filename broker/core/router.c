@@ -1,0 +1,566 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * router - from a message to everybody who subscribes
+ *
+ * The topic index yields nodes. What this worker's sessions have there is expanded at once; for each other worker the
+ * message and its nodes go into one mail per turn, and that worker expands them. No session pointer leaves its thread:
+ * what travels is (node, generation), and the message.
+ */
+#include "base/log.h"
+#include "base/rcu.h"
+#include "core/retain.h"
+#include "core/session.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define FORWARD_BYTES (64u * 1024u) /* of one mail of forwarded messages */
+#define MAILBOX_FULL 256	     /* mails that another worker may be behind before publishers wait */
+#define PAUSE_CHECK_MS 50
+
+struct merged {
+	struct session *s;
+	subids ids;
+	uint8_t qos, flags;
+};
+
+struct origin { /* who published, for back-pressure across workers */
+	uint64_t serial;
+	uint32_t slot, worker; /* worker UINT32_MAX: nobody */
+};
+
+struct forward_node {
+	struct topic_node *node;
+	uint32_t generation;
+};
+struct forward_item { /* followed by its nodes */
+	struct message *msg;
+	struct origin from;
+	uint32_t count, reserved;
+};
+struct forward {
+	struct mail mail;
+	uint32_t used;
+	_Alignas(16) char data[FORWARD_BYTES];
+};
+
+struct router_state {
+	struct merged *merged;
+	uint32_t merged_capacity;
+	uint64_t serial;
+	void **slots;
+	uint32_t slot_capacity;
+	struct forward *out[WORKER_MAX];
+	struct origin origin;  /* of the message being expanded */
+	struct { uint32_t slot; uint64_t serial; } *paused;
+	uint32_t paused_count, paused_capacity;
+	struct timer pause_timer;
+	struct worker *w;
+	bool busy;
+};
+
+/* ---- publishers that wait for slow receivers -------------------------------------------------- */
+
+struct pause_mail {
+	struct mail mail;
+	struct origin who;
+};
+
+static void
+pause_publisher(struct worker *w, uint32_t slot, uint64_t serial)
+{
+	struct router_state *r = w->router;
+	struct conn *c = conn_by_serial(w, slot, serial);
+
+	if (c == NULL || c->state != CONN_ESTABLISHED || c->pause & PAUSE_CONGESTION)
+		return;
+	if (r->paused_count == r->paused_capacity) {
+		uint32_t capacity = r->paused_capacity == 0 ? 16 : r->paused_capacity * 2;
+		void *p = realloc(r->paused, capacity * sizeof(r->paused[0]));
+
+		if (p == NULL)
+			return; /* not paused: the receiver's own limits hold */
+		r->paused = p;
+		r->paused_capacity = capacity;
+	}
+	r->paused[r->paused_count].slot = slot;
+	r->paused[r->paused_count++].serial = serial;
+	atomic_store_explicit(&w->broker->paused_publishers[w->index], r->paused_count, memory_order_relaxed);
+	metric_add(&w->metrics, METRIC_PUBLISHERS_PAUSED, 1);
+	conn_pause(c, PAUSE_CONGESTION);
+	if (!timer_armed(&r->pause_timer))
+		worker_timer(w, &r->pause_timer, PAUSE_CHECK_MS);
+}
+
+static void
+on_pause_mail(struct worker *w, struct mail *m)
+{
+	struct pause_mail *pm = (struct pause_mail *)(void *)m;
+
+	pause_publisher(w, pm->who.slot, pm->who.serial);
+	free(pm);
+}
+
+void
+router_congested(struct worker *w)
+{
+	struct router_state *r = w->router;
+	struct pause_mail *pm;
+
+	if (r->origin.worker == UINT32_MAX)
+		return;
+	if (r->origin.worker == w->index) {
+		pause_publisher(w, r->origin.slot, r->origin.serial);
+	} else if ((pm = malloc(sizeof(*pm))) != NULL) {
+		pm->mail.fn = on_pause_mail;
+		pm->who = r->origin;
+		worker_post(w->broker->workers[r->origin.worker], &pm->mail);
+	}
+	r->origin.worker = UINT32_MAX; /* once per message is enough */
+}
+
+static void
+resume_local(struct worker *w)
+{
+	struct router_state *r = w->router;
+	uint32_t n = r->paused_count;
+
+	r->paused_count = 0;
+	atomic_store_explicit(&w->broker->paused_publishers[w->index], 0, memory_order_relaxed);
+	for (uint32_t i = 0; i < n; i++) {
+		struct conn *c = conn_by_serial(w, r->paused[i].slot, r->paused[i].serial);
+
+		if (c != NULL)
+			conn_resume(c, PAUSE_CONGESTION); /* from the loop; if it is still too early, it is paused again */
+	}
+}
+
+/* A receiver that stays slow keeps its publishers for publisher_pause at most: deliver_congested looks at the clock. */
+static void
+on_pause_timer(struct timer *t, void *owner)
+{
+	(void)owner;
+	resume_local(((struct router_state *)(void *)((char *)t - offsetof(struct router_state, pause_timer)))->w);
+}
+
+static void
+on_resume_mail(struct worker *w, struct mail *m)
+{
+	free(m);
+	resume_local(w);
+}
+
+void
+router_resume_paused(struct worker *w)
+{
+	struct broker *b = w->broker;
+
+	if (w->router->paused_count > 0)
+		resume_local(w);
+	for (unsigned i = 0; i < b->worker_count; i++) {
+		struct mail *m;
+
+		if (i == w->index || atomic_load_explicit(&b->paused_publishers[i], memory_order_relaxed) == 0)
+			continue;
+		if ((m = malloc(sizeof(*m))) != NULL) {
+			m->fn = on_resume_mail;
+			worker_post(b->workers[i], m);
+		}
+	}
+}
+
+/* ---- expanding on the worker that has the sessions ------------------------------------------------ */
+
+static bool
+same_client(const struct identity *a, const struct identity *b)
+{
+	return a != NULL && (a == b || (a->client_id.len == b->client_id.len && a->mountpoint.len == b->mountpoint.len &&
+	    memcmp(a->client_id.data, b->client_id.data, a->client_id.len) == 0 &&
+	    (a->mountpoint.len == 0 || memcmp(a->mountpoint.data, b->mountpoint.data, a->mountpoint.len) == 0)));
+}
+
+/* Is this message for that subscription? Fills QoS and flags. */
+static inline bool
+wanted(struct sub *sub, const struct message *msg, uint8_t *qos, uint8_t *flags)
+{
+	struct session *s = sub->u.session;
+
+	if (sub->flags & (SUB_NO_LOCAL | SUB_WILD_FIRST)) {
+		if (sub->flags & SUB_NO_LOCAL && same_client(msg->author, s->identity)) /* [MQTT-3.8.3-3] */
+			return false;
+		if (sub->flags & SUB_WILD_FIRST && msg->topic_len > s->identity->mountpoint.len &&
+		    msg->topic[s->identity->mountpoint.len] == '$') /* [MQTT-4.7.2-1], behind the mountpoint */
+			return false;
+	}
+	*qos = msg->qos < sub->qos ? msg->qos : sub->qos;
+	*flags = 0;
+	if (sub->flags & SUB_RETAIN_AS_PUBLISHED && msg->flags & MSG_RETAIN)
+		*flags = ENTRY_RETAIN;
+	if (rights_read_needed(s, sub))
+		*flags |= ENTRY_CHECK;
+	return true;
+}
+
+static void
+merge(struct router_state *r, uint32_t *count, struct sub *sub, const struct message *msg)
+{
+	struct session *s = sub->u.session;
+	uint8_t qos, flags;
+	struct merged *m;
+
+	if (!wanted(sub, msg, &qos, &flags))
+		return;
+	if (s->merge_serial == r->serial) {
+		/* One copy, the highest QoS, all identifiers [MQTT-3.3.4-2] [MQTT-3.3.4-3]. Allowed by one is allowed. */
+		m = &r->merged[s->merge_slot];
+		if (qos > m->qos)
+			m->qos = qos;
+		m->flags = (uint8_t)(((m->flags | flags) & ENTRY_RETAIN) | (m->flags & flags & ENTRY_CHECK));
+		m->ids = subids_add(m->ids, sub->id);
+		return;
+	}
+	if (*count == r->merged_capacity) {
+		uint32_t capacity = r->merged_capacity == 0 ? 64 : r->merged_capacity * 2;
+		struct merged *p = realloc(r->merged, capacity * sizeof(*p));
+
+		if (p == NULL) {
+			metric_add(&r->w->metrics, METRIC_MESSAGES_DROPPED_MEMORY, 1);
+			return;
+		}
+		r->merged = p;
+		r->merged_capacity = capacity;
+	}
+	s->merge_serial = r->serial;
+	s->merge_slot = *count;
+	r->merged[(*count)++] = (struct merged){ s, subids_one(sub->id), qos, flags };
+}
+
+/* Give the message to all subscriptions behind these slots of this worker. */
+static void
+expand(struct worker *w, struct message *msg, void *const *slots, unsigned n)
+{
+	struct router_state *r = w->router;
+	struct encoded *enc = &w->core->encoded;
+	uint32_t count = 0;
+	bool was_busy = r->busy;
+
+	r->busy = true;
+	enc->candidate = msg;
+	enc->msg = NULL;
+	r->serial++;
+	for (unsigned i = 0; i < n; i++) {
+		struct sub *one, *const *many;
+		unsigned k = slot_subs(slots[i], &one, &many);
+
+		for (unsigned j = 0; j < k; j++) {
+			struct sub *sub = many[j];
+			uint8_t qos, flags;
+
+			if (j + 4 < k)
+				__builtin_prefetch(many[j + 4]);
+			if (j + 2 < k)
+				__builtin_prefetch(many[j + 2]->u.session);
+			if (sub->flags & SUB_GROUP)
+				shared_route(sub->u.group, msg);
+			else if (sub->flags & SUB_INTERNAL)
+				internal_deliver(sub->u.internal, msg);
+			else if (n > 1)
+				merge(r, &count, sub, msg);
+			else if (wanted(sub, msg, &qos, &flags)) /* a session is in one node once */
+				deliver(sub->u.session, msg, qos, flags, subids_one(sub->id), 0);
+		}
+	}
+	for (uint32_t i = 0; i < count; i++)
+		deliver(r->merged[i].s, msg, r->merged[i].qos, r->merged[i].flags, r->merged[i].ids, 0);
+	enc->candidate = NULL;
+	enc->msg = NULL;
+	r->busy = was_busy;
+}
+
+static bool
+slots_room(struct router_state *r, unsigned n)
+{
+	void **p;
+
+	if (n <= r->slot_capacity)
+		return true;
+	if ((p = realloc(r->slots, n * 2 * sizeof(void *))) == NULL)
+		return false;
+	r->slots = p;
+	r->slot_capacity = n * 2;
+	return true;
+}
+
+/* ---- to other workers -------------------------------------------------------------------------------- */
+
+static void
+on_forward(struct worker *w, struct mail *m)
+{
+	struct forward *f = (struct forward *)(void *)m;
+	struct router_state *r = w->router;
+
+	for (uint32_t at = 0; at < f->used;) {
+		struct forward_item *item = (struct forward_item *)(void *)(f->data + at);
+		struct forward_node *nodes = (struct forward_node *)(void *)(item + 1);
+		unsigned n = 0;
+
+		at += (uint32_t)(sizeof(*item) + item->count * sizeof(*nodes));
+		if (!w->core->stopping && slots_room(r, item->count)) {
+			for (uint32_t i = 0; i < item->count; i++) {
+				void *slot = topic_node_slot_checked(nodes[i].node, nodes[i].generation, w->index);
+
+				if (slot != NULL)
+					r->slots[n++] = slot;
+			}
+			r->origin = item->from;
+			expand(w, item->msg, r->slots, n);
+			r->origin.worker = UINT32_MAX;
+		}
+		message_unref(item->msg);
+	}
+	free(f);
+}
+
+static void
+forward_post(struct worker *w, unsigned target)
+{
+	struct forward *f = w->router->out[target];
+
+	if (f == NULL)
+		return;
+	w->router->out[target] = NULL;
+	f->mail.fn = on_forward;
+	worker_post(w->broker->workers[target], &f->mail);
+}
+
+static void
+forward(struct worker *w, unsigned target, struct message *msg, struct topic_node *const *nodes, unsigned n)
+{
+	struct router_state *r = w->router;
+	struct forward *f;
+	struct forward_item *item;
+	struct forward_node *out;
+
+	for (unsigned at = 0; at < n;) {
+		unsigned room, take = 0;
+		struct message *kept;
+
+		f = r->out[target];
+		if (f != NULL && f->used + sizeof(*item) + sizeof(*out) > FORWARD_BYTES) {
+			forward_post(w, target);
+			f = NULL;
+		}
+		if (f == NULL && (f = malloc(sizeof(*f))) != NULL) {
+			f->used = 0;
+			r->out[target] = f;
+		}
+		if (f == NULL || (kept = message_keep(msg)) == NULL) {
+			metric_add(&w->metrics, METRIC_MESSAGES_DROPPED_MEMORY, 1);
+			return;
+		}
+		item = (struct forward_item *)(void *)(f->data + f->used);
+		out = (struct forward_node *)(void *)(item + 1);
+		room = (unsigned)((FORWARD_BYTES - f->used - sizeof(*item)) / sizeof(*out));
+		for (; at < n && take < room; at++)
+			if (topic_node_has(nodes[at], target))
+				out[take++] = (struct forward_node){ nodes[at], topic_node_generation(nodes[at]) };
+		if (take == 0) {
+			message_unref(kept);
+			return;
+		}
+		*item = (struct forward_item){ .msg = kept, .from = r->origin, .count = take };
+		f->used += (uint32_t)(sizeof(*item) + take * sizeof(*out));
+	}
+}
+
+void
+router_flush(struct worker *w)
+{
+	if (w->router == NULL)
+		return;
+	for (unsigned i = 0; i < w->broker->worker_count; i++)
+		forward_post(w, i);
+}
+
+/* ---- publishing ---------------------------------------------------------------------------------------- */
+
+/* @return a Reason Code >= 0x80 when the message is refused. */
+static uint8_t
+retain_message(struct worker *w, struct message *msg, const struct conn *publisher)
+{
+	const struct limits *l = atomic_load_explicit(&w->broker->limits, memory_order_acquire);
+	struct message *kept = message_keep(msg);
+	bool had = false;
+	int err;
+
+	if (kept == NULL)
+		return RC_QUOTA_EXCEEDED;
+	atomic_store_explicit(&kept->author_checked, atomic_load_explicit(&w->broker->rights_generation, memory_order_relaxed),
+	    memory_order_relaxed);
+	err = retain_set(w->broker->retain, kept, l->retained_max_messages, l->retained_max_bytes, &had);
+	message_unref(kept);
+	if (err != GRAPNEL_OK) {
+		metric_add(&w->metrics, METRIC_RETAINED_REFUSED, 1);
+		log_warning("retained message for \"%.*s\" not kept: %s", STR(message_topic(msg)),
+		    err == GRAPNEL_EQUOTA ? "retained_max_messages or retained_max_bytes reached" : "out of memory");
+		/* Who can be told is told, and nothing is forwarded; for others it is a message like any other. */
+		return publisher != NULL && publisher->version == 5 && msg->qos > 0 ? RC_QUOTA_EXCEEDED : 0;
+	}
+	if (msg->payload_len > 0 && event_wanted(w, GRAPNEL_EVENT_RETAINED_SET))
+		core_event(w, GRAPNEL_EVENT_RETAINED_SET, NULL, msg, 0, NULL);
+	else if (msg->payload_len == 0 && had && event_wanted(w, GRAPNEL_EVENT_RETAINED_CLEARED))
+		core_event(w, GRAPNEL_EVENT_RETAINED_CLEARED, NULL, msg, 0, NULL);
+	return 0;
+}
+
+struct again_mail {
+	struct mail mail;
+	struct message *msg;
+};
+
+static void
+on_again(struct worker *w, struct mail *m)
+{
+	struct again_mail *am = (struct again_mail *)(void *)m;
+
+	router_publish_one(w, am->msg);
+	message_unref(am->msg);
+	free(am);
+}
+
+/* Called from inside an expansion (a will, a plugin): after it. */
+static void
+publish_again(struct worker *w, struct message *msg)
+{
+	struct again_mail *am = malloc(sizeof(*am));
+
+	if (am == NULL || (am->msg = message_keep(msg)) == NULL) {
+		free(am);
+		metric_add(&w->metrics, METRIC_MESSAGES_DROPPED_MEMORY, 1);
+		return;
+	}
+	am->mail.fn = on_again;
+	worker_post(w, &am->mail);
+}
+
+void
+router_publish(struct worker *w, struct message *const *msgs, unsigned n, struct conn *publisher, uint8_t *reason_codes)
+{
+	struct broker *b = w->broker;
+	struct router_state *r = w->router;
+	struct grapnel_str topics[TOPIC_GROUP];
+	struct topic_match matches[TOPIC_GROUP];
+	int err;
+
+	if (r->busy) {
+		for (unsigned i = 0; i < n; i++) {
+			publish_again(w, msgs[i]);
+			reason_codes[i] = 0;
+		}
+		return;
+	}
+	for (unsigned i = 0; i < n; i++) {
+		/* The retained index first: a subscription that is being made sees the message in one place or both. */
+		reason_codes[i] = msgs[i]->flags & MSG_RETAIN ? retain_message(w, msgs[i], publisher) : 0;
+		topics[i] = message_topic(msgs[i]);
+	}
+	rcu_read_begin();
+	err = topic_index_match(b->index, w->matcher, topics, n, matches);
+	if (err != GRAPNEL_OK) {
+		rcu_read_end();
+		metric_add(&w->metrics, METRIC_MESSAGES_DROPPED_MEMORY, n);
+		for (unsigned i = 0; i < n; i++)
+			reason_codes[i] = RC_QUOTA_EXCEEDED;
+		return;
+	}
+	for (unsigned i = 0; i < n; i++) {
+		unsigned local = 0;
+
+		if (reason_codes[i] >= 0x80)
+			continue;
+		if (matches[i].count == 0) {
+			reason_codes[i] = RC_NO_MATCHING_SUBSCRIBERS;
+			continue;
+		}
+		if (publisher != NULL)
+			r->origin = (struct origin){ publisher->serial, publisher->slot, w->index };
+		for (unsigned t = 0; t < b->worker_count && b->worker_count > 1; t++) {
+			unsigned k = 0;
+
+			if (t == w->index)
+				continue;
+			while (k < matches[i].count && !topic_node_has(matches[i].nodes[k], t))
+				k++;
+			if (k == matches[i].count)
+				continue;
+			forward(w, t, msgs[i], matches[i].nodes + k, matches[i].count - k);
+			if (publisher != NULL && worker_mail_depth(b->workers[t]) > MAILBOX_FULL)
+				conn_wait_for_mailbox(publisher);
+		}
+		if (w->index < b->worker_count && slots_room(r, matches[i].count)) {
+			for (unsigned k = 0; k < matches[i].count; k++) {
+				void *slot = topic_node_slot(matches[i].nodes[k], w->index);
+
+				if (slot != NULL)
+					r->slots[local++] = slot;
+			}
+			if (local > 0)
+				expand(w, msgs[i], r->slots, local);
+		}
+		r->origin.worker = UINT32_MAX;
+	}
+	rcu_read_end(); /* until here no node that was found can become another filter's */
+}
+
+void
+router_publish_one(struct worker *w, struct message *msg)
+{
+	uint8_t code;
+
+	router_publish(w, &msg, 1, NULL, &code);
+}
+
+int
+router_init(struct worker *w)
+{
+	struct router_state *r = calloc(1, sizeof(*r));
+
+	if (r == NULL)
+		return GRAPNEL_ENOMEM;
+	w->router = r;
+	r->w = w;
+	r->origin.worker = UINT32_MAX;
+	timer_init(&r->pause_timer, on_pause_timer);
+	w->matcher = topic_matcher_new();
+	return w->matcher != NULL ? GRAPNEL_OK : GRAPNEL_ENOMEM;
+}
+
+void
+router_fini(struct worker *w)
+{
+	struct router_state *r = w->router;
+
+	if (r == NULL)
+		return;
+	timer_disarm(w->wheel, &r->pause_timer);
+	for (unsigned i = 0; i < WORKER_MAX; i++) {
+		if (r->out[i] != NULL) {
+			struct forward *f = r->out[i];
+
+			for (uint32_t at = 0; at < f->used;) {
+				struct forward_item *item = (struct forward_item *)(void *)(f->data + at);
+
+				at += (uint32_t)(sizeof(*item) + item->count * sizeof(struct forward_node));
+				message_unref(item->msg);
+			}
+			free(f);
+		}
+	}
+	free(r->merged);
+	free(r->slots);
+	free(r->paused);
+	free(r);
+	w->router = NULL;
+	topic_matcher_free(w->matcher);
+	w->matcher = NULL;
+}

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * session - what a Client and the broker remember of each other.  MQTT 5.0 section 4.1
+ *
+ * One implementation serves all versions: 3.x Clean Session 0 is a Session Expiry Interval of the operator's ceiling.
+ *
+ * session.c	table, attach and detach, expiry, ownership
+ * subs.c	subscriptions: the session's table and the nodes' arrays
+ * deliver.c	from a matched message to queue, in-flight window and connection
+ * retained.c	retained messages for a new subscription, a portion at a time
+ * will.c	Will Messages: kept, delayed, asked about and published
+ * shared.c	shared groups, on their home workers
+ * members.c	a session's memberships in them
+ *
+ * Threads:   the home worker of the Client Identifier.
+ * Bounded:   max_sessions, max_subscriptions, max_queued_messages, max_queued_bytes, max_inflight.
+ */
+#ifndef BROKER_CORE_SESSION_H
+#define BROKER_CORE_SESSION_H
+
+#include "core/conn.h"
+#include "core/topic_index.h"
+
+struct group;
+
+enum sub_flags {
+	SUB_NO_LOCAL = 1u << 0,
+	SUB_RETAIN_AS_PUBLISHED = 1u << 1,
+	SUB_COVERED = 1u << 2,	 /* READ need not be asked as long as covered_generation is current */
+	SUB_GROUP = 1u << 3,	 /* stands for a shared group, not for a session */
+	SUB_INTERNAL = 1u << 4,	 /* a plugin's own subscription */
+	SUB_WILD_FIRST = 1u << 5, /* behind the mountpoint the filter begins with a wildcard: $-topics are not for it */
+};
+/* One subscription: in its session's table and in its node's array. */
+struct sub {
+	union {
+		struct session *session;
+		struct group *group;
+		struct grapnel_sub *internal;
+	} u;
+	struct topic_node *node;
+	uint32_t position; /* in the node's array */
+	uint32_t id;	   /* Subscription Identifier, 0: none */
+	uint8_t qos;
+	uint8_t flags;	   /* enum sub_flags */
+	uint8_t retain_handling;
+	uint32_t rights;   /* low bits of rights_generation when SUB_COVERED was learnt */
+};
+
+/* Where a membership is on its group's worker. */
+struct group_ref {
+	uint64_t group_serial, member_serial;
+	uint32_t group, member;
+};
+/* A session's membership in a shared group (which lives on another worker, maybe). */
+struct member {
+	struct mail mail;	/* the member itself is what tells another worker that it left: that needs no memory */
+	struct group_ref ref;	/* when joined */
+	struct session *session;
+	struct member *due_next, **due_prev; /* members.c: something is to be told to another worker; due_prev NULL: nothing */
+	char *key;		/* "group/filter" with mountpoint in the filter */
+	uint64_t hash, serial;	/* serial: unique in the process */
+	unsigned group_worker;
+	uint32_t key_len, share_len;
+	uint32_t index;		/* in session->members */
+	uint32_t hash_next;	/* 1 + index; 0: end */
+	uint32_t id;
+	uint32_t rights;	/* as in struct sub */
+	uint32_t epoch;		/* grows when the credit given so far becomes void */
+	uint32_t granted;	/* credit the group has and did not use, as far as we know */
+	uint32_t out;		/* messages of this group in our hands: in flight, queued here */
+	uint32_t credit_due;	/* to be returned with the next mail */
+	uint8_t qos, flags;
+	uint8_t joining;	/* answers to wait for */
+	bool joined;
+	bool held;		/* refused a message: waits for a new epoch */
+	bool state_due, qos_due; /* to be told with the next mail */
+};
+
+struct pending_delivery; /* deliver.c */
+struct retained_job;	 /* retained.c */
+
+struct session {
+	struct session *hash_next;	   /* by (mountpoint, client id) */
+	struct session *generation_next; /* by generation */
+	struct grapnel_client client;	   /* slots of plugins */
+	struct identity *identity;
+	struct conn *conn;		   /* NULL: offline */
+	uint64_t hash, generation;
+	struct worker *w;
+	uint32_t expiry;		   /* seconds; UINT32_MAX: the ceiling counts */
+	uint64_t expires_at_ms;		   /* when offline; UINT64_MAX: never */
+	struct timer timer;		   /* session expiry or will delay, whichever is first */
+	struct message *will;		   /* NULL: none */
+	uint32_t will_delay;		   /* seconds */
+	uint64_t will_at_ms;		   /* offline and delayed: when */
+	char *auth_plugin;		   /* instance that let the client in; static for as long as plugins live: copied */
+	struct grapnel_rules *rules;	   /* came with authentication; NULL: none */
+	struct sub **subs;		   /* open addressing by node */
+	uint32_t sub_count, sub_capacity;
+	struct member **members;	   /* by entry.member - 1; holes are NULL */
+	uint32_t member_count, member_capacity; /* slots used, holes included */
+	uint32_t member_live, member_hole; /* without holes; no hole is before */
+	uint32_t *member_buckets, member_bucket_count; /* by key, when there are many */
+	bool shared_online;		   /* the groups know that it is */
+	bool shared_held;		   /* too far behind to take more from groups */
+	struct queue queue;
+	struct inflight inflight;
+	struct id_set received;		   /* QoS 2 not yet released */
+	struct pending_delivery *pending_first, *pending_last;
+	unsigned pending_count;
+	struct retained_job *retained_first, *retained_last;
+	struct timer retry_timer;	   /* a delivery whose plugin was unavailable */
+	uint64_t congested_since_ms;	   /* 0: not congested */
+	uint64_t merge_serial;		   /* router.c: overlapping subscriptions */
+	uint32_t merge_slot;
+	struct rights_cache *rights_cache; /* rights.c */
+	struct grapnel_request *revalidating; /* core.c: is the user still good? */
+	const struct limits *limits;	   /* those in force at the last CONNECT */
+	struct settings *settings;	   /* keeps limits alive */
+	struct limits *own_limits;	   /* when authentication set some */
+	uint64_t connected_us;
+	uint64_t messages_in, messages_out;
+	bool pumping, superuser, clean_start;
+	uint32_t queue_stamp;  /* rights_stamp when what is queued was last known to be allowed */
+	uint32_t rights_epoch; /* grows when a new login may have changed this session's rights */
+	int64_t valid_until; /* seconds since 1970; 0: no end */
+};
+
+/* ---- session.c -------------------------------------------------------------------------- */
+struct session_table;
+int session_table_new(struct worker *w);
+void session_table_free(struct worker *w); /* with all sessions */
+struct session *session_find(struct worker *w, struct grapnel_str mountpoint, struct grapnel_str client_id);
+struct session *session_by_generation(struct worker *w, uint64_t generation);
+/* A new session in the table. NULL: no memory; max_sessions is the caller's to ask first. Takes the identity's reference. */
+struct session *session_new(struct worker *w, struct identity *identity);
+void session_new_login(struct session *s, struct identity *identity); /* resumed: takes the identity; rights are asked anew */
+void session_attach(struct session *s, struct conn *c);
+void session_set_valid_until(struct session *s, int64_t when); /* seconds since 1970 */
+/* The connection is gone: keep, delay, publish the will, expire. discard_will: DISCONNECT 0x00 [MQTT-3.14.4-3]. */
+void session_detach(struct session *s, bool discard_will);
+/* The end: subscriptions, queues, will (published, if there is one). why: "expired", "clean start" ... */
+void session_end(struct session *s, uint8_t reason_code, const char *why);
+void session_info(const struct session *s, struct grapnel_client_info *info);
+void identity_info(const struct identity *id, struct grapnel_client_info *info);
+void session_each(struct worker *w, void (*fn)(struct session *s, void *arg), void *arg);
+uint32_t session_expiry_effective(const struct session *s); /* with the ceiling */
+/* Publishers of this session's messages: pause them? (see deliver.c) */
+void core_event(struct worker *w, enum grapnel_event_type type, const struct session *s, const struct message *msg,
+    uint8_t reason_code, const char *reason);
+
+/* ---- subs.c ------------------------------------------------------------------------------- */
+struct sublist { /* the array of a node with several subscriptions of this worker */
+	uint32_t count, capacity;
+	struct sub *subs[];
+};
+/* A slot holds a struct sub * tagged with 1, or a struct sublist *. */
+static inline unsigned
+slot_subs(void *slot, struct sub **one, struct sub *const **many)
+{
+	if (slot == NULL)
+		return 0;
+	if ((uintptr_t)slot & 1u) {
+		*one = (struct sub *)((uintptr_t)slot & ~(uintptr_t)1);
+		*many = one;
+		return 1;
+	}
+	*many = ((struct sublist *)slot)->subs;
+	return ((struct sublist *)slot)->count;
+}
+int node_add(struct worker *w, struct topic_node *node, struct sub *sub);     /* sets sub->position */
+void node_remove(struct worker *w, struct sub *sub);
+struct sub *subs_find(struct session *s, const struct topic_node *node);
+/* filter: with mountpoint. existed says whether it replaced one [MQTT-3.8.4-3]. */
+int subs_add(struct session *s, struct grapnel_str filter, const struct sub *values, bool *existed, struct sub **out);
+bool subs_remove(struct session *s, struct grapnel_str filter);
+void subs_clear(struct session *s);
+
+/* ---- deliver.c ------------------------------------------------------------------------------ */
+/*
+ * Give a message to a session. msg may be borrowed. qos is the effective one. check: READ and message_deliver are still
+ * to be asked. ids is consumed.
+ */
+void deliver(struct session *s, struct message *msg, uint8_t qos, uint8_t flags, subids ids, uint16_t member);
+/* The same for a message of a shared group; seq is its number there. */
+void deliver_from_group(struct session *s, struct message *msg, uint8_t qos, uint8_t flags, subids ids, uint16_t member, uint32_t seq);
+void deliver_forget_member(struct session *s, uint16_t member); /* what came through it is a message like any other from now on */
+void deliver_pump(struct session *s);		/* move from queue to window and connection as far as they allow */
+void deliver_resume(struct session *s);		/* after attach: retransmit, then pump */
+void deliver_offline(struct session *s);	/* before detach: pending decisions go back to the queue */
+void deliver_clear(struct session *s);
+void deliver_acknowledged(struct session *s, struct inflight_entry *ie, uint8_t reason_code); /* finished */
+void deliver_received(struct session *s, struct inflight_entry *ie); /* PUBREC: the message is not needed any more */
+void deliver_dropped(struct session *s, struct entry *e, enum metric m, const char *why); /* count, event, credit; clears e */
+/* Is this online receiver so far behind that its publishers should wait? */
+bool deliver_congested(struct session *s);
+void congestion_eased(struct session *s); /* called when output or queue shrank */
+
+/* ---- retained.c ------------------------------------------------------------------------------- */
+void retained_start(struct session *s, struct sub *sub, struct grapnel_str filter); /* filter with mountpoint */
+void retained_continue(struct session *s);
+void retained_stop(struct session *s, const struct sub *sub); /* NULL: all */
+
+/* ---- will.c --------------------------------------------------------------------------------------- */
+void will_publish(struct worker *w, struct message *will, const char *auth_plugin, struct grapnel_rules *rules); /* takes the reference of will */
+
+void wills_clear(struct worker *w); /* at the end */
+
+/* ---- router.c ---------------------------------------------------------------------------------------- */
+int router_init(struct worker *w);
+void router_fini(struct worker *w);
+/*
+ * Route up to TOPIC_GROUP messages: retained index first, then all matching subscriptions of all workers.
+ * reason_codes[i] gets what an acknowledgement says: 0x00, 0x10 No matching subscribers, or a refusal
+ * (nothing was routed). Messages may be borrowed. publisher NULL: the broker itself.
+ */
+void router_publish(struct worker *w, struct message *const *msgs, unsigned n, struct conn *publisher, uint8_t *reason_codes);
+void router_publish_one(struct worker *w, struct message *msg); /* heap or borrowed, from nobody */
+/* A receiver of the message now being routed is congested: pause whoever sent it. */
+void router_congested(struct worker *w);
+void internal_deliver(struct grapnel_sub *sub, const struct message *msg); /* hostcalls.c: a plugin's own subscription */
+void router_resume_paused(struct worker *w); /* some receiver has room again */
+
+/* ---- shared.c, members.c ----------------------------------------------------------------------------------- */
+int shared_init(struct worker *w);
+void shared_fini(struct worker *w);
+/*
+ * Subscribe s to a group. filter has the mountpoint. A second time replaces the options (*existed).
+ * @return GRAPNEL_OK: with *later false it is done; with *later true the group lives on another worker and `joined` runs
+ *         here when it is done (generation is the session's, token the caller's). GRAPNEL_ENOMEM, GRAPNEL_EQUOTA: nothing changed.
+ */
+typedef void (*shared_joined_fn)(struct worker *w, uint64_t generation, uint32_t token, int err);
+int shared_join(struct session *s, struct grapnel_str share, struct grapnel_str filter, uint8_t qos, uint32_t id, uint8_t flags,
+    bool *existed, bool *later, shared_joined_fn joined, uint32_t token);
+bool shared_leave(struct session *s, struct grapnel_str share, struct grapnel_str filter); /* UNSUBSCRIBE; messages in flight stay */
+void shared_session_online(struct session *s);
+void shared_session_offline(struct session *s);
+void shared_session_end(struct session *s); /* before queues are cleared: gives back what is unacknowledged */
+void shared_finished(struct session *s, uint16_t member); /* one message of that membership is done with: credit back */
+void shared_eased(struct session *s); /* shared_held, and it has room again */
+void shared_flush(struct worker *w); /* give what can be given, send what was collected in this turn */
+void shared_route(struct group *g, struct message *msg); /* on the group's worker, from the router */
+
+/* ---- rights.c ------------------------------------------------------------------------------------------------ */
+struct rights_question {
+	enum grapnel_action action;
+	uint8_t qos;
+	bool retain;
+	struct grapnel_str topic; /* as the client knows it: without mountpoint */
+	struct grapnel_str share;
+	const struct message *msg; /* NULL for SUBSCRIBE */
+	bool mounted;		   /* msg->topic has the mountpoint in front */
+};
+struct rights_answer {
+	enum grapnel_verdict verdict; /* ALLOW, DENY, UNAVAILABLE */
+	uint32_t flags;		      /* enum grapnel_acl_flags */
+	uint8_t reason_code;	      /* of a DENY or UNAVAILABLE */
+	uint8_t max_qos_plus_one;
+	struct grapnel_str reason_string, rule; /* borrowed: until the next question on this worker */
+};
+/*
+ * Session rules, then the acl_check chain, then the default. @return true: answered now, in *now; false: fn(arg, decision)
+ * runs later (*pending to cancel with hooks_cancel); it makes an answer of the decision with rights_from.
+ * s NULL: about an identity only; rules may be NULL.
+ */
+bool rights_ask(struct worker *w, struct session *s, const struct identity *id, struct grapnel_rules *rules,
+    const struct rights_question *q, decision_fn fn, void *arg, struct rights_answer *now, struct grapnel_request **pending);
+void rights_from(const struct decision *d, struct rights_answer *a);
+bool rights_publish_cached(struct session *s, struct grapnel_str topic, uint8_t qos, bool retain); /* a fresh ALLOW is known: hot path */
+int rights_read_cached(struct session *s, struct grapnel_str topic); /* 1 allowed, 0 denied, -1 not known */
+void rights_cache_free(struct session *s);
+uint32_t rights_stamp(const struct session *s); /* what sub->rights is compared with */
+bool rights_read_needed(struct session *s, struct sub *sub); /* must READ be asked for what comes through it? */
+bool rights_member_needed(struct session *s, struct member *m);
+void message_info_of(const struct message *msg, struct grapnel_str mountpoint, uint64_t now_ms, struct grapnel_message_info *out);
+
+#endif

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "net/listener_bind.h"
+#include "base/log.h"
+#include "config/conf.h"
+#include "net/listener.h"
+#include <errno.h>
+#include <grp.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static void
+refuse(struct conf_errors *errs, const struct listener_settings *ls, const char *what,
+    const char *advice)
+{
+	conf_errors_add(errs, "%s: listener \"%s\": cannot listen on %s: %s%s%s", ls->where,
+	    ls->name, ls->bind, what, advice != NULL ? "; " : "", advice != NULL ? advice : "");
+}
+
+static int
+make_socket(int family)
+{
+	return socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+}
+
+/* ---- TCP ------------------------------------------------------------------------------------- */
+
+static const char *
+tcp_advice(int err, const struct listener_settings *ls, char *buf, size_t size)
+{
+	switch (err) {
+	case EADDRINUSE:
+		(void)snprintf(buf, size,
+		    "another program listens there (\"ss -ltnp sport = :%s\" names it): stop it or "
+		    "choose another port in bind",
+		    ls->port);
+		return buf;
+	case EACCES:
+		return "ports below 1024 need root or CAP_NET_BIND_SERVICE: start as root with "
+		       "\"user\" set, or choose another port";
+	case EADDRNOTAVAIL:
+		return "no interface of this machine has that address (\"ip address\" lists them)";
+	case EAFNOSUPPORT:
+		return "this machine does not have that address family";
+	default:
+		return NULL;
+	}
+}
+
+static int
+tcp_listen(const struct addrinfo *ai, bool dual_stack, int backlog)
+{
+	int fd = make_socket(ai->ai_family), on = 1, v6only = !dual_stack, saved;
+
+	if (fd < 0)
+		return -1;
+	/* Connections of an earlier run that linger in TIME_WAIT must not keep us from starting. */
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
+	    (ai->ai_family != AF_INET6 ||
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof(v6only)) == 0) &&
+	    bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, backlog) == 0)
+		return fd;
+	saved = errno;
+	(void)close(fd);
+	errno = saved;
+	return -1;
+}
+
+static int
+tcp_open(const struct listener_settings *ls, struct conf_errors *errs, struct bound *out)
+{
+	bool any = strcmp(ls->host, "*") == 0;
+	struct addrinfo hints = { .ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV,
+		.ai_socktype = SOCK_STREAM };
+	struct addrinfo *ai;
+	struct sockaddr_storage sa;
+	socklen_t len = sizeof(sa);
+	char buf[256];
+	int err;
+
+	err = getaddrinfo(any ? "::" : ls->host, ls->port, &hints, &ai);
+	if (err != 0) {
+		refuse(errs, ls, gai_strerror(err),
+		    "write a numeric address or * and a port, e.g. \"127.0.0.1:1883\"");
+		return GRAPNEL_EINVAL;
+	}
+	out->fd = tcp_listen(ai, any, ls->backlog);
+	freeaddrinfo(ai);
+	if (out->fd < 0 && any && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL)) {
+		/* A machine without IPv6: every address is every IPv4 address. */
+		if (getaddrinfo("0.0.0.0", ls->port, &hints, &ai) == 0) {
+			out->fd = tcp_listen(ai, false, ls->backlog);
+			err = errno;
+			freeaddrinfo(ai);
+			errno = err;
+		}
+	}
+	if (out->fd < 0) {
+		err = errno;
+		refuse(errs, ls, strerror(err), tcp_advice(err, ls, buf, sizeof(buf)));
+		return GRAPNEL_ESYS;
+	}
+	buf[0] = '\0';
+	if (getsockname(out->fd, (struct sockaddr *)&sa, &len) == 0)
+		peer_text(buf, out->fd, (struct sockaddr *)&sa, len);
+	out->address = strdup(buf);
+	return out->address != NULL ? GRAPNEL_OK : GRAPNEL_ENOMEM;
+}
+
+/* ---- Unix ------------------------------------------------------------------------------------ */
+
+/* Remove the file that a broker which crashed left behind. @return NULL: the place is free; else what is wrong. */
+static const char *
+unix_clear(const struct sockaddr_un *sun, socklen_t len, const char **advice)
+{
+	struct stat st;
+	int fd, err;
+
+	if (lstat(sun->sun_path, &st) != 0) {
+		*advice = errno == ENOENT ? NULL : "look at the permissions of its folder";
+		return errno == ENOENT ? NULL : strerror(errno);
+	}
+	*advice = "choose another path, or remove it if nobody needs it";
+	if (!S_ISSOCK(st.st_mode))
+		return "something that is no socket is there";
+	if ((fd = make_socket(AF_UNIX)) < 0)
+		return strerror(errno);
+	err = connect(fd, (const struct sockaddr *)sun, len) == 0 ? 0 : errno;
+	(void)close(fd);
+	if (err == ECONNREFUSED) { /* nobody listens */
+		if (unlink(sun->sun_path) == 0)
+			return NULL;
+		*advice = "look at the permissions of its folder";
+		return strerror(errno);
+	}
+	if (err == 0 || err == EAGAIN) {
+		*advice = "stop the program that listens there or choose another path";
+		return "another program listens there";
+	}
+	*advice = "look at the permissions of the socket";
+	return strerror(err);
+}
+
+static bool
+unix_ids(const struct listener_settings *ls, struct conf_errors *errs, uid_t *uid, gid_t *gid)
+{
+	char what[256];
+
+	*uid = (uid_t)-1;
+	*gid = (gid_t)-1;
+	if (ls->unix_owner != NULL) {
+		const struct passwd *pw = getpwnam(ls->unix_owner);
+
+		if (pw == NULL) {
+			(void)snprintf(
+			    what, sizeof(what), "there is no user \"%s\"", ls->unix_owner);
+			refuse(errs, ls, what, "create the user or change \"unix_owner\"");
+			return false;
+		}
+		*uid = pw->pw_uid;
+	}
+	if (ls->unix_group != NULL) {
+		const struct group *gr = getgrnam(ls->unix_group);
+
+		if (gr == NULL) {
+			(void)snprintf(
+			    what, sizeof(what), "there is no group \"%s\"", ls->unix_group);
+			refuse(errs, ls, what, "create the group or change \"unix_group\"");
+			return false;
+		}
+		*gid = gr->gr_gid;
+	}
+	return true;
+}
+
+static int
+unix_open(const struct listener_settings *ls, struct conf_errors *errs, struct bound *out)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	size_t n = strlen(ls->path);
+	bool abstract = ls->path[0] == '@';
+	const char *what, *advice;
+	struct stat st;
+	socklen_t len;
+	mode_t mask;
+	uid_t uid;
+	gid_t gid;
+	int err;
+
+	if (n >= sizeof(sun.sun_path)) {
+		refuse(errs, ls, "the path is too long for a Unix socket (107 bytes at most)",
+		    "choose a shorter one");
+		return GRAPNEL_EINVAL;
+	}
+	if (!unix_ids(ls, errs, &uid, &gid))
+		return GRAPNEL_EINVAL;
+	memcpy(sun.sun_path, ls->path, n);
+	len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n + 1);
+	if (abstract) {
+		sun.sun_path[0] = '\0';
+		len--;
+	} else if ((what = unix_clear(&sun, len, &advice)) != NULL) {
+		refuse(errs, ls, what, advice);
+		return GRAPNEL_ESYS;
+	}
+	if ((out->address = malloc(n + sizeof("unix:"))) == NULL ||
+	    (out->fd = make_socket(AF_UNIX)) < 0) {
+		refuse(errs, ls, strerror(errno), NULL);
+		return GRAPNEL_ESYS;
+	}
+	(void)snprintf(out->address, n + sizeof("unix:"), "unix:%s", ls->path);
+	mask = umask(0777); /* nobody gets in before owner and mode are right */
+	err = bind(out->fd, (struct sockaddr *)&sun, len) == 0 ? 0 : errno;
+	(void)umask(mask);
+	if (err != 0) {
+		refuse(errs, ls, strerror(err),
+		    err == EADDRINUSE   ? "another program has that name"
+			: err == ENOENT ? "its folder does not exist"
+					: "look at the permissions of its folder");
+		return GRAPNEL_ESYS;
+	}
+	if (!abstract) {
+		if ((out->path = strdup(ls->path)) == NULL)
+			return GRAPNEL_ENOMEM;
+		if (lstat(out->path, &st) == 0) {
+			out->dev = st.st_dev;
+			out->ino = st.st_ino;
+		}
+		if ((uid != (uid_t)-1 || gid != (gid_t)-1) && lchown(out->path, uid, gid) != 0) {
+			refuse(errs, ls, strerror(errno),
+			    "owner and group can be given away by root only, or to a group one is "
+			    "in");
+			return GRAPNEL_ESYS;
+		}
+		if (chmod(out->path, ls->unix_mode) != 0) {
+			refuse(errs, ls, strerror(errno), NULL);
+			return GRAPNEL_ESYS;
+		}
+	}
+	if (listen(out->fd, ls->backlog) != 0) {
+		refuse(errs, ls, strerror(errno), NULL);
+		return GRAPNEL_ESYS;
+	}
+	return GRAPNEL_OK;
+}
+
+/* ---------------------------------------------------------------------------------------------- */
+
+int
+bound_open(const struct listener_settings *ls, struct conf_errors *errs, struct bound *out)
+{
+	int err;
+
+	*out = (struct bound){ .fd = -1 };
+	err = ls->is_unix ? unix_open(ls, errs, out) : tcp_open(ls, errs, out);
+	if (err == GRAPNEL_OK)
+		return err;
+	if (err == GRAPNEL_ENOMEM)
+		refuse(errs, ls, "out of memory", NULL);
+	bound_close(out);
+	free(out->address);
+	out->address = NULL;
+	return err;
+}
+
+void
+bound_close(struct bound *b)
+{
+	struct stat st;
+
+	/* Somebody may have put another socket there: that one is not ours to remove. */
+	if (b->path != NULL && lstat(b->path, &st) == 0 && st.st_dev == b->dev &&
+	    st.st_ino == b->ino && unlink(b->path) != 0)
+		log_info("cannot remove the socket file %s: %s; the next start will", b->path,
+		    strerror(errno));
+	free(b->path);
+	b->path = NULL;
+	if (b->fd >= 0)
+		(void)close(b->fd);
+	b->fd = -1;
+}

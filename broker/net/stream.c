@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "net/stream.h"
+#include <errno.h>
+#include <limits.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static ssize_t
+plain_read(struct stream *s, void *buf, size_t len)
+{
+	ssize_t n;
+
+	do
+		n = recv(s->fd, buf, len, 0);
+	while (n < 0 && errno == EINTR);
+	return n;
+}
+
+static ssize_t
+plain_writev(struct stream *s, const struct iovec *iov, int n)
+{
+	struct msghdr msg = { .msg_iov = (struct iovec *)(uintptr_t)iov,
+		.msg_iovlen = (size_t)(n < IOV_MAX ? n : IOV_MAX) };
+	ssize_t written;
+
+	do
+		written = sendmsg(s->fd, &msg, MSG_NOSIGNAL);
+	while (written < 0 && errno == EINTR);
+	return written;
+}
+
+static void
+plain_close(struct stream *s)
+{
+	if (s->fd >= 0)
+		(void)close(s->fd);
+	s->fd = -1;
+}
+
+const struct stream_ops stream_plain_ops = {
+	.name = "plain",
+	.read = plain_read,
+	.writev = plain_writev,
+	.close = plain_close,
+};

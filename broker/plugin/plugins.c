@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "plugins.h"
+#include "base/log.h"
+#include "config/conf.h"
+#include "core/broker.h"
+#include "request.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define POOL_GRACE_MS 1000u
+
+/* ---- what the sets share --------------------------------------------------------------------- */
+
+static struct registry *
+registry_new(struct broker *b)
+{
+	struct registry *r = calloc(1, sizeof(*r));
+
+	if (r == NULL)
+		return NULL;
+	r->refs = 1;
+	r->broker = b;
+	r->on_stopped = switch_on_instance_stopped;
+	host_fill(&r->host, b->worker_count);
+	r->pool = offload_pool_new();
+	if (r->pool == NULL) {
+		free(r);
+		return NULL;
+	}
+	return r;
+}
+
+void
+registry_unref(struct registry *r)
+{
+	if (r == NULL || --r->refs > 0)
+		return;
+	for (unsigned i = 0; i <= r->broker->worker_count; i++) {
+		if (r->broker->workers[i] != NULL)
+			hooks_free(r->broker->workers[i]);
+	}
+	/*
+	 * A job that hangs, or a plugin's thread, has its instance's memory, and so this, to the
+	 * end of the process.
+	 */
+	if (r->stuck || !offload_pool_free(r->pool, POOL_GRACE_MS))
+		return;
+	free(r);
+}
+
+/* ---- one set --------------------------------------------------------------------------------- */
+
+static int
+hook_order(const struct plugin_settings *ps, enum hook h)
+{
+	for (unsigned i = 0; i < ps->hook_order_count; i++) {
+		if (strcmp(ps->hook_orders[i].hook, hook_name(h)) == 0)
+			return ps->hook_orders[i].order;
+	}
+	return ps->order;
+}
+
+static void
+entry_fill(struct plugin_entry *e, const struct plugin_settings *ps)
+{
+	for (unsigned h = 0; h < HOOK_COUNT; h++)
+		e->order[h] = hook_order(ps, (enum hook)h);
+	e->on_error = (int)ps->on_error;
+	e->timeout_ms = ps->timeout_ms;
+	e->max_pending = ps->max_pending;
+	e->offload_threads = ps->offload_threads;
+	e->offload_queue = ps->offload_queue;
+	e->event_queue = ps->event_queue > 0 ? ps->event_queue : 1;
+}
+
+/* Lower order first; equal ones as the files have them. Chains are short: insertion. */
+static int
+chains_sort(struct plugins *p)
+{
+	for (unsigned h = 0; h < HOOK_COUNT; h++) {
+		p->chains[h] = calloc(p->count > 0 ? p->count : 1, sizeof(*p->chains[h]));
+		if (p->chains[h] == NULL)
+			return GRAPNEL_ENOMEM;
+		for (unsigned i = 0; i < p->count; i++) {
+			struct plugin_entry *e = &p->entries[i];
+			unsigned at = p->chain_length[h];
+
+			if (!instance_has_hook(e->in, (enum hook)h))
+				continue;
+			for (; at > 0 && p->chains[h][at - 1]->order[h] > e->order[h]; at--)
+				p->chains[h][at] = p->chains[h][at - 1];
+			p->chains[h][at] = e;
+			p->chain_length[h]++;
+		}
+	}
+	return GRAPNEL_OK;
+}
+
+static struct chain_set *
+chain_set_new(const struct plugins *p, unsigned worker)
+{
+	struct chain_set *set = calloc(1, sizeof(*set));
+	bool main = worker == p->registry->broker->worker_count;
+
+	if (set == NULL)
+		return NULL;
+	set->refs = 1;
+	set->instances = calloc(p->count > 0 ? p->count : 1, sizeof(*set->instances));
+	if (set->instances == NULL)
+		goto fail;
+	for (unsigned h = 0; h < HOOK_COUNT && !main; h++) {
+		struct chain *chain = &set->chains[h];
+
+		if (p->chain_length[h] == 0)
+			continue;
+		chain->entries = calloc(p->chain_length[h], sizeof(*chain->entries));
+		if (chain->entries == NULL)
+			goto fail;
+		for (unsigned i = 0; i < p->chain_length[h]; i++) {
+			const struct plugin_entry *e = p->chains[h][i];
+
+			chain->entries[i].iw = &e->in->workers[worker];
+			chain->entries[i].timeout_ms = e->timeout_ms;
+			chain->entries[i].on_error = e->on_error;
+		}
+		chain->length = p->chain_length[h];
+	}
+	for (unsigned i = 0; i < p->count; i++)
+		set->instances[i] = p->entries[i].in;
+	set->instance_count = p->count;
+	return set;
+fail:
+	chain_set_unref(set); /* not installed: it touches no instance */
+	return NULL;
+}
+
+int
+chain_sets_new(struct plugins *p)
+{
+	for (unsigned i = 0; i <= p->registry->broker->worker_count; i++) {
+		if (p->sets[i] == NULL && (p->sets[i] = chain_set_new(p, i)) == NULL)
+			return GRAPNEL_ENOMEM;
+	}
+	return GRAPNEL_OK;
+}
+
+void
+plugins_apply_limits(struct plugins *p)
+{
+	for (unsigned i = 0; i < p->count; i++) {
+		struct plugin_entry *e = &p->entries[i];
+
+		atomic_store(&e->in->max_pending, e->max_pending);
+		atomic_store(&e->in->event_capacity, e->event_queue);
+		offload_limits(
+		    p->registry->pool, &e->in->lane, e->offload_threads, e->offload_queue);
+	}
+}
+
+static bool
+name_taken(const struct settings *s, unsigned i, struct conf_errors *errs)
+{
+	const struct plugin_settings *ps = &s->plugins[i];
+
+	for (unsigned j = 0; j < i; j++) {
+		if (s->plugins[j].enabled && strcmp(s->plugins[j].name, ps->name) == 0) {
+			conf_errors_add(errs,
+			    "%s: plugin \"%s\": an instance of this name stands at %s already; "
+			    "give each its own title and "
+			    "name the file with module = \"...\"",
+			    ps->where, ps->name, s->plugins[j].where);
+			return true;
+		}
+	}
+	return false;
+}
+
+/* An instance of the set before that can go on as it is: same file, same options. */
+static struct instance *
+unchanged(const struct plugins *old, const struct plugin_settings *ps, const char *directory)
+{
+	for (unsigned i = 0; old != NULL && i < old->count; i++) {
+		struct instance *in = old->entries[i].in;
+		struct plugin_options *options;
+		struct conf_errors ignored = { 0 };
+		bool same = false;
+		char *path;
+
+		if (strcmp(in->name, ps->name) != 0)
+			continue;
+		if (in->plugin->reload_always)
+			return NULL;
+		path = instance_path(ps, directory);
+		if (path != NULL && strcmp(path, in->module->path) == 0) {
+			options = plugin_options_new(ps, in->plugin->options, &ignored);
+			same = options != NULL && plugin_options_equal(options, in->options);
+			plugin_options_free(options);
+			conf_errors_clear(
+			    &ignored); /* if there are any, making the new one finds them again */
+		}
+		free(path);
+		return same ? in : NULL;
+	}
+	return NULL;
+}
+
+static int
+set_new(struct registry *r, const struct plugins *old, struct settings *s, struct conf_errors *errs,
+    struct plugins **out)
+{
+	struct plugins *p = calloc(1, sizeof(*p));
+	unsigned before = errs->count;
+
+	if (p == NULL) {
+		conf_errors_add(errs, "plugins: out of memory");
+		return GRAPNEL_ENOMEM;
+	}
+	p->registry = r;
+	r->refs++;
+	p->entries = calloc(s->plugin_count > 0 ? s->plugin_count : 1, sizeof(*p->entries));
+	if (p->entries == NULL)
+		conf_errors_add(errs, "plugins: out of memory");
+	for (unsigned i = 0; p->entries != NULL && i < s->plugin_count; i++) {
+		const struct plugin_settings *ps = &s->plugins[i];
+		struct plugin_entry *e = &p->entries[p->count];
+
+		if (!ps->enabled || name_taken(s, i, errs))
+			continue;
+		e->in = unchanged(old, ps, s->plugin_directory);
+		if (e->in != NULL) {
+			e->in->refs++;
+		} else {
+			e->in = instance_new(r, ps, s->plugin_directory, errs);
+			e->fresh = true;
+		}
+		if (e->in == NULL)
+			continue; /* said why; go on, to find all errors */
+		entry_fill(e, ps);
+		p->count++;
+	}
+	if (errs->count == before &&
+	    (chains_sort(p) != GRAPNEL_OK || chain_sets_new(p) != GRAPNEL_OK))
+		conf_errors_add(errs, "plugins: out of memory");
+	if (errs->count != before) {
+		plugins_free(p);
+		return GRAPNEL_EINVAL;
+	}
+	*out = p;
+	return GRAPNEL_OK;
+}
+
+int
+plugins_new(struct broker *b, struct settings *s, struct conf_errors *errs, struct plugins **out)
+{
+	struct registry *r = registry_new(b);
+	int err;
+
+	if (r == NULL) {
+		conf_errors_add(errs, "plugins: out of memory");
+		return GRAPNEL_ENOMEM;
+	}
+	err = set_new(r, NULL, s, errs, out);
+	registry_unref(r);
+	return err;
+}
+
+int
+plugins_prepare(
+    struct plugins *old, struct settings *s, struct conf_errors *errs, struct plugins **out)
+{
+	return set_new(old->registry, old, s, errs, out);
+}
+
+void
+plugins_free(struct plugins *p)
+{
+	if (p == NULL)
+		return;
+	for (unsigned i = 0; i <= WORKER_MAX; i++)
+		chain_set_unref(p->sets[i]);
+	for (unsigned i = 0; i < p->count; i++)
+		instance_unref(p->entries[i].in);
+	for (unsigned h = 0; h < HOOK_COUNT; h++)
+		free(p->chains[h]);
+	free(p->entries);
+	registry_unref(p->registry);
+	free(p);
+}
+
+bool
+plugins_have(const struct plugins *p, enum hook h)
+{
+	return p != NULL && p->chain_length[h] > 0;
+}
+
+int
+plugins_command(struct plugins *p, const struct grapnel_command *cmd,
+    void (*reply)(void *ctx, struct grapnel_str json), void *ctx)
+{
+	for (unsigned i = 0; p != NULL && i < p->count; i++) {
+		struct instance *in = p->entries[i].in;
+
+		for (struct instance_command *c = in->commands; c != NULL; c = c->next) {
+			uint64_t entered, took;
+			int err;
+
+			if (strlen(c->name) != cmd->name.len ||
+			    memcmp(c->name, cmd->name.data, cmd->name.len) != 0)
+				continue;
+			entered = plugin_enter();
+			err = c->fn(c->arg, cmd, reply, ctx);
+			took = plugin_enter() - entered;
+			if (took > PLUGIN_HOLD_US) {
+				atomic_fetch_add_explicit(&in->main_holds, 1, memory_order_relaxed);
+				log_warning(
+				    "plugin \"%s\": command %s held the main thread for %llu ms",
+				    in->name, c->name, (unsigned long long)(took / 1000));
+			}
+			return err;
+		}
+	}
+	return GRAPNEL_ENOENT;
+}

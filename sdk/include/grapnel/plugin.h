@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT-0 */
+/*
+ * grapnel/plugin.h - the descriptor of a plugin; the one header a plugin includes
+ *
+ * A plugin is a shared object that exports one data symbol, `grapnel_plugin`:
+ *
+ *	#include <grapnel/plugin.h>
+ *	GRAPNEL_PLUGIN(my_plugin,
+ *		.version = "1.0", .license = "MIT",
+ *		.create = my_create, .destroy = my_destroy,
+ *		.acl_check = my_acl_check);
+ *
+ * Loading has no side effects. The broker checks magic, ABI and size before it calls anything.
+ * It loads when abi_major is the broker's and required_minor is not newer than the broker's.
+ *
+ * Life of an instance (one enabled plugin { } section)
+ *	create		main thread; checks options, reads files; may fail with config_error
+ *	worker_start	on each worker; opens that worker's connections (never blocks)
+ *	hooks, events	on the workers
+ *	worker_stop	on each worker, when no request of it is pending any more
+ *	destroy		main thread
+ *
+ * A reload makes a new instance when options changed, or always when reload_always is set;
+ * if any create() fails, the old instances stay. The new one is started on every worker
+ * before the old one is stopped; the two may overlap.
+ *
+ * ABI history
+ *	1.0	first
+ */
+#ifndef GRAPNEL_PLUGIN_H
+#define GRAPNEL_PLUGIN_H
+
+#include <grapnel/events.h>
+#include <grapnel/hooks.h>
+#include <grapnel/host.h>
+#include <grapnel/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define GRAPNEL_ABI_MAJOR 1
+#define GRAPNEL_ABI_MINOR 0
+#define GRAPNEL_PLUGIN_MAGIC UINT64_C(0x6c656e7061724721) /* "!Grapnel", as a number */
+
+enum grapnel_option_type {
+	GRAPNEL_OPTION_STRING = 1,
+	GRAPNEL_OPTION_INT = 2,	      /* option_int */
+	GRAPNEL_OPTION_BOOL = 3,      /* yes | no */
+	GRAPNEL_OPTION_DURATION = 4,  /* 500ms, 10s, 14d; option_int in milliseconds */
+	GRAPNEL_OPTION_BYTES = 5,     /* 64k, 1m; option_int */
+	GRAPNEL_OPTION_LIST = 6,      /* of strings */
+	GRAPNEL_OPTION_ENUM = 7,      /* one of `choices`, "a|b|c"; option_str */
+	GRAPNEL_OPTION_BLOCK = 8,     /* nested: name "title" { `options` } */
+};
+enum grapnel_option_flags {
+	GRAPNEL_OPTION_REQUIRED = 1u << 0,
+	GRAPNEL_OPTION_SECRET = 1u << 1, /* never shown */
+};
+struct grapnel_option {
+	const char *name; /* NULL ends the table */
+	enum grapnel_option_type type;
+	uint32_t flags;
+	const char *default_value; /* as written in the file; NULL: none */
+	int64_t min, max;	   /* INT, DURATION (ms), BYTES; both 0: no check */
+	const char *choices;	   /* ENUM */
+	const struct grapnel_option *options; /* BLOCK */
+	const char *help;	   /* one sentence, shown in errors and in the manual */
+	void *reserved[2];
+};
+
+struct grapnel_plugin {
+	/* these protect the rest and never move */
+	uint64_t magic;
+	uint16_t abi_major;
+	uint16_t abi_minor;	 /* that it was compiled with */
+	uint16_t required_minor; /* that it cannot do without */
+	uint16_t reserved;
+	size_t size;
+
+	const char *name;
+	const char *version;
+	const char *license;
+	const char *description;
+	const struct grapnel_option *options; /* NULL: none */
+
+	/** Members read by the broker: main thread; *instance is passed to everything below. Not GRAPNEL_OK: it does not start. */
+	int (*create)(const struct grapnel_host *host, struct grapnel_instance *self, void **instance);
+	void (*destroy)(void *instance);
+	int (*worker_start)(void *instance, unsigned worker);
+	void (*worker_stop)(void *instance, unsigned worker);
+	bool reload_always;
+
+	/** The client left or the deadline passed while PENDING. Resolve it still. @threads the request's worker */
+	void (*request_cancelled)(void *instance, struct grapnel_request *req);
+	/** Destructor of the slot per client. @threads the client's worker */
+	void (*client_slot_free)(void *instance, void *data);
+
+	/* deciding hooks; NULL: not registered, costs nothing */
+	enum grapnel_verdict (*client_authenticate)(void *instance, struct grapnel_request *req, const struct grapnel_authenticate *q);
+	enum grapnel_verdict (*client_auth_exchange)(void *instance, struct grapnel_request *req, const struct grapnel_auth_exchange *q);
+	enum grapnel_verdict (*client_revalidate)(void *instance, struct grapnel_request *req, const struct grapnel_revalidate *q);
+	enum grapnel_verdict (*acl_check)(void *instance, struct grapnel_request *req, const struct grapnel_acl_check *q);
+	enum grapnel_verdict (*message_publish)(void *instance, struct grapnel_request *req, const struct grapnel_message_publish *q);
+	enum grapnel_verdict (*client_subscribe)(void *instance, struct grapnel_request *req, const struct grapnel_client_subscribe *q);
+	enum grapnel_verdict (*client_unsubscribe)(void *instance, struct grapnel_request *req, const struct grapnel_client_subscribe *q);
+	enum grapnel_verdict (*message_deliver)(void *instance, struct grapnel_request *req, const struct grapnel_message_deliver *q);
+	enum grapnel_verdict (*message_acknowledge)(void *instance, struct grapnel_request *req, const struct grapnel_message_acknowledge *q);
+
+	/* observing */
+	uint64_t events; /* GRAPNEL_EVENT_BITs wanted from the start */
+	enum grapnel_event_mode event_mode;
+	grapnel_events_fn on_events;
+};
+
+/** The smallest descriptor of ABI 1.0: up to and with on_events. Members behind it came later. */
+#define GRAPNEL_PLUGIN_SIZE_1_0 (offsetof(struct grapnel_plugin, on_events) + sizeof(grapnel_events_fn))
+
+#if defined(__GNUC__)
+#define GRAPNEL_EXPORT __attribute__((visibility("default")))
+#else
+#define GRAPNEL_EXPORT
+#endif
+
+#ifdef __cplusplus
+#define GRAPNEL_EXTERN_C extern "C"
+#else
+#define GRAPNEL_EXTERN_C
+#endif
+
+/** Define the descriptor. C only; in C++ fill a struct grapnel_plugin named grapnel_plugin by hand. */
+#define GRAPNEL_PLUGIN(id, ...)                                                     \
+	extern GRAPNEL_EXPORT const struct grapnel_plugin grapnel_plugin;           \
+	GRAPNEL_EXPORT const struct grapnel_plugin grapnel_plugin = {               \
+		.magic = GRAPNEL_PLUGIN_MAGIC, .abi_major = GRAPNEL_ABI_MAJOR,       \
+		.abi_minor = GRAPNEL_ABI_MINOR, .required_minor = 0,                 \
+		.size = sizeof(struct grapnel_plugin), .name = #id, __VA_ARGS__      \
+	}
+
+#ifdef __cplusplus
+}
+#endif
+#endif
