@@ -300,6 +300,69 @@ cmd_clients_kick(const struct ctl *ctl, int argc, char **argv)
 	return CTL_OK;
 }
 
+enum ctl_exit
+cmd_clients_trace(const struct ctl *ctl, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "mountpoint", required_argument, NULL, 'm' },
+		{ "minutes", required_argument, NULL, 'n' },
+		{ "off", no_argument, NULL, 'o' },
+		{ NULL, 0, NULL, 0 },
+	};
+	const char *mountpoint = NULL;
+	char *id, *where, *path, *shown, body[64];
+	unsigned long minutes = 0;
+	enum ctl_exit result;
+	bool off = false;
+	json_t *answer;
+	int c;
+
+	optind = 0;
+	while ((c = getopt_long(argc, argv, ":", options, NULL)) != -1) {
+		switch (c) {
+		case 'm':
+			mountpoint = optarg;
+			break;
+		case 'n':
+			if (!to_limit(optarg, &minutes) || minutes > 1440)
+				return usage_error("--minutes takes a number from 1 to 1440, not \"%s\"", optarg);
+			break;
+		case 'o':
+			off = true;
+			break;
+		default:
+			return usage_error("clients trace: %s \"%s\"", c == ':' ? "a value is missing behind" : "unknown option",
+			    argv[optind - 1]);
+		}
+	}
+	if (argc - optind != 1 || argv[optind][0] == '\0')
+		return usage_error("clients trace takes one client id; one that begins with - stands behind --");
+	if (off && minutes != 0)
+		return usage_error("clients trace: --minutes and --off exclude each other");
+	id = http_encode(argv[optind]);
+	where = http_encode(mountpoint != NULL ? mountpoint : "");
+	if (id == NULL || where == NULL ||
+	    asprintf(&path, "/v1/clients/%s/trace%s%s", id, mountpoint != NULL ? "?mountpoint=" : "", where) < 0)
+		path = NULL;
+	free(id);
+	free(where);
+	if (path == NULL)
+		return no_memory();
+	snprintf(body, sizeof(body), minutes != 0 ? "{\"minutes\": %lu}" : "{}", minutes);
+	result = http_ask_json(ctl, off ? "DELETE" : "POST", path, off ? NULL : body, &answer);
+	free(path);
+	if (result != CTL_OK)
+		return result;
+	if (ctl->json)
+		return print_json(answer);
+	shown = show_escape(argv[optind], NULL);
+	printf("%s is %s trace%s\n", shown != NULL ? shown : "?", off ? "no longer under" : "under",
+	    off || json_is_true(json_object_get(answer, "session")) ? "" : "; it has no session now");
+	free(shown);
+	json_decref(answer);
+	return CTL_OK;
+}
+
 /* ---- plugins --------------------------------------------------------------------------------- */
 
 static const struct column plugin_columns[] = {

@@ -33,6 +33,12 @@ static const struct command commands[] = {
 	    "  --mountpoint M   when the same id exists under several mountpoints\n" },
 	{ { "clients", "kick" }, "[--mountpoint M] ID", "disconnect a client (reason code 0x98); its session stays",
 	    cmd_clients_kick, "  --mountpoint M   when the same id exists under several mountpoints\n" },
+	{ { "clients", "trace" }, "[--mountpoint M] [--minutes N | --off] ID", "keep and log each decision about a client",
+	    cmd_clients_trace,
+	    "  --mountpoint M   when the same id exists under several mountpoints\n"
+	    "  --minutes N      for so long, at most 1440; default: 10\n"
+	    "  --off            end it now, and forget what was kept\n"
+	    "\n\"grapnelctl clients show ID\" shows the last 64 decisions; the log has them as \"decision\" at info.\n" },
 	{ { "plugin", "list" }, "", "the plugins in force, in the order they are asked", cmd_plugin_list, NULL },
 	{ { "plugin", "show" }, "NAME", "one plugin: hooks, verdicts, times, options", cmd_plugin_show, NULL },
 	{ { "metrics", NULL }, "", "all metrics, in the text format of Prometheus", cmd_metrics, NULL },

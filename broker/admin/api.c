@@ -22,6 +22,8 @@ static const struct api_route routes[] = {
 	{ API_GET, { "v1", "clients" }, { "after", "after_mountpoint", "limit", "online", "username" }, route_clients },
 	{ API_GET, { "v1", "clients", "*" }, { "mountpoint" }, route_client },
 	{ API_DELETE, { "v1", "clients", "*" }, { "mountpoint" }, route_client_kick },
+	{ API_POST, { "v1", "clients", "*", "trace" }, { "mountpoint" }, route_client_trace },
+	{ API_DELETE, { "v1", "clients", "*", "trace" }, { "mountpoint" }, route_client_untrace },
 	{ API_GET, { "v1", "config" }, { NULL }, route_config },
 	{ API_GET, { "v1", "plugins" }, { NULL }, route_plugins },
 	{ API_GET, { "v1", "plugins", "*" }, { NULL }, route_plugin },

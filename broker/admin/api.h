@@ -79,6 +79,8 @@ void route_metrics(struct api_call *call);	  /* metrics_route.c */
 void route_clients(struct api_call *call);	  /* clients.c */
 void route_client(struct api_call *call);
 void route_client_kick(struct api_call *call);
+void route_client_trace(struct api_call *call);
+void route_client_untrace(struct api_call *call);
 void route_plugins(struct api_call *call);	  /* plugins_route.c */
 void route_plugin(struct api_call *call);
 void route_plugin_command(struct api_call *call);

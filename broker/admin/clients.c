@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * clients - GET /v1/clients, GET and DELETE /v1/clients/<client id>
+ * clients - GET /v1/clients, GET and DELETE /v1/clients/<client id>, POST and DELETE /v1/clients/<client id>/trace
  */
 #include "api.h"
 #include "base/log.h"
 #include "core/broker.h"
 #include "gather.h"
-#include "plugin/hooks.h"
+#include "plugin/trace.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,4 +171,135 @@ void
 route_client_kick(struct api_call *call)
 {
 	ask_for_one(call, kick_done);
+}
+
+/* ---- traces ---------------------------------------------------------------------------------- */
+
+/* To the home worker of the client id, and back. */
+struct trace_mail {
+	struct mail mail; /* first: both are one address */
+	struct api_call *call;
+	unsigned minutes; /* 0: end it */
+	bool session;
+	int err;
+	int64_t until;
+	size_t mountpoint_len;
+	bool any_mountpoint;
+	char mountpoint[];
+};
+
+static void
+trace_on_answer(struct worker *w, struct mail *mail)
+{
+	struct trace_mail *m = (struct trace_mail *)mail;
+	struct api_call *call = m->call;
+	const char *id = call->path.segments[2];
+
+	(void)w;
+	if (m->err == GRAPNEL_ENOENT) {
+		api_reply_error(call, 404, "this client is not under trace");
+	} else if (m->err == GRAPNEL_EQUOTA) {
+		api_reply_error(call, 409, "%u clients of the same worker are under trace, which is the most", TRACES_MAX);
+	} else if (m->err != GRAPNEL_OK) {
+		api_reply_error(call, 500, "no memory");
+	} else if (m->minutes == 0) {
+		log_at(GRAPNEL_LOG_NOTICE, "trace_ended", "admin (%s) ends the trace of client \"%s\"", call->who, id);
+		api_reply_json(call, 200, json_pack("{s:b, s:s}", "traced", 0, "client_id", id));
+	} else {
+		log_at(GRAPNEL_LOG_NOTICE, "trace_started", "admin (%s) puts client \"%s\" under trace for %u minutes", call->who, id,
+		    m->minutes);
+		api_reply_json(call, 200, json_pack("{s:b, s:s, s:s%, s:I, s:b}", "traced", 1, "client_id", id, "mountpoint", m->mountpoint,
+		    m->mountpoint_len, "traced_until", (json_int_t)m->until, "session", m->session));
+	}
+	free(m);
+}
+
+static void
+trace_on_worker(struct worker *w, struct mail *mail)
+{
+	struct trace_mail *m = (struct trace_mail *)mail;
+	const char *text = m->call->path.segments[2];
+	struct grapnel_str id = { text, strlen(text) }, where = { m->mountpoint, m->mountpoint_len };
+	int64_t now = clock_wall_us();
+
+	if (w->hooks == NULL) { /* at the very end */
+		m->err = GRAPNEL_ENOENT;
+	} else if (m->minutes == 0) {
+		where.data = m->any_mountpoint ? NULL : where.data;
+		m->err = trace_stop(worker_traces(w), where, id) ? GRAPNEL_OK : GRAPNEL_ENOENT;
+	} else {
+		m->err = trace_start(worker_traces(w), where, id, m->minutes, clock_ms(), now);
+		m->until = now / 1000000 + (int64_t)m->minutes * 60;
+	}
+	m->mail.fn = trace_on_answer;
+	worker_post(w->broker->main, mail);
+}
+
+/* mountpoint NULL: under each, to end it. */
+static void
+trace_ask(struct api_call *call, const char *mountpoint, unsigned minutes, bool session)
+{
+	const char *id = call->path.segments[2];
+	size_t len = mountpoint != NULL ? strlen(mountpoint) : 0;
+	struct trace_mail *m = calloc(1, sizeof(*m) + len + 1);
+
+	if (m == NULL) {
+		api_reply_error(call, 500, "no memory");
+		return;
+	}
+	m->call = call;
+	m->minutes = minutes;
+	m->session = session;
+	m->any_mountpoint = mountpoint == NULL;
+	m->mountpoint_len = len;
+	memcpy(m->mountpoint, mountpoint != NULL ? mountpoint : "", len + 1);
+	m->mail.fn = trace_on_worker;
+	worker_post(call->broker->workers[broker_home(call->broker, (struct grapnel_str){ id, strlen(id) })], &m->mail);
+}
+
+/* {"minutes": N} -> N; no body: the default; 0: anything else. */
+static unsigned
+trace_minutes(const json_t *body)
+{
+	const json_t *minutes = json_object_get(body, "minutes");
+	json_int_t n = json_integer_value(minutes);
+
+	if (body == NULL)
+		return TRACE_MINUTES;
+	if (!json_is_object(body) || json_object_size(body) > (minutes != NULL ? 1 : 0))
+		return 0;
+	if (minutes == NULL)
+		return TRACE_MINUTES;
+	return n >= 1 && n <= (json_int_t)TRACE_MINUTES_MAX ? (unsigned)n : 0;
+}
+
+/* The mountpoint is that of the client; one that is not known may come yet, or never be let in. */
+static void
+trace_found(struct api_call *call, json_t *clients, const struct client_query *q)
+{
+	const char *mountpoint = q->mountpoint != NULL ? q->mountpoint : "";
+	json_t *client = NULL;
+
+	if (clients == NULL || json_array_size(clients) > 0) {
+		if ((client = one_client(call, clients)) == NULL)
+			return;
+		mountpoint = json_string_value(json_object_get(client, "mountpoint"));
+	}
+	trace_ask(call, mountpoint != NULL ? mountpoint : "", trace_minutes(call->body),
+	    client != NULL && json_object_get(client, "session") == NULL);
+}
+
+void
+route_client_trace(struct api_call *call)
+{
+	if (trace_minutes(call->body) == 0)
+		api_reply_error(call, 400, "the body is {\"minutes\": N}, with N from 1 to %u", TRACE_MINUTES_MAX);
+	else
+		ask_for_one(call, trace_found);
+}
+
+void
+route_client_untrace(struct api_call *call)
+{
+	trace_ask(call, api_query_get(&call->query, "mountpoint"), 0, false);
 }

@@ -15,6 +15,9 @@ struct held_ack {
 	uint16_t packet_id;
 	uint8_t type, reason_code;
 	bool close; /* no acknowledgement at all: the connection ends when its turn comes */
+	bool received; /* a PUBREC whose identifier is in the session's `received` */
+	char *reason_string; /* NULL: none */
+	size_t reason_string_len;
 };
 
 #define HELD_MAX 1024 /* per connection; past it, or Receive Maximum, the Client is not read */
@@ -22,7 +25,35 @@ struct held_ack {
 unsigned
 held_ack_count(const struct conn *c)
 {
-	return c->extra != NULL ? c->extra->ack_count : 0;
+	return c->extra != NULL ? c->extra->ack_count - c->extra->ack_received : 0;
+}
+
+bool
+held_ack_has(const struct conn *c, uint8_t type, uint16_t packet_id)
+{
+	const struct held_ack *h = c->extra != NULL ? c->extra->ack_first : NULL;
+
+	while (h != NULL && (h->type != type || h->packet_id != packet_id))
+		h = h->next;
+	return h != NULL;
+}
+
+static void
+held_free(struct held_ack *h)
+{
+	free(h->reason_string);
+	free(h);
+}
+
+/* Without memory there is none: it only explains. */
+static void
+held_reason(struct held_ack *h, struct grapnel_str s)
+{
+	free(h->reason_string);
+	h->reason_string_len = s.len;
+	h->reason_string = s.data != NULL && s.len > 0 ? malloc(s.len) : NULL;
+	if (h->reason_string != NULL)
+		memcpy(h->reason_string, s.data, s.len);
 }
 
 void
@@ -35,19 +66,19 @@ held_acks_clear(struct conn *c)
 	for (h = c->extra->ack_first; h != NULL; h = next) {
 		next = h->next;
 		hooks_cancel(c->w, h->pending);
-		free(h);
+		held_free(h);
 	}
 	c->extra->ack_first = c->extra->ack_last = NULL;
-	c->extra->ack_count = 0;
+	c->extra->ack_count = c->extra->ack_received = 0;
 }
 
 static void
-ack_out(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code)
+ack_out(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code, struct grapnel_str reason_string)
 {
 	/* A PUBREC that refuses ends the exchange: no PUBREL will come [MQTT-4.3.3-9]. */
 	if (type == MQTT_PUBREC && reason_code >= 0x80)
 		id_set_remove(&c->session->received, packet_id);
-	conn_send_ack(c, type, packet_id, reason_code, (struct grapnel_str){ 0 });
+	conn_send_ack(c, type, packet_id, reason_code, reason_string);
 }
 
 /* Send those at the front that are decided. */
@@ -62,13 +93,14 @@ held_go(struct conn *c)
 		if (h->next == NULL)
 			x->ack_last = NULL;
 		x->ack_count--;
+		x->ack_received -= h->received;
 		if (h->close) {
-			free(h);
+			held_free(h);
 			conn_close(c, RC_IMPLEMENTATION_SPECIFIC, "a plugin refuses the acknowledgement");
 			return;
 		}
-		ack_out(c, h->type, h->packet_id, h->reason_code);
-		free(h);
+		ack_out(c, h->type, h->packet_id, h->reason_code, (struct grapnel_str){ h->reason_string, h->reason_string_len });
+		held_free(h);
 		if (c->state != CONN_ESTABLISHED)
 			return;
 	}
@@ -85,6 +117,7 @@ held_take(struct held_ack *h, const struct decision *d)
 	if (d->verdict == GRAPNEL_ALLOW || d->verdict == GRAPNEL_NEXT)
 		return;
 	h->reason_code = d->verdict == GRAPNEL_DENY && d->ack->reason_code >= 0x80 ? d->ack->reason_code : RC_IMPLEMENTATION_SPECIFIC;
+	held_reason(h, d->verdict == GRAPNEL_DENY ? d->ack->reason_string : (struct grapnel_str){ 0 });
 	/* PUBCOMP has no code that says "no", 3.x has none at all. */
 	h->close = !v5 || h->type == MQTT_PUBCOMP;
 }
@@ -99,13 +132,14 @@ on_held_later(void *arg, const struct decision *d)
 }
 
 void
-ack_send(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code, const struct message *msg)
+ack_send(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code, struct grapnel_str reason_string,
+    const struct message *msg)
 {
 	struct conn_extra *x = c->extra;
 	struct held_ack *h;
 
 	if (!hook_used(c->w, HOOK_ACKNOWLEDGE) && (x == NULL || x->ack_first == NULL)) {
-		ack_out(c, type, packet_id, reason_code);
+		ack_out(c, type, packet_id, reason_code, reason_string);
 		return;
 	}
 	if ((x = conn_extra(c)) == NULL || (h = calloc(1, sizeof(*h))) == NULL) {
@@ -116,12 +150,15 @@ ack_send(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code, 
 	h->type = type;
 	h->packet_id = packet_id;
 	h->reason_code = reason_code;
+	held_reason(h, reason_string);
 	if (x->ack_last == NULL)
 		x->ack_first = h;
 	else
 		x->ack_last->next = h;
 	x->ack_last = h;
 	x->ack_count++;
+	h->received = type == MQTT_PUBREC && reason_code < 0x80;
+	x->ack_received += h->received;
 	if (hook_used(c->w, HOOK_ACKNOWLEDGE)) {
 		struct grapnel_client_info info;
 		struct grapnel_message_info mi;
@@ -184,7 +221,7 @@ on_ack(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 	case MQTT_PUBREL:
 		/* In 3.x an unknown identifier is answered like a known one [v3.1.1 MQTT-4.3.3-2]. */
 		ack_send(c, MQTT_PUBCOMP, a.packet_id,
-		    id_set_remove(&s->received, a.packet_id) || c->version < 5 ? 0 : RC_PACKET_IDENTIFIER_NOT_FOUND, NULL);
+		    id_set_remove(&s->received, a.packet_id) || c->version < 5 ? 0 : RC_PACKET_IDENTIFIER_NOT_FOUND, (struct grapnel_str){ 0 }, NULL);
 		break;
 	default:
 		break;

@@ -15,11 +15,13 @@
 
 #define LINGER_MS 1000	      /* time for the peer to read our last packet */
 #define CLOSE_FLUSH_MS 5000   /* time for our last packets to leave */
-#define PARTIAL_DIRECT (WORKER_READ_BUFFER / 2) /* from this size on, bytes are read behind the partial packet itself */
+#define PARTIAL_DIRECT 4096u /* from this size on, bytes are read behind the partial packet itself: dribbled bytes must not cost copies */
+#define PACKETS_PER_TURN 512 /* of one connection, before others have theirs */
 
 static void on_readable(evutil_socket_t fd, short what, void *arg);
 static void on_deadline(struct timer *t, void *owner);
 static void conn_read_mode(struct conn *c);
+static void pause_for(struct conn *c, unsigned reason, uint64_t delay_ms);
 
 static const char *
 state_name(enum conn_state s)
@@ -204,7 +206,7 @@ on_arrival(struct worker *w, struct mail *m)
 	c->w = w;
 	if (conn_register(c) != GRAPNEL_OK) {
 		/* Not in a table: cannot be closed through the door. */
-		connecting_cancel(c);
+		connecting_cancel(c, "out of memory");
 		stream_close(&c->stream);
 		listener_connection_closed(w->broker, c->ls);
 		settings_unref(c->settings);
@@ -287,8 +289,12 @@ on_deadline(struct timer *t, void *owner)
 		conn_close(c, 0, "no complete CONNECT in connect_timeout");
 		return;
 	case CONN_AUTHENTICATING:
+		if (c->pause & PAUSE_DECISION) { /* not the Client's fault, and bounded by the request's own deadline */
+			conn_arm_deadline(c);
+			return;
+		}
 		metric_add(&c->w->metrics, METRIC_CONNECT_TIMEOUTS, 1);
-		conn_close(c, 0, "authentication not finished in time");
+		connect_fault(c, RC_NOT_AUTHORIZED, "authentication not finished in time");
 		return;
 	case CONN_ESTABLISHED:
 		/*
@@ -321,6 +327,7 @@ static void
 conn_read_mode(struct conn *c)
 {
 	uint8_t want = READ_READ;
+	short events = 0;
 
 	if (c->dead)
 		return;
@@ -337,11 +344,19 @@ conn_read_mode(struct conn *c)
 	if (c->read_mode != READ_NONE)
 		event_del(&c->read_event);
 	c->read_mode = want;
-	event_assign(&c->read_event, c->w->base, c->stream.fd,
-	    want == READ_READ	  ? EV_READ | EV_PERSIST
-	    : want == READ_CLOSED ? EV_CLOSED
-				  : 0,
-	    on_readable, c);
+	if (want == READ_READ)
+		events = EV_READ | EV_PERSIST;
+	else if (want == READ_CLOSED)
+		events = EV_CLOSED | EV_PERSIST;
+	/*
+	 * libevent reports a connection that was reset as readable and writable, not as closed; with nobody who waits for
+	 * that, the loop would spin. So wait for readable, too, but only for changes. A write event (which may not be mixed with
+	 * those) sees the reset by itself; while a plugin has the CONNECT no new one comes.
+	 */
+	if (want == READ_CLOSED && c->state == CONN_AUTHENTICATING &&
+	    (c->write_event == NULL || !event_pending(c->write_event, EV_WRITE, NULL)))
+		events |= EV_READ | EV_ET;
+	event_assign(&c->read_event, c->w->base, c->stream.fd, events, on_readable, c);
 	if (want != READ_NONE && event_add(&c->read_event, NULL) != 0) {
 		c->read_mode = READ_NONE;
 		conn_close(c, 0, "out of memory");
@@ -389,18 +404,21 @@ save_input(struct conn *c, const uint8_t *p, size_t len)
 		c->in_capacity = (uint32_t)len;
 	}
 	memcpy(c->in, p, len);
+	c->in_off = 0;
 	c->in_len = (uint32_t)len;
 	return true;
 }
 
 /*
- * Handle packets from the front of buf. @return how many bytes are done with.
+ * Handle packets from the front of buf. @return how many bytes are done with; *more: there may be whole packets behind them.
  * The first CONNECT stays in the buffer: it is handled from c->in, here or on the home worker.
  */
 static size_t
-dispatch(struct conn *c, const uint8_t *buf, size_t len)
+dispatch(struct conn *c, const uint8_t *buf, size_t len, bool *more)
 {
 	size_t off = 0;
+	unsigned handled = 0;
+	bool paused;
 
 	c->in_dispatch = true;
 	while (off < len && c->pause == 0 && !c->dead && c->state != CONN_CLOSING) {
@@ -438,31 +456,37 @@ dispatch(struct conn *c, const uint8_t *buf, size_t len)
 		}
 		c->last_packet_ms = c->w->now_ms;
 		off += whole;
-		if (conn_on_packet(c, &f, body) != HANDLED)
+		/* What waits has set a pause; an answer that came at once has taken it back already. */
+		if (conn_on_packet(c, &f, body) == HANDLED_CLOSED)
 			break;
+		if (++handled == PACKETS_PER_TURN && off < len)
+			pause_for(c, PAUSE_TURN, 0);
 		if (c->out_bytes >= c->limits->max_output_bytes)
 			c->pause |= PAUSE_OUTPUT; /* answers pile up unread: no more questions */
 		if (events_blocked(c->w))
 			c->pause |= PAUSE_EVENTS;
 	}
+	paused = c->pause != 0;
 	conn_batch_end(c);
 	c->in_dispatch = false;
+	*more = paused && c->pause == 0; /* the reason to stop went away meanwhile */
 	return off;
 }
 
 static void
 input(struct conn *c, const uint8_t *buf, size_t len)
 {
-	size_t done = dispatch(c, buf, len);
+	bool more;
+	size_t done = dispatch(c, buf, len, &more);
 
 	if (c->dead || c->state == CONN_CLOSING)
 		return;
 	if (done == len) {
 		free(c->in);
 		c->in = NULL;
-		c->in_len = c->in_capacity = 0;
-	} else if (buf == c->in) {
-		memmove(c->in, c->in + done, len - done);
+		c->in_off = c->in_len = c->in_capacity = 0;
+	} else if (c->in != NULL && buf == c->in + c->in_off) { /* moved only before more is read */
+		c->in_off += (uint32_t)done;
 		c->in_len = (uint32_t)(len - done);
 	} else if (!save_input(c, buf + done, len - done)) {
 		return;
@@ -473,6 +497,8 @@ input(struct conn *c, const uint8_t *buf, size_t len)
 		return;
 	}
 	conn_read_mode(c);
+	if (more && !c->dead && c->in_len > 0)
+		event_active(&c->read_event, EV_TIMEOUT, 0);
 }
 
 static void
@@ -485,8 +511,12 @@ on_readable(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	if (what & EV_CLOSED) {
-		c->read_mode = READ_NONE; /* not persistent */
 		conn_close(c, 0, "connection closed by the client");
+		return;
+	}
+	if (c->read_mode == READ_CLOSED) {
+		if (recv(c->stream.fd, buf, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno != EAGAIN && errno != EINTR)
+			conn_close(c, 0, "connection lost");
 		return;
 	}
 	if (c->state == CONN_CLOSING) { /* lingering: wait for the peer to close, throw away what it still sends */
@@ -499,12 +529,15 @@ on_readable(evutil_socket_t fd, short what, void *arg)
 		return;
 	if (what & EV_TIMEOUT) { /* from conn_resume: first what was left */
 		if (c->in_len > 0)
-			input(c, c->in, c->in_len);
+			input(c, c->in + c->in_off, c->in_len);
 		return;
 	}
 	if (c->in_len >= PARTIAL_DIRECT) {
-		if (c->in_capacity - c->in_len < WORKER_READ_BUFFER) {
-			size_t capacity = (size_t)c->in_len * 2 + WORKER_READ_BUFFER;
+		if (c->in_off > 0)
+			memmove(c->in, c->in + c->in_off, c->in_len);
+		c->in_off = 0;
+		if (c->in_capacity - c->in_len < c->in_len / 2) { /* grows with what came */
+			size_t capacity = (size_t)c->in_len * 2;
 			uint8_t *in = realloc(c->in, capacity);
 
 			if (in == NULL) {
@@ -518,7 +551,7 @@ on_readable(evutil_socket_t fd, short what, void *arg)
 		buf = c->in;
 	} else {
 		if (c->in_len > 0)
-			memcpy(buf, c->in, c->in_len);
+			memcpy(buf, c->in + c->in_off, c->in_len);
 		n = stream_read(&c->stream, buf + c->in_len, WORKER_READ_BUFFER - c->in_len);
 	}
 	if (n < 0) {
@@ -545,8 +578,8 @@ pause_for(struct conn *c, unsigned reason, uint64_t delay_ms)
 {
 	struct conn_extra *x = conn_extra(c);
 
-	if (x == NULL) {
-		conn_close(c, RC_UNSPECIFIED, "out of memory");
+	if (x == NULL) { /* perhaps while its messages are being routed: they need its Session yet */
+		conn_fail(c, "out of memory");
 		return;
 	}
 	conn_pause(c, reason);
@@ -613,7 +646,7 @@ on_pause_over(struct timer *t, void *owner)
 	uint64_t wait_ms = 0;
 
 	(void)owner;
-	conn_resume(c, PAUSE_MAIL);
+	conn_resume(c, PAUSE_MAIL | PAUSE_TURN);
 	if (c->pause & PAUSE_RATE && c->session != NULL && (wait_ms = rate_take(c, 0, 0)) > 0)
 		worker_timer(c->w, t, wait_ms);
 	else
@@ -653,6 +686,7 @@ conn_finish(struct conn *c)
 	conn_unregister(c);
 	c->dead_next = c->w->core->dead;
 	c->w->core->dead = c;
+	c->w->flush_due = true; /* conn_reap, although there may be no output */
 }
 
 static void
@@ -676,7 +710,7 @@ close_conn(struct conn *c, uint8_t reason_code, const char *why, bool discard_wi
 		c->last_words = true;
 	}
 	step_cancel(c);
-	connecting_cancel(c);
+	connecting_cancel(c, why);
 	hooks_cancel(c->w, c->reauth_pending);
 	c->reauth_pending = NULL;
 	held_acks_clear(c);

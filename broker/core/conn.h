@@ -44,6 +44,7 @@ enum conn_pause { /* reasons not to read; all must be gone */
 	PAUSE_OUTPUT = 1u << 4,	    /* our own output is not read */
 	PAUSE_ACKS = 1u << 5,	    /* too many acknowledgements are held by plugins */
 	PAUSE_MAIL = 1u << 6,	    /* another worker's mailbox is full */
+	PAUSE_TURN = 1u << 7,	    /* it had its share of this turn: others come first */
 };
 
 /* A piece of output: bytes of its own, or a reference into a message. */
@@ -84,6 +85,7 @@ struct core_worker {
 	struct will_job *wills; /* will.c */
 	uint64_t next_serial;
 	bool stopping;
+	struct timer sweep_timer; /* core.c: retained messages that have expired; worker 0 */
 	struct timer stop_timer; /* core.c: shutdown */
 	void *stop;
 };
@@ -102,7 +104,7 @@ struct conn_extra {
 	struct conn *conn; /* back, for the timer */
 	/* acknowledgements that wait for message_acknowledge, in order */
 	struct held_ack *ack_first, *ack_last;
-	unsigned ack_count;
+	unsigned ack_count, ack_received; /* those whose identifiers are in the session's `received` too */
 	/* enhanced authentication */
 	char *auth_method; /* NUL-terminated copy */
 	size_t auth_method_len;
@@ -121,8 +123,8 @@ struct conn {
 	struct conn *dirty_next, *dead_next;
 	struct out_chunk *out_first, *out_last;
 	uint64_t out_bytes;
-	uint8_t *in;		   /* bytes not yet handled */
-	uint32_t in_len, in_capacity;
+	uint8_t *in;		   /* in_len bytes not yet handled, from in + in_off */
+	uint32_t in_off, in_len, in_capacity;
 	uint32_t slot;		   /* in the worker's table */
 	struct timer deadline;
 	uint64_t last_packet_ms;
@@ -139,7 +141,7 @@ struct conn {
 	uint16_t keep_alive;
 	uint16_t receive_maximum;  /* of the Client */
 	uint16_t alias_out_max;	   /* of the Client */
-	uint16_t received_inflight; /* QoS 1 and 2 we have not acknowledged finally */
+	uint16_t own_receive_maximum; /* ours, as CONNACK said it */
 	uint8_t state;		   /* enum conn_state */
 	uint8_t version;
 	uint8_t pause;		   /* enum conn_pause */
@@ -180,7 +182,8 @@ enum handled conn_on_connect(struct conn *c, const struct mqtt_frame *f, const u
 void connect_go(struct conn *c);		/* c->connecting knows the home worker: move there, or go on here */
 void conn_on_connect_home(struct conn *c);	/* on the home worker, CONNECT at the start of c->in */
 enum handled conn_on_auth(struct conn *c, const uint8_t *body, size_t len);
-void connecting_cancel(struct conn *c);
+void connecting_cancel(struct conn *c, const char *why);
+void connect_fault(struct conn *c, uint8_t reason_code, const char *why); /* the Client's fault: CONNACK or DISCONNECT, then the end */
 struct grapnel_client *connecting_client(struct conn *c); /* slots of a client that is not attached yet; NULL: attached */
 enum handled conn_on_packet(struct conn *c, const struct mqtt_frame *f, const uint8_t *body);	/* packets.c */
 void conn_batch_end(struct conn *c);	/* route what conn_on_packet collected */

@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "core/acl.h"
+#include "core/publish.h"
 #include "core/session.h"
 #include "mqtt/topic.h"
 
@@ -32,6 +33,7 @@ struct connecting {
 	struct grapnel_rules *rules;
 	struct grapnel_client_limits asked_limits;
 	bool has_limits, superuser, anonymous, waiting_for_auth;
+	bool refused; /* its event has been emitted */
 	int64_t valid_until;
 	char *auth_plugin;
 	char *response_info, *auth_data;
@@ -43,6 +45,7 @@ struct connecting {
 static void on_auth_decision(void *arg, const struct decision *d);
 static void connect_will(struct conn *c);
 static void connect_attach(struct conn *c);
+static void refused_event(struct conn *c, uint8_t reason_code, const char *why);
 
 static char *
 copy_str(struct grapnel_str s)
@@ -80,10 +83,12 @@ connecting_free(struct conn *c)
 }
 
 void
-connecting_cancel(struct conn *c)
+connecting_cancel(struct conn *c, const char *why)
 {
 	if (c->connecting == NULL)
 		return;
+	if (!c->connecting->refused && c->connecting->packet != NULL && c->session == NULL)
+		refused_event(c, 0, why); /* closed before CONNACK */
 	hooks_cancel(c->w, c->connecting->pending);
 	c->connecting->pending = NULL;
 	connecting_free(c);
@@ -96,6 +101,27 @@ connecting_client(struct conn *c)
 }
 
 /* ---- refusing ---------------------------------------------------------------------------- */
+
+static void
+refused_event(struct conn *c, uint8_t reason_code, const char *why)
+{
+	struct connecting *k = c->connecting;
+	struct identity temporary = { .peer = { c->peer, strlen(c->peer) }, .listener = { c->ls->name, strlen(c->ls->name) },
+		.mountpoint = { c->ls->mountpoint, strlen(c->ls->mountpoint) }, .protocol = c->version };
+	struct grapnel_client_info info;
+	struct grapnel_event ev = { .type = GRAPNEL_EVENT_CLIENT_REFUSED, .client = &info, .reason = { why, strlen(why) },
+		.reason_code = reason_code };
+
+	if (!event_wanted(c->w, GRAPNEL_EVENT_CLIENT_REFUSED))
+		return;
+	if (k != NULL) {
+		temporary.client_id = k->p.client_id;
+		temporary.username = k->p.username;
+		k->refused = true;
+	}
+	identity_info(&temporary, &info);
+	event_emit(c->w, &ev);
+}
 
 static void
 refuse(struct conn *c, uint8_t reason_code, const char *why, struct grapnel_str server_reference, const char *plugin)
@@ -115,17 +141,7 @@ refuse(struct conn *c, uint8_t reason_code, const char *why, struct grapnel_str 
 		    suppressed > 0 ? " [more lines left out]" : "");
 	else
 		metric_add(&c->w->metrics, METRIC_LOG_SUPPRESSED, 1);
-	if (event_wanted(c->w, GRAPNEL_EVENT_CLIENT_REFUSED)) {
-		struct identity temporary = { .client_id = id, .username = user, .peer = { c->peer, strlen(c->peer) },
-			.listener = { c->ls->name, strlen(c->ls->name) }, .protocol = c->version };
-		struct grapnel_client_info info;
-		struct grapnel_event ev = { .type = GRAPNEL_EVENT_CLIENT_REFUSED, .client = &info,
-			.reason = { why, strlen(why) }, .reason_code = reason_code };
-
-		temporary.mountpoint = (struct grapnel_str){ c->ls->mountpoint, strlen(c->ls->mountpoint) };
-		identity_info(&temporary, &info);
-		event_emit(c->w, &ev);
-	}
+	refused_event(c, reason_code, why);
 	if (c->version == 5) {
 		if (c->problem_info && why != NULL)
 			props[ack.prop_count++] = (struct grapnel_property){ .id = PROP_REASON_STRING, .u.str = { why, strlen(why) } };
@@ -418,6 +434,33 @@ take_answer(struct conn *c, const struct decision *d)
 	return true;
 }
 
+/* Why a plugin says no, as a C string; a long one is cut between two characters. */
+static const char *
+plugin_reason(char *buffer, size_t size, const struct decision *d, const char *otherwise)
+{
+	struct grapnel_str s = d->auth->reason_string;
+
+	if (s.data == NULL || s.len == 0)
+		return otherwise;
+	if (s.len >= size) {
+		s.len = size - 1;
+		while (s.len > 0 && ((unsigned char)s.data[s.len] & 0xc0) == 0x80)
+			s.len--;
+	}
+	memcpy(buffer, s.data, s.len);
+	buffer[s.len] = '\0';
+	return buffer;
+}
+
+/* The Reason Code a plugin chose, where the packet has it. */
+static uint8_t
+plugin_code(unsigned packet, const struct decision *d)
+{
+	uint8_t code = d->auth->reason_code;
+
+	return d->verdict == GRAPNEL_DENY && code >= 0x80 && mqtt_reason_valid(packet, code) ? code : RC_NOT_AUTHORIZED;
+}
+
 static void
 on_auth_decision(void *arg, const struct decision *d)
 {
@@ -475,9 +518,7 @@ on_auth_decision(void *arg, const struct decision *d)
 	case GRAPNEL_PENDING:
 		break;
 	}
-	snprintf(why, sizeof(why), "%.*s", d->auth->reason_string.data != NULL ? (int)d->auth->reason_string.len : 14,
-	    d->auth->reason_string.data != NULL ? d->auth->reason_string.data : "not authorised");
-	refuse(c, d->auth->reason_code >= 0x80 ? d->auth->reason_code : RC_NOT_AUTHORIZED, why, d->auth->server_reference, d->plugin);
+	refuse(c, plugin_code(MQTT_CONNACK, d), plugin_reason(why, sizeof(why), d, "not authorised"), d->auth->server_reference, d->plugin);
 }
 
 /* ---- AUTH packets ------------------------------------------------------------------------------- */
@@ -486,23 +527,51 @@ static void
 on_reauth_decision(void *arg, const struct decision *d)
 {
 	struct conn *c = arg;
+	char why[256];
 
 	c->reauth_pending = NULL;
 	if (d->verdict == GRAPNEL_ALLOW) {
 		if (!d->auth->more) {
 			c->extra->reauthenticating = false;
-			if (d->auth->valid_until != 0)
-				session_set_valid_until(c->session, d->auth->valid_until);
+			session_set_valid_until(c->session, d->auth->valid_until); /* of the new login; 0: no end */
 		}
 		send_auth(c, d->auth->more ? RC_CONTINUE_AUTHENTICATION : RC_SUCCESS, d->auth->data);
 		conn_resume(c, PAUSE_DECISION);
 		return;
 	}
-	if (d->verdict == GRAPNEL_UNAVAILABLE)
-		conn_close(c, RC_SERVER_UNAVAILABLE, "authentication is unavailable");
+	if (d->verdict == GRAPNEL_UNAVAILABLE) /* DISCONNECT has no 0x88 */
+		conn_close(c, RC_SERVER_BUSY, "authentication is unavailable");
 	else
-		conn_close(c, d->verdict == GRAPNEL_DENY && d->auth->reason_code >= 0x80 ? d->auth->reason_code : RC_NOT_AUTHORIZED,
-		    "re-authentication failed");
+		conn_close(c, plugin_code(MQTT_DISCONNECT, d), plugin_reason(why, sizeof(why), d, "re-authentication failed"));
+}
+
+/* A fault of the Client's. Before CONNACK nothing but CONNACK can tell it [MQTT-3.14.0-1]. */
+static enum handled
+auth_fault(struct conn *c, uint8_t reason_code, const char *why)
+{
+	if (c->state == CONN_ESTABLISHED)
+		return packet_malformed(c, reason_code, why);
+	metric_add(&c->w->metrics, METRIC_PACKETS_MALFORMED, 1);
+	connect_fault(c, reason_code, why);
+	return HANDLED_CLOSED;
+}
+
+/* What follows an AUTH waits only while a plugin still has it. */
+static enum handled
+after_auth(const struct conn *c)
+{
+	if (c->dead || c->state == CONN_CLOSING)
+		return HANDLED_CLOSED;
+	return c->pause & PAUSE_DECISION ? HANDLED_WAIT : HANDLED;
+}
+
+void
+connect_fault(struct conn *c, uint8_t reason_code, const char *why)
+{
+	if (c->state == CONN_AUTHENTICATING && c->connecting != NULL)
+		refuse_simple(c, reason_code, why);
+	else
+		conn_close(c, reason_code, why);
 }
 
 enum handled
@@ -513,36 +582,25 @@ conn_on_auth(struct conn *c, const uint8_t *body, size_t len)
 	struct wire w;
 
 	wire_init(&w, body, len);
-	if (c->version != 5) {
-		conn_close(c, RC_PROTOCOL_ERROR, "AUTH is not a packet of MQTT 3.x");
-		return HANDLED_CLOSED;
-	}
-	if (mqtt_auth_decode(&w, &a) != 0) {
-		metric_add(&c->w->metrics, METRIC_PACKETS_MALFORMED, 1);
-		conn_close(c, w.err, w.why);
-		return HANDLED_CLOSED;
-	}
+	if (c->version != 5)
+		return auth_fault(c, RC_PROTOCOL_ERROR, "AUTH is not a packet of MQTT 3.x");
+	if (mqtt_auth_decode(&w, &a) != 0)
+		return auth_fault(c, w.err, w.why);
 	if (x == NULL || x->auth_method == NULL || a.auth_method.data == NULL || a.auth_method.len != x->auth_method_len ||
-	    memcmp(a.auth_method.data, x->auth_method, a.auth_method.len) != 0) {
-		conn_close(c, RC_PROTOCOL_ERROR, "AUTH with another Authentication Method than CONNECT [MQTT-4.12.1-1]");
-		return HANDLED_CLOSED;
-	}
+	    memcmp(a.auth_method.data, x->auth_method, a.auth_method.len) != 0)
+		return auth_fault(c, RC_PROTOCOL_ERROR, "AUTH with another Authentication Method than CONNECT [MQTT-4.12.1-1]");
 	if (c->state == CONN_AUTHENTICATING) {
 		struct connecting *k = c->connecting;
 
-		if (!k->waiting_for_auth || a.reason_code != RC_CONTINUE_AUTHENTICATION) {
-			conn_close(c, RC_PROTOCOL_ERROR, "AUTH out of turn");
-			return HANDLED_CLOSED;
-		}
+		if (!k->waiting_for_auth || a.reason_code != RC_CONTINUE_AUTHENTICATION)
+			return auth_fault(c, RC_PROTOCOL_ERROR, "AUTH out of turn");
 		k->waiting_for_auth = false;
 		conn_pause(c, PAUSE_DECISION);
 		ask_authentication(c, GRAPNEL_EXCHANGE_CONTINUE, a.auth_data);
-		return c->dead || c->state == CONN_CLOSING ? HANDLED_CLOSED : HANDLED_WAIT;
+		return after_auth(c);
 	}
-	if (a.reason_code == RC_REAUTHENTICATE ? x->reauthenticating : !x->reauthenticating) {
-		conn_close(c, RC_PROTOCOL_ERROR, "AUTH out of turn");
-		return HANDLED_CLOSED;
-	}
+	if (a.reason_code == RC_REAUTHENTICATE ? x->reauthenticating : !x->reauthenticating)
+		return auth_fault(c, RC_PROTOCOL_ERROR, "AUTH out of turn");
 	{
 		struct grapnel_client_info info;
 		struct grapnel_auth_exchange q = { .size = sizeof(q), .client = &info,
@@ -558,7 +616,7 @@ conn_on_auth(struct conn *c, const uint8_t *body, size_t len)
 			decision_release(&now);
 		}
 	}
-	return c->dead || c->state == CONN_CLOSING ? HANDLED_CLOSED : HANDLED_WAIT;
+	return after_auth(c);
 }
 
 /* ---- the Will ------------------------------------------------------------------------------------------ */
@@ -806,9 +864,7 @@ connect_attach(struct conn *c)
 	}
 	s->identity->session_generation = s->generation; /* new, and nobody else's yet */
 	/* From here on nothing can fail. */
-	client_slots_free(w, &s->client);
-	s->client = k->client;
-	memset(&k->client, 0, sizeof(k->client));
+	client_slots_move(w, &s->client, &k->client);
 	acl_rules_unref(s->rules);
 	s->rules = k->rules;
 	k->rules = NULL;
@@ -825,6 +881,7 @@ connect_attach(struct conn *c)
 	if (own != NULL)
 		c->limits = own;
 	s->superuser = k->superuser;
+	message_unref(s->will); /* one that waited for its delay is not published any more [MQTT-3.1.3-9] */
 	s->will = k->will;
 	s->will_delay = k->will != NULL ? k->p.will.props.will_delay : 0;
 	k->will = NULL;
@@ -834,6 +891,7 @@ connect_attach(struct conn *c)
 
 	c->session = s;
 	c->receive_maximum = k->p.receive_maximum;
+	c->own_receive_maximum = (uint16_t)s->limits->receive_maximum;
 	c->alias_out_max = k->p.topic_alias_maximum;
 	c->keep_alive = k->p.keep_alive;
 	/* The ceiling's default means no ceiling: 0 stays "off". */
@@ -860,5 +918,6 @@ connect_attach(struct conn *c)
 	}
 	connecting_free(c);
 	conn_resume(c, PAUSE_DECISION);
-	deliver_resume(s);
+	if (c->session != NULL)
+		deliver_resume(s);
 }

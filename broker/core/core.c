@@ -2,12 +2,15 @@
 #include "core/core.h"
 
 #include "base/log.h"
+#include "core/retain.h"
 #include "core/session.h"
 #include "core/sys.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#define SWEEP_MS 1000
+#define SWEEP_NODES 4096 /* retained messages looked at in one go */
 #define SHUTDOWN_MS 2000
 #define SHUTDOWN_POLL_MS 10
 
@@ -67,6 +70,29 @@ broker_home(const struct broker *b, struct grapnel_str client_id)
 	return (unsigned)(broker_hash(b, client_id) % b->worker_count);
 }
 
+/* ---- retained messages that have expired ------------------------------------------------------ */
+
+static void
+on_swept(struct message *msg, void *arg)
+{
+	struct worker *w = arg;
+
+	metric_add(&w->metrics, METRIC_MESSAGES_EXPIRED, 1);
+	if (event_wanted(w, GRAPNEL_EVENT_MESSAGE_EXPIRED))
+		core_event(w, GRAPNEL_EVENT_MESSAGE_EXPIRED, NULL, msg, 0, "retained");
+	if (event_wanted(w, GRAPNEL_EVENT_RETAINED_CLEARED))
+		core_event(w, GRAPNEL_EVENT_RETAINED_CLEARED, NULL, msg, 0, "expired");
+}
+
+static void
+on_sweep(struct timer *t, void *owner)
+{
+	struct worker *w = owner;
+
+	retain_sweep(w->broker->retain, w->now_ms, SWEEP_NODES, on_swept, w);
+	worker_timer(w, t, SWEEP_MS);
+}
+
 /* ---- beginning and end ------------------------------------------------------------------------ */
 
 int
@@ -82,6 +108,8 @@ core_init(struct broker *b)
 		    (err = router_init(w)) != GRAPNEL_OK || (err = shared_init(w)) != GRAPNEL_OK)
 			return err;
 	}
+	timer_init(&b->workers[0]->core->sweep_timer, on_sweep);
+	worker_timer(b->workers[0], &b->workers[0]->core->sweep_timer, SWEEP_MS);
 	return sys_start(b);
 }
 

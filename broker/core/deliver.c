@@ -321,13 +321,16 @@ changed_message(struct pending_delivery *pd, const struct grapnel_publish_answer
 		m.payload_len = (uint32_t)a->payload.len;
 	}
 	if (a->has_properties) {
-		size_t len = mqtt_properties_size(a->properties, a->property_count);
+		uint32_t expiry;
+		bool expires;
+		size_t len;
 
-		if ((props = malloc(len + 1)) == NULL) {
+		if ((props = message_props_new(a->properties, a->property_count, &len, &expires, &expiry)) == NULL) {
 			free(topic);
 			return false;
 		}
-		mqtt_properties_put((uint8_t *)props, a->properties, a->property_count);
+		m.flags = (uint8_t)(expires ? m.flags | MSG_EXPIRES : m.flags & ~MSG_EXPIRES);
+		m.expires_at_ms = s->w->now_ms + (uint64_t)expiry * 1000;
 		m.props = props;
 		m.props_len = (uint32_t)len;
 	}
@@ -361,8 +364,11 @@ take_hook(struct pending_delivery *pd, const struct decision *d)
 			pending_drop(pd, METRIC_MESSAGES_DROPPED_HOOK, "a plugin made it invalid");
 			return;
 		}
-		/* Rights are asked again for what is really used. */
-		pd->state = a->topic_name.data != NULL && pd->e.flags & ENTRY_CHECK ? ASK_READ_AGAIN : SEND;
+		pd->e.flags |= ENTRY_HOOKED;
+		/* Rights are asked again for what is really used, of subscriptions too that were granted as a whole. */
+		if (a->topic_name.data != NULL)
+			pd->e.flags |= ENTRY_CHECK;
+		pd->state = a->topic_name.data != NULL ? ASK_READ_AGAIN : SEND;
 		return;
 	case GRAPNEL_NEXT:
 		pd->state = SEND;
@@ -421,7 +427,7 @@ pending_go(struct pending_delivery *pd)
 				pd->state = ASK_HOOK;
 				continue;
 			}
-			if ((known = rights_read_cached(s, q.topic)) >= 0) {
+			if ((known = rights_read_cached(s, q.topic, q.qos)) >= 0) {
 				take_read(pd, known ? GRAPNEL_ALLOW : GRAPNEL_DENY);
 				continue;
 			}
@@ -438,7 +444,8 @@ pending_go(struct pending_delivery *pd)
 			struct decision now;
 
 			pd->stage = ASK_HOOK;
-			if (!hook_used(s->w, HOOK_DELIVER)) {
+			/* Never twice: a message that is sent again, or waits again, is the one that was made then. */
+			if (!hook_used(s->w, HOOK_DELIVER) || pd->e.flags & ENTRY_HOOKED) {
 				pd->state = SEND;
 				return;
 			}
@@ -497,6 +504,27 @@ pending_remove_first(struct session *s)
 	free(pd);
 }
 
+/* Not retransmitted: it counts as finished [MQTT-3.1.2-25]. */
+static void
+resend_dropped(struct session *s, struct inflight_entry *ie, enum metric m, const char *why)
+{
+	metric_add(&s->w->metrics, METRIC_INFLIGHT_MESSAGES, -1);
+	deliver_dropped(s, &ie->e, m, why);
+	inflight_remove(&s->inflight, ie);
+}
+
+/* What is in flight once more, with its Packet Identifier. */
+static void
+resend(struct session *s, struct inflight_entry *ie)
+{
+	int err = conn_send_publish(s->conn, ie->e.msg, ie->e.ids, ie->e.qos, (ie->e.flags & ENTRY_RETAIN) != 0, true, ie->packet_id);
+
+	if (err == GRAPNEL_EQUOTA)
+		resend_dropped(s, ie, METRIC_MESSAGES_DROPPED_TOO_LARGE, "larger than the client's Maximum Packet Size");
+	else if (err != GRAPNEL_OK)
+		conn_fail(s->conn, "out of memory");
+}
+
 /* The first one decided, as far as it can go. false: nothing more can leave now. */
 static bool
 pending_finish_first(struct session *s)
@@ -511,16 +539,16 @@ pending_finish_first(struct session *s)
 	if (pd->state != SEND && pd->state != DROP)
 		return false;
 	if (pd->resend_id != 0) {
-		ie = inflight_find(&s->inflight, pd->resend_id);
-		if (ie != NULL && ie->e.msg != NULL) {
-			if (pd->state == DROP) {
-				metric_add(&s->w->metrics, METRIC_INFLIGHT_MESSAGES, -1);
-				deliver_dropped(s, &ie->e, pd->drop_metric, pd->drop_why);
-				inflight_remove(&s->inflight, ie);
-			} else {
-				conn_send_publish(s->conn, pd->e.msg, pd->e.ids, pd->e.qos, (pd->e.flags & ENTRY_RETAIN) != 0, true,
-				    pd->resend_id);
-			}
+		ie = inflight_find(&s->inflight, pd->resend_id); /* NULL: acknowledged before it was sent again */
+		/* The Client may have lowered its Receive Maximum: those that wait here are not in its hands. */
+		if (ie != NULL && pd->state == SEND && (int64_t)s->inflight.count - s->resend_count >= window(s))
+			return false;
+		s->resend_count--;
+		if (ie != NULL && ie->state != INFLIGHT_WAIT_PUBCOMP) {
+			if (pd->state == DROP)
+				resend_dropped(s, ie, pd->drop_metric, pd->drop_why);
+			else
+				resend(s, ie);
 		}
 		pd->e.member = 0; /* counted with the entry in flight */
 		entry_clear(&pd->e);
@@ -625,7 +653,7 @@ deliver_resume(struct session *s)
 	bool ask = !s->superuser && (s->rules != NULL || hook_used(s->w, HOOK_ACL));
 
 	if (all == NULL && n > 0) {
-		conn_close(s->conn, RC_UNSPECIFIED, "out of memory");
+		conn_fail(s->conn, "out of memory");
 		return;
 	}
 	/* Everything unacknowledged again, in its order, with its identifier [MQTT-4.4.0-1]; but only what may still be read. */
@@ -634,29 +662,30 @@ deliver_resume(struct session *s)
 
 		if (ie->state == INFLIGHT_WAIT_PUBCOMP) {
 			conn_send_ack(s->conn, MQTT_PUBREL, ie->packet_id, 0, (struct grapnel_str){ 0 });
-		} else if (ask) {
+		} else if (ask || n > window(s)) {
 			struct entry e = ie->e;
 			struct pending_delivery *pd;
 
-			e.flags |= ENTRY_CHECK;
+			e.flags |= ENTRY_HOOKED;
+			if (ask)
+				e.flags |= ENTRY_CHECK;
+			else
+				e.flags &= (uint8_t)~ENTRY_CHECK;
 			message_ref(e.msg);
 			subids_ref(e.ids);
 			if ((pd = pending_new(s, &e, ie->packet_id)) == NULL) {
 				message_unref(e.msg);
 				subids_unref(e.ids);
-				conn_close(s->conn, RC_UNSPECIFIED, "out of memory");
+				conn_fail(s->conn, "out of memory");
 				break;
 			}
+			s->resend_count++;
 			pending_go(pd);
 		} else {
-			conn_send_publish(s->conn, ie->e.msg, ie->e.ids, ie->e.qos, (ie->e.flags & ENTRY_RETAIN) != 0, true, ie->packet_id);
+			resend(s, ie);
 		}
-		if (s->conn == NULL || s->conn->state != CONN_ESTABLISHED)
-			break;
 	}
 	free(all);
-	if (s->conn == NULL || s->conn->state != CONN_ESTABLISHED)
-		return;
 	shared_session_online(s);
 	deliver_pump(s);
 }
@@ -674,7 +703,7 @@ deliver_offline(struct session *s)
 		reversed = pd;
 	}
 	s->pending_first = s->pending_last = NULL;
-	s->pending_count = 0;
+	s->pending_count = s->resend_count = 0;
 	/* Undecided: back to the head of the queue, last one first. */
 	for (pd = reversed; pd != NULL; pd = next) {
 		next = pd->next;
@@ -702,6 +731,7 @@ deliver_clear(struct session *s)
 		e.member = 0;
 		entry_clear(&e);
 	}
+	queue_clear(&s->queue);
 	metric_add(&s->w->metrics, METRIC_INFLIGHT_MESSAGES, -(int64_t)s->inflight.count);
 	inflight_clear(&s->inflight);
 }

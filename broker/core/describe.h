@@ -20,7 +20,7 @@ struct client_query {
 	char *after_id;		/* only those behind (after_id, after_mountpoint); NULL: from the first */
 	char *after_mountpoint; /* never NULL when after_id is given */
 	char *username;		/* NULL: any */
-	char *client_id;	/* NULL: any; given: that client, with its "subscription_list" */
+	char *client_id;	/* NULL: any; given: that client, with its "subscription_list" and what a trace kept */
 	char *mountpoint;	/* NULL: any */
 	unsigned limit;
 	int online;		/* 1: with a Network Connection, 0: without, -1: any */
@@ -31,7 +31,8 @@ struct client_query {
  * bytes of the client id, then of the mountpoint. Members: client_id, username (null: none), mountpoint, peer, listener,
  * protocol ("3.1", "3.1.1", "5.0"), connected, clean_start, keep_alive, session_expiry, connected_since
  * (seconds since 1970), subscriptions, inflight, queued, queued_bytes, output_bytes, messages_received,
- * messages_sent, attributes (an object).
+ * messages_sent, attributes (an object). A client that is asked for by its id and is under trace has traced_until and
+ * decisions, and is described, with session false and little more, even if it has no session.
  * Out of memory: fewer are appended and false is returned.
  */
 bool core_describe_clients(struct worker *w, const struct client_query *q, json_t *out_array);

@@ -4,6 +4,7 @@
  */
 #include "core/describe.h"
 #include "core/session.h"
+#include "plugin/trace.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -160,8 +161,11 @@ describe(const struct session *s, bool with_subscriptions)
 	    (json_int_t)s->inflight.count, "queued", (json_int_t)s->queue.count, "queued_bytes", (json_int_t)s->queue.bytes, "output_bytes",
 	    (json_int_t)(s->conn != NULL ? s->conn->out_bytes : 0), "messages_received", (json_int_t)s->messages_in, "messages_sent",
 	    (json_int_t)s->messages_out, "attributes", attributes);
-	if (o != NULL && with_subscriptions)
+	if (o != NULL && with_subscriptions) {
 		json_object_set_new(o, "subscription_list", subscription_list(s));
+		if (s->w->hooks != NULL)
+			trace_describe(*worker_traces(s->w), id->mountpoint, id->client_id, o);
+	}
 	return o;
 }
 
@@ -180,5 +184,7 @@ core_describe_clients(struct worker *w, const struct client_query *q, json_t *ou
 	for (unsigned i = 0; i < p.count && good; i++)
 		good = json_array_append_new(out_array, describe(p.found[i], q->client_id != NULL)) == 0;
 	free(p.found);
+	if (good && p.count == 0 && q->client_id != NULL && w->hooks != NULL)
+		good = trace_describe_absent(*worker_traces(w), q->mountpoint, q->client_id, out_array);
 	return good;
 }

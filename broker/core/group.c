@@ -63,7 +63,8 @@ ready_remove(struct group *g, struct group_member *gm)
 		ready_put(g, at, g->ready[g->next]);
 		at = g->next;
 	}
-	ready_put(g, at, g->ready[--g->ready_count]);
+	if (at != --g->ready_count)
+		ready_put(g, at, g->ready[g->ready_count]);
 	gm->ready = GROUP_NOT_READY;
 }
 

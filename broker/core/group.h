@@ -40,7 +40,7 @@ enum group_given {
 	GROUP_NO_MEMORY, /* nobody can be given anything now */
 };
 struct group_ops {
-	/* msg may be borrowed. Must not call back into the group, except group_credit. */
+	/* msg may be borrowed. Must not call back into the group, except group_credit and group_state. */
 	enum group_given (*give)(struct group *g, struct group_member *gm, struct message *msg, uint32_t seq);
 	void (*queued)(struct group *g, const struct message *msg, int sign); /* it went into the queue (1) or out (-1) */
 	void (*dropped)(struct group *g, const struct message *msg, enum metric m, const char *why);

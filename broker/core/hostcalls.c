@@ -2,9 +2,11 @@
 /*
  * hostcalls - what plugins and the admin API may do with clients and messages, from whatever thread they are on
  */
+#include "base/log.h"
 #include "core/session.h"
 #include "mqtt/topic.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -188,12 +190,23 @@ core_client_find(struct worker *w, struct grapnel_str mountpoint, struct grapnel
 /* ---- a plugin's own subscriptions ---------------------------------------------------------------------- */
 
 struct grapnel_sub {
-	struct mail mail;
+	struct mail mail, add; /* two, since both may be under way */
 	struct sub sub;
 	struct worker *w;
 	grapnel_message_fn fn; /* NULL: unsubscribed */
 	void *arg;
+	bool added; /* to its node */
 };
+
+static void
+on_add(struct worker *w, struct mail *m)
+{
+	struct grapnel_sub *g = (struct grapnel_sub *)(void *)((char *)m - offsetof(struct grapnel_sub, add));
+
+	g->added = node_add(w, g->sub.node, &g->sub) == GRAPNEL_OK;
+	if (!g->added)
+		log_error("out of memory: a plugin's subscription gets no messages");
+}
 
 struct grapnel_sub *
 core_subscribe(struct worker *w, struct grapnel_str filter, grapnel_message_fn fn, void *arg)
@@ -216,11 +229,18 @@ core_subscribe(struct worker *w, struct grapnel_str filter, grapnel_message_fn f
 		free(g);
 		return NULL;
 	}
+	g->sub.node = node;
+	if (router_busy(w)) { /* called from a hook or a message's callback: the node's array is being walked */
+		g->add.fn = on_add;
+		worker_post(w, &g->add);
+		return g;
+	}
 	if (node_add(w, node, &g->sub) != GRAPNEL_OK) {
 		topic_index_release(w->broker->index, node);
 		free(g);
 		return NULL;
 	}
+	g->added = true;
 	return g;
 }
 
@@ -229,7 +249,8 @@ on_unsubscribe(struct worker *w, struct mail *m)
 {
 	struct grapnel_sub *g = (struct grapnel_sub *)(void *)m;
 
-	node_remove(w, &g->sub);
+	if (g->added)
+		node_remove(w, &g->sub);
 	topic_index_release(w->broker->index, g->sub.node);
 	free(g);
 }

@@ -473,6 +473,17 @@ shared_join(struct session *s, struct grapnel_str share, struct grapnel_str filt
 }
 
 bool
+shared_has(struct session *s, struct grapnel_str share, struct grapnel_str filter)
+{
+	struct grapnel_str key;
+	uint64_t hash = make_key(s, share, filter, &key);
+	bool has = key.data != NULL && member_find(s, key, hash) != NULL;
+
+	free((void *)(uintptr_t)key.data);
+	return has;
+}
+
+bool
 shared_leave(struct session *s, struct grapnel_str share, struct grapnel_str filter)
 {
 	struct grapnel_str key;
@@ -589,23 +600,22 @@ returns_add(struct returns *r, struct message *msg, uint16_t member, uint32_t se
 {
 	struct member *m = member <= r->s->member_count ? r->s->members[member - 1] : NULL;
 
+	if (m != NULL)
+		m->out--;
 	if (r->count == r->capacity) {
 		uint32_t n = r->capacity == 0 ? 32 : r->capacity * 2;
 		struct parcel_item *items = realloc(r->items, n * sizeof(*items));
 
-		if (items == NULL)
-			m = NULL;
-		else {
+		if (items != NULL) {
 			r->items = items;
 			r->capacity = n;
 		}
 	}
-	if (m == NULL) {
+	if (m == NULL || r->count == r->capacity) {
 		metric_add(&r->s->w->metrics, METRIC_MESSAGES_DROPPED_MEMORY, 1);
 		message_unref(msg);
 		return;
 	}
-	m->out--;
 	r->items[r->count++] = (struct parcel_item){
 		.ref = m->ref, .msg = msg, .index = m->index, .worker = m->group_worker, .epoch = m->epoch - 1, .seq = seq };
 }

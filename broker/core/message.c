@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "message.h"
+#include "mqtt/packet.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -120,6 +121,28 @@ message_release_borrowed(struct message *msg)
 	assert(!(msg->flags & MSG_HEAP));
 	message_unref(msg->heap);
 	msg->heap = NULL;
+}
+
+char *
+message_props_new(const struct grapnel_property *props, size_t count, size_t *len, bool *expires, uint32_t *expiry)
+{
+	const struct grapnel_property *behind = props;
+	size_t at = 0, more = 0;
+	uint8_t *p;
+
+	while (at < count && props[at].id != PROP_MESSAGE_EXPIRY) /* at most one: the answer was checked */
+		at++;
+	*expires = at < count;
+	*expiry = *expires ? props[at].u.number : 0;
+	if (*expires) {
+		behind = props + at + 1;
+		more = count - at - 1;
+	}
+	*len = mqtt_properties_size(props, at) + mqtt_properties_size(behind, more);
+	if ((p = malloc(*len + 1)) == NULL)
+		return NULL;
+	mqtt_properties_put(mqtt_properties_put(p, props, at), behind, more);
+	return (char *)p;
 }
 
 struct message *

@@ -18,8 +18,6 @@
 #include <grapnel/types.h>
 #include <stdatomic.h>
 
-struct mqtt_message_props;
-
 /* Who wrote a message or owns a session: kept with it, so that rights can be asked again later. */
 struct identity {
 	_Atomic uint32_t refs;
@@ -69,6 +67,12 @@ struct message *message_keep(struct message *msg);
 void message_release_borrowed(struct message *msg);
 struct message *message_ref(struct message *msg); /* heap only */
 void message_unref(struct message *msg);	  /* heap only; NULL is fine */
+
+/*
+ * The block of properties that a plugin wants a message to have, on the heap; NULL: no memory. The Message Expiry Interval
+ * travels as a deadline, not in the block: *expires says whether there is one, *expiry how long (seconds).
+ */
+char *message_props_new(const struct grapnel_property *props, size_t count, size_t *len, bool *expires, uint32_t *expiry);
 
 static inline struct grapnel_str
 message_topic(const struct message *msg)

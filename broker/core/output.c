@@ -110,6 +110,7 @@ conn_out(struct conn *c, size_t len)
 	p = k->data + k->end;
 	k->end += (uint32_t)len;
 	c->out_bytes += len;
+	metric_add(&c->w->metrics, METRIC_OUTPUT_BYTES, (int64_t)len);
 	conn_mark_dirty(c);
 	return p;
 }
@@ -131,6 +132,7 @@ conn_out_ref(struct conn *c, struct message *msg, const char *data, size_t len)
 	*k = (struct out_chunk){ .ref = message_ref(msg), .ref_data = data, .end = (uint32_t)len, .capacity = (uint32_t)len };
 	out_append(c, k);
 	c->out_bytes += len;
+	metric_add(&c->w->metrics, METRIC_OUTPUT_BYTES, (int64_t)len);
 	conn_mark_dirty(c);
 	return GRAPNEL_OK;
 }
@@ -143,6 +145,7 @@ out_clear(struct conn *c)
 		chunk_free(&c->w->core->pool, k);
 	}
 	c->out_first = c->out_last = NULL;
+	metric_add(&c->w->metrics, METRIC_OUTPUT_BYTES, -(int64_t)c->out_bytes);
 	c->out_bytes = 0;
 }
 
@@ -155,6 +158,9 @@ conn_send_ack(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_c
 	size_t size;
 	uint8_t *p;
 
+	/* A plugin may have chosen one that this packet does not have. */
+	if (!mqtt_reason_valid(type, reason_code))
+		a.reason_code = reason_code >= 0x80 ? RC_IMPLEMENTATION_SPECIFIC : RC_SUCCESS;
 	/* Request Problem Information 0: no Reason String here [MQTT-3.1.2-29]. */
 	if (c->problem_info)
 		a.reason_string = reason_string;
@@ -164,7 +170,7 @@ conn_send_ack(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_c
 		size = mqtt_ack_size(c->version, &a);
 	}
 	if ((p = conn_out(c, size)) == NULL) {
-		conn_close(c, 0, "out of memory");
+		conn_fail(c, "out of memory"); /* whoever acknowledges goes on with the Session */
 		return;
 	}
 	mqtt_ack_encode(p, c->version, type, &a);
@@ -180,6 +186,8 @@ conn_send_disconnect(struct conn *c, uint8_t reason_code, const char *why, struc
 
 	if (c->version != 5)
 		return;
+	if (!mqtt_reason_valid(MQTT_DISCONNECT, reason_code))
+		d.reason_code = RC_UNSPECIFIED;
 	if (why != NULL)
 		d.reason_string = (struct grapnel_str){ why, strlen(why) };
 	size = mqtt_disconnect_size(5, MQTT_DISCONNECT, &d);
@@ -247,6 +255,21 @@ alias_out(struct conn *c, struct grapnel_str topic, bool *fresh)
 }
 
 /* ---- PUBLISH -------------------------------------------------------------------------------- */
+
+static void
+delivered_event(struct conn *c, const struct message *msg, uint8_t qos, bool retain, bool dup)
+{
+	struct grapnel_client_info info;
+	struct grapnel_message_info mi;
+	struct grapnel_event ev = { .type = GRAPNEL_EVENT_MESSAGE_DELIVERED, .client = &info, .message = &mi, .qos = qos };
+
+	session_info(c->session, &info);
+	message_info_of(msg, c->session->identity->mountpoint, c->w->now_ms, &mi);
+	mi.qos = qos;
+	mi.retain = retain;
+	mi.dup = dup;
+	event_emit(c->w, &ev);
+}
 
 int
 conn_send_publish(struct conn *c, struct message *msg, subids ids, uint8_t qos, bool retain, bool dup, uint16_t packet_id)
@@ -333,7 +356,7 @@ sent:
 	metric_add(&c->w->metrics, METRIC_PACKETS_SENT, 1);
 	metric_add(&c->w->metrics, METRIC_MESSAGES_SENT, 1);
 	if (event_wanted(c->w, GRAPNEL_EVENT_MESSAGE_DELIVERED))
-		core_event(c->w, GRAPNEL_EVENT_MESSAGE_DELIVERED, c->session, msg, 0, NULL);
+		delivered_event(c, msg, qos, retain, dup);
 	return GRAPNEL_OK;
 }
 
@@ -362,6 +385,7 @@ static void
 out_consume(struct conn *c, size_t n)
 {
 	c->out_bytes -= n;
+	metric_add(&c->w->metrics, METRIC_OUTPUT_BYTES, -(int64_t)n);
 	while (n > 0) {
 		struct out_chunk *k = c->out_first;
 		size_t have = k->end - k->start;
@@ -420,7 +444,7 @@ conn_flush(struct conn *c)
 	if (c->dead)
 		return;
 	if (c->state == CONN_CLOSING) {
-		if (c->out_first == NULL)
+		if (c->out_first == NULL && !c->lingering)
 			conn_finish(c);
 		return;
 	}
@@ -450,8 +474,9 @@ conn_flush_dirty(struct worker *w)
 		next = c->dirty_next;
 		c->dirty = false;
 		c->dirty_next = NULL;
-		if (!c->dead && (c->write_event == NULL || !event_pending(c->write_event, EV_WRITE, NULL)))
+		if (!c->dead && (c->fail_why != NULL || c->write_event == NULL || !event_pending(c->write_event, EV_WRITE, NULL)))
 			conn_flush(c);
 	}
+	decision_release(&w->core->last_decision); /* rights.c */
 	conn_reap(w);
 }

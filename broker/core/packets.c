@@ -59,7 +59,7 @@ packet_malformed(struct conn *c, uint8_t reason_code, const char *why)
 		    why != NULL ? why : "malformed packet", reason_code, suppressed > 0 ? " [more lines left out]" : "");
 	else
 		metric_add(&c->w->metrics, METRIC_LOG_SUPPRESSED, 1);
-	conn_close(c, reason_code, why != NULL ? why : "malformed packet");
+	connect_fault(c, reason_code, why != NULL ? why : "malformed packet");
 	return HANDLED_CLOSED;
 }
 

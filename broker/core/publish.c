@@ -22,10 +22,13 @@ struct pub_item {
 	uint16_t packet_id;
 	uint8_t qos, reason_code;
 	bool route;	   /* false: acknowledged only */
+	bool dropped;	   /* accepted and forgotten, as somebody decided */
+	struct grapnel_str reason_string; /* heap; .data NULL: none */
 };
 struct pub_batch {
 	unsigned count;
 	bool ending; /* conn_batch_end is at work: closing from in there must not begin it again */
+	struct grapnel_str reason_string; /* heap; for the item that is added next */
 	struct pub_item items[TOPIC_GROUP];
 };
 
@@ -41,7 +44,7 @@ struct publish_step { /* a PUBLISH that plugins are asked about */
 	char *new_topic, *new_payload, *new_props;
 	struct grapnel_str topic, payload;
 	uint32_t new_props_len;
-	uint8_t lower_qos_plus_one;
+	uint8_t qos_plus_one; /* 0: the packet's */
 };
 
 int
@@ -73,17 +76,17 @@ publish_step_free(struct step *head)
 /* ---- the batch ------------------------------------------------------------------------------ */
 
 static void
-acknowledge(struct conn *c, uint8_t qos, uint16_t packet_id, uint8_t reason_code, const struct message *msg)
+acknowledge(struct conn *c, const struct pub_item *it, uint8_t reason_code)
 {
-	uint8_t type = qos == 1 ? MQTT_PUBACK : MQTT_PUBREC;
+	uint8_t type = it->qos == 1 ? MQTT_PUBACK : MQTT_PUBREC;
 
-	if (qos == 0)
+	if (it->qos == 0)
 		return;
-	if (qos == 2 && reason_code < 0x80 && id_set_add(&c->session->received, packet_id) != GRAPNEL_OK) {
+	if (it->qos == 2 && reason_code < 0x80 && id_set_add(&c->session->received, it->packet_id) != GRAPNEL_OK) {
 		conn_close(c, RC_UNSPECIFIED, "out of memory");
 		return;
 	}
-	ack_send(c, type, packet_id, reason_code, msg);
+	ack_send(c, type, it->packet_id, reason_code, it->reason_string, &it->msg);
 }
 
 void
@@ -106,11 +109,18 @@ conn_batch_end(struct conn *c)
 		struct pub_item *it = &b->items[i];
 		uint8_t code = it->route ? codes[k++] : it->reason_code;
 
+		if (c->state == CONN_ESTABLISHED && it->route && code >= 0x80 && it->qos > 0 && c->version < 5) {
+			/* No memory: 3.x has no negative acknowledgement, so none, and the Client keeps its message. */
+			conn_close(c, RC_QUOTA_EXCEEDED, "no memory for its message");
+		}
 		if (c->state == CONN_ESTABLISHED) {
 			if (it->route && code < 0x80 && event_wanted(c->w, GRAPNEL_EVENT_MESSAGE_PUBLISHED))
 				core_event(c->w, GRAPNEL_EVENT_MESSAGE_PUBLISHED, c->session, &it->msg, code, NULL);
-			acknowledge(c, it->qos, it->packet_id, code, &it->msg);
+			else if (it->dropped && event_wanted(c->w, GRAPNEL_EVENT_MESSAGE_DROPPED))
+				core_event(c->w, GRAPNEL_EVENT_MESSAGE_DROPPED, c->session, &it->msg, 0, "dropped by a plugin or a rule");
+			acknowledge(c, it, code);
 		}
+		free((void *)(uintptr_t)it->reason_string.data);
 		message_release_borrowed(&it->msg);
 		free(it->scratch);
 		publish_step_free(it->step != NULL ? &it->step->head : NULL);
@@ -138,7 +148,10 @@ batch_add(struct conn *c, const struct mqtt_publish *p, struct publish_step *st,
 	it->packet_id = p->packet_id;
 	it->route = route;
 	it->reason_code = reason_code;
-	it->msg.qos = st != NULL && st->lower_qos_plus_one != 0 ? (uint8_t)(st->lower_qos_plus_one - 1) : p->qos;
+	it->dropped = !route && reason_code < 0x80;
+	it->reason_string = b->reason_string;
+	b->reason_string = (struct grapnel_str){ 0 };
+	it->msg.qos = st != NULL && st->qos_plus_one != 0 ? (uint8_t)(st->qos_plus_one - 1) : p->qos;
 	it->msg.flags = (uint8_t)((p->retain && !no_retain ? MSG_RETAIN : 0) | (p->props.payload_is_utf8 ? MSG_UTF8 : 0));
 	it->msg.topic = topic.data;
 	it->msg.topic_len = (uint16_t)topic.len;
@@ -182,11 +195,25 @@ batch_add(struct conn *c, const struct mqtt_publish *p, struct publish_step *st,
 		conn_batch_end(c);
 }
 
+/* The same for one that is refused, with a Reason String (copied). */
+static void
+batch_refuse(struct conn *c, const struct mqtt_publish *p, struct publish_step *st, uint8_t reason_code, struct grapnel_str reason)
+{
+	struct pub_batch *b = c->w->core->batch;
+	char *copy = reason_code >= 0x80 && p->qos > 0 && reason.len > 0 ? malloc(reason.len) : NULL;
+
+	if (copy != NULL) { /* without memory there is none: it only explains */
+		memcpy(copy, reason.data, reason.len);
+		b->reason_string = (struct grapnel_str){ copy, reason.len };
+	}
+	batch_add(c, p, st, false, false, reason_code);
+}
+
 /* ---- refusals ----------------------------------------------------------------------------------- */
 
 static void
 denied(struct conn *c, const struct mqtt_publish *p, struct publish_step *st, uint8_t reason_code, struct grapnel_str topic,
-    struct grapnel_str rule, bool unavailable)
+    struct grapnel_str rule, struct grapnel_str reason, bool unavailable)
 {
 	struct session *s = c->session;
 	unsigned suppressed;
@@ -212,13 +239,9 @@ denied(struct conn *c, const struct mqtt_publish *p, struct publish_step *st, ui
 		}
 		reason_code = 0; /* acknowledged and forgotten, as [v3.1.1 MQTT-3.3.5-2] allows */
 	}
-	batch_add(c, p, st, false, false, reason_code);
-}
-
-static bool
-is_sys(struct grapnel_str topic)
-{
-	return topic.len >= 4 && memcmp(topic.data, "$SYS", 4) == 0 && (topic.len == 4 || topic.data[4] == '/');
+	if (reason.data == NULL)
+		reason = unavailable ? GRAPNEL_STR("not decided: the backend is unavailable") : GRAPNEL_STR("no right to publish there");
+	batch_refuse(c, p, st, reason_code, reason);
 }
 
 /* ---- steps ------------------------------------------------------------------------------------------ */
@@ -269,7 +292,7 @@ step_message(const struct publish_step *st, struct message *m)
 	struct grapnel_str payload = st->payload.data != NULL ? st->payload : st->p.payload;
 
 	memset(m, 0, sizeof(*m));
-	m->qos = st->p.qos;
+	m->qos = st->qos_plus_one != 0 ? (uint8_t)(st->qos_plus_one - 1) : st->p.qos;
 	m->flags = (uint8_t)((st->p.retain ? MSG_RETAIN : 0) | (st->p.props.payload_is_utf8 ? MSG_UTF8 : 0));
 	m->topic = topic.data;
 	m->topic_len = (uint16_t)topic.len;
@@ -292,7 +315,7 @@ take_rights(struct publish_step *st, const struct rights_answer *a)
 		bool unavailable = a->verdict == GRAPNEL_UNAVAILABLE;
 
 		denied(st->head.c, &p, st, unavailable ? RC_IMPLEMENTATION_SPECIFIC : a->reason_code,
-		    st->topic.data != NULL ? st->topic : st->p.topic_name, a->rule, unavailable);
+		    st->topic.data != NULL ? st->topic : st->p.topic_name, a->rule, a->reason_string, unavailable);
 		return DONE;
 	}
 	st->drop |= (a->flags & GRAPNEL_ACL_DROP) != 0;
@@ -310,8 +333,8 @@ step_apply(struct publish_step *st, const struct grapnel_publish_answer *a)
 	st->drop |= a->drop;
 	if (a->has_retain)
 		st->p.retain = a->retain && l->retain_available;
-	if (a->has_qos && a->qos < st->p.qos)
-		st->lower_qos_plus_one = (uint8_t)(a->qos + 1);
+	if (a->has_qos) /* of the message; the acknowledgement is that of the packet */
+		st->qos_plus_one = (uint8_t)((a->qos < l->max_qos ? a->qos : l->max_qos) + 1);
 	if (a->topic_name.data != NULL) {
 		if (a->topic_name.len > 65535 || !utf8_valid(a->topic_name.data, a->topic_name.len) ||
 		    !topic_name_valid(a->topic_name) || topic_levels(a->topic_name) > l->max_topic_levels)
@@ -326,23 +349,13 @@ step_apply(struct publish_step *st, const struct grapnel_publish_answer *a)
 		st->payload = (struct grapnel_str){ st->new_payload, a->payload.len };
 	}
 	if (a->has_properties) {
-		struct grapnel_property kept[256];
-		size_t n = 0;
+		size_t len;
 
-		/* Expiry travels as a deadline, not in the block. */
-		st->p.props.has_message_expiry = false;
-		for (size_t i = 0; i < a->property_count && n < 256; i++) {
-			if (a->properties[i].id == PROP_MESSAGE_EXPIRY) {
-				st->p.props.has_message_expiry = true;
-				st->p.props.message_expiry = a->properties[i].u.number;
-			} else {
-				kept[n++] = a->properties[i];
-			}
-		}
-		st->new_props_len = (uint32_t)mqtt_properties_size(kept, n);
-		if ((st->new_props = malloc(st->new_props_len + 1)) == NULL)
+		st->new_props = message_props_new(a->properties, a->property_count, &len, &st->p.props.has_message_expiry,
+		    &st->p.props.message_expiry);
+		if (st->new_props == NULL)
 			return RC_UNSPECIFIED;
-		mqtt_properties_put((uint8_t *)st->new_props, kept, n);
+		st->new_props_len = (uint32_t)len;
 	}
 	return 0;
 }
@@ -350,6 +363,7 @@ step_apply(struct publish_step *st, const struct grapnel_publish_answer *a)
 static enum outcome
 take_decision(struct publish_step *st, const struct decision *d)
 {
+	bool retained = st->p.retain, more;
 	uint8_t err = 0;
 
 	if (d->verdict == GRAPNEL_ALLOW)
@@ -363,11 +377,15 @@ take_decision(struct publish_step *st, const struct decision *d)
 		struct mqtt_publish p = st->p;
 
 		denied(st->head.c, &p, st, err, st->topic.data != NULL ? st->topic : st->p.topic_name, by,
+		    d->verdict == GRAPNEL_DENY && d->publish->reason_string.data != NULL ? d->publish->reason_string :
+		    d->verdict == GRAPNEL_UNAVAILABLE ? (struct grapnel_str){ 0 } :
+		    d->verdict == GRAPNEL_ALLOW ? GRAPNEL_STR("a plugin made it invalid") : GRAPNEL_STR("refused by a plugin"),
 		    d->verdict == GRAPNEL_UNAVAILABLE);
 		return DONE;
 	}
 	/* Rights are asked again for what is really used. */
-	st->stage = st->new_topic != NULL && !st->drop ? STAGE_RIGHTS_AGAIN : STAGE_ROUTE;
+	more = st->new_topic != NULL || (st->p.retain && !retained) || st->qos_plus_one > st->p.qos + 1;
+	st->stage = more && !st->drop ? STAGE_RIGHTS_AGAIN : STAGE_ROUTE;
 	return GO_ON;
 }
 
@@ -414,16 +432,12 @@ step_go(struct publish_step *st)
 		switch (st->stage) {
 		case STAGE_RIGHTS:
 		case STAGE_RIGHTS_AGAIN: {
-			struct rights_question q = { .action = GRAPNEL_PUBLISH, .qos = st->p.qos, .retain = st->p.retain,
+			struct rights_question q = { .action = GRAPNEL_PUBLISH, .qos = m.qos, .retain = st->p.retain,
 				.topic = message_topic(&m), .msg = &m };
 			struct rights_answer now;
 
-			if (is_sys(q.topic)) {
-				now = (struct rights_answer){ .verdict = GRAPNEL_DENY, .reason_code = RC_NOT_AUTHORIZED,
-					.rule = GRAPNEL_STR("the broker ($SYS is its own)") };
-			} else if (!rights_ask(c->w, s, s->identity, s->rules, &q, on_rights_later, st, &now, &st->head.pending)) {
+			if (!rights_ask(c->w, s, s->identity, s->rules, &q, on_rights_later, st, &now, &st->head.pending))
 				return WAIT;
-			}
 			o = take_rights(st, &now);
 			break;
 		}
@@ -477,7 +491,7 @@ resolve_alias(struct conn *c, struct mqtt_publish *p)
 	if (c->extra != NULL && c->extra->alias_in != NULL)
 		max = c->extra->alias_in_count; /* what CONNACK said, whatever a reload changed since */
 	if (alias > max || (x = conn_extra(c)) == NULL) {
-		conn_close(c, RC_TOPIC_ALIAS_INVALID, "Topic Alias above Topic Alias Maximum [MQTT-3.3.2-9]");
+		(void)packet_malformed(c, RC_TOPIC_ALIAS_INVALID, "Topic Alias above Topic Alias Maximum [MQTT-3.3.2-9]");
 		return false;
 	}
 	if (x->alias_in == NULL) {
@@ -491,7 +505,7 @@ resolve_alias(struct conn *c, struct mqtt_publish *p)
 	}
 	if (p->topic_name.len == 0) {
 		if (x->alias_in[alias - 1] == NULL) {
-			conn_close(c, RC_PROTOCOL_ERROR, "Topic Alias was never set");
+			(void)packet_malformed(c, RC_PROTOCOL_ERROR, "Topic Alias was never set");
 			return false;
 		}
 		p->topic_name = (struct grapnel_str){ x->alias_in[alias - 1], x->alias_in_len[alias - 1] };
@@ -505,6 +519,15 @@ resolve_alias(struct conn *c, struct mqtt_publish *p)
 	x->alias_in[alias - 1] = copy;
 	x->alias_in_len[alias - 1] = (uint32_t)p->topic_name.len;
 	return true;
+}
+
+static bool
+batch_has(const struct pub_batch *b, uint16_t packet_id)
+{
+	for (unsigned i = 0; i < b->count; i++)
+		if (b->items[i].qos == 2 && b->items[i].packet_id == packet_id)
+			return true;
+	return false;
 }
 
 enum handled
@@ -530,16 +553,25 @@ on_publish(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 	if (topic_levels(p.topic_name) > l->max_topic_levels)
 		return packet_malformed(c, RC_TOPIC_NAME_INVALID, "more levels than max_topic_levels");
 	if (p.qos > 0) {
+		if (p.qos == 2 && batch_has(c->w->core->batch, p.packet_id)) {
+			conn_batch_end(c); /* sent twice in one go: the first is not in s->received yet */
+			if (c->state != CONN_ESTABLISHED)
+				return HANDLED_CLOSED;
+		}
 		if (p.qos == 2 && id_set_has(&s->received, p.packet_id)) {
 			/* Routed before, not yet released: answer again, forward nothing [MQTT-4.3.3-10]. */
 			conn_batch_end(c);
-			if (c->state == CONN_ESTABLISHED)
+			if (c->state != CONN_ESTABLISHED)
+				return HANDLED_CLOSED;
+			if (!held_ack_has(c, MQTT_PUBREC, p.packet_id)) /* else the answer is still to come */
 				conn_send_ack(c, MQTT_PUBREC, p.packet_id, 0, (struct grapnel_str){ 0 });
 			return HANDLED;
 		}
-		if (s->received.count + held_ack_count(c) + c->w->core->batch->count >= l->receive_maximum) {
+		if (s->received.count + held_ack_count(c) + c->w->core->batch->count >= c->own_receive_maximum) {
 			conn_batch_end(c);
-			if (c->state == CONN_ESTABLISHED && c->version == 5 && s->received.count + held_ack_count(c) >= l->receive_maximum)
+			if (c->state != CONN_ESTABLISHED)
+				return HANDLED_CLOSED;
+			if (c->version == 5 && s->received.count + held_ack_count(c) >= c->own_receive_maximum)
 				return packet_malformed(c, RC_RECEIVE_MAXIMUM_EXCEEDED, "more than Receive Maximum messages unacknowledged [MQTT-3.3.4-8]");
 		}
 	}

@@ -31,8 +31,14 @@ enum handled on_subscribe(struct conn *c, const struct mqtt_frame *f, const uint
 enum handled on_unsubscribe(struct conn *c, const struct mqtt_frame *f, const uint8_t *body);
 enum handled on_ack(struct conn *c, const struct mqtt_frame *f, const uint8_t *body);
 
-/* Send an acknowledgement, or hold it for message_acknowledge, behind those that are held. msg may be NULL. */
-void ack_send(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code, const struct message *msg);
+/*
+ * Send an acknowledgement, or hold it for message_acknowledge, behind those that are held. msg may be NULL.
+ * The Reason String is copied; .data NULL: none.
+ */
+void ack_send(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code, struct grapnel_str reason_string,
+    const struct message *msg);
+/* Messages that only wait for a plugin to be acknowledged; those in the session's `received` are not counted again. */
 unsigned held_ack_count(const struct conn *c);
+bool held_ack_has(const struct conn *c, uint8_t type, uint16_t packet_id);
 
 #endif

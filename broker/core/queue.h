@@ -36,6 +36,7 @@ enum entry_flags {
 	ENTRY_CHECK = 1u << 1,	  /* ask READ before it is sent */
 	ENTRY_ALLOWED = 1u << 2,  /* READ and message_deliver were asked already */
 	ENTRY_RETAINED = 1u << 3, /* comes from the retained index, not from a PUBLISH of now */
+	ENTRY_HOOKED = 1u << 4,	  /* message_deliver has had its say: msg is what it made of it */
 };
 struct entry {
 	struct message *msg; /* NULL: QoS 2 after PUBREC */

@@ -17,17 +17,20 @@
 #define CALL_BUDGET 64	 /* portions per call */
 #define QUEUE_ENOUGH 64 /* messages in the queue that make us wait */
 
+#define AUTHOR_RETRY_MS 1000
+
 struct retained_job {
-	struct retained_job *next;
+	struct retained_job *next, **link; /* in the session's list, which may be long: one per subscription of a SUBSCRIBE */
 	struct session *s;
 	struct sub *sub;
 	char *filter;
 	size_t filter_len;
 	struct retain_cursor cursor;
-	struct message *batch[PORTION];
+	struct message **batch; /* PORTION of them; NULL until its turn comes */
 	unsigned count, at;
 	struct grapnel_request *pending; /* about the author of batch[at] */
 	bool author_good; /* of batch[at]: answered just now */
+	uint64_t asked_at_ms; /* the backend was unavailable then; 0: not */
 };
 
 struct continue_mail {
@@ -40,7 +43,7 @@ retained_start(struct session *s, struct sub *sub, struct grapnel_str filter)
 {
 	struct retained_job *j;
 
-	retained_stop(s, sub); /* subscribed again while the last walk was going on: it starts anew */
+	retained_stop(sub); /* subscribed again while the last walk was going on: it starts anew */
 	if ((j = calloc(1, sizeof(*j))) == NULL || (j->filter = malloc(filter.len + 1)) == NULL) {
 		free(j);
 		metric_add(&s->w->metrics, METRIC_MESSAGES_DROPPED_MEMORY, 1);
@@ -50,39 +53,42 @@ retained_start(struct session *s, struct sub *sub, struct grapnel_str filter)
 	j->filter_len = filter.len;
 	j->s = s;
 	j->sub = sub;
-	if (s->retained_last == NULL)
-		s->retained_first = j;
-	else
-		s->retained_last->next = j;
-	s->retained_last = j;
+	sub->job = j;
+	j->link = s->retained_end != NULL ? s->retained_end : &s->retained_first;
+	*j->link = j;
+	s->retained_end = &j->next;
 }
 
 static void
 job_free(struct retained_job *j)
 {
+	j->sub->job = NULL;
+	*j->link = j->next;
+	if (j->next != NULL)
+		j->next->link = j->link;
+	else
+		j->s->retained_end = j->link != &j->s->retained_first ? j->link : NULL;
 	hooks_cancel(j->s->w, j->pending);
 	for (unsigned i = j->at; i < j->count; i++)
 		message_unref(j->batch[i]);
 	retain_cursor_clear(&j->cursor);
+	free(j->batch);
 	free(j->filter);
 	free(j);
 }
 
 void
-retained_stop(struct session *s, const struct sub *sub)
+retained_stop(struct sub *sub)
 {
-	struct retained_job **p = &s->retained_first, *j, *last = NULL;
+	if (sub->job != NULL)
+		job_free(sub->job);
+}
 
-	while ((j = *p) != NULL) {
-		if (sub == NULL || j->sub == sub) {
-			*p = j->next;
-			job_free(j);
-		} else {
-			last = j;
-			p = &j->next;
-		}
-	}
-	s->retained_last = last;
+void
+retained_clear(struct session *s)
+{
+	while (s->retained_first != NULL)
+		job_free(s->retained_first);
 }
 
 static void
@@ -117,6 +123,15 @@ continue_later(struct session *s)
 	worker_post(s->w, &m->mail);
 }
 
+/* Nobody could say: neither served nor left out; the pump comes back. */
+static void
+ask_again(struct retained_job *j)
+{
+	j->asked_at_ms = j->s->w->now_ms;
+	if (!timer_armed(&j->s->retry_timer))
+		worker_timer(j->s->w, &j->s->retry_timer, AUTHOR_RETRY_MS);
+}
+
 static void
 on_author_later(void *arg, const struct decision *d)
 {
@@ -127,6 +142,8 @@ on_author_later(void *arg, const struct decision *d)
 	rights_from(d, &a);
 	if (a.verdict == GRAPNEL_ALLOW)
 		j->author_good = true;
+	else if (a.verdict == GRAPNEL_UNAVAILABLE)
+		ask_again(j);
 	else
 		message_unref(j->batch[j->at++]);
 	deliver_pump(j->s);
@@ -145,12 +162,20 @@ author_good(struct retained_job *j, struct message *msg)
 	if (msg->author == NULL || !hook_used(w, HOOK_ACL) || j->author_good ||
 	    atomic_load_explicit(&msg->author_checked, memory_order_relaxed) == generation)
 		return 1;
+	if (j->asked_at_ms != 0 && w->now_ms < j->asked_at_ms + AUTHOR_RETRY_MS) {
+		if (!timer_armed(&j->s->retry_timer))
+			worker_timer(w, &j->s->retry_timer, AUTHOR_RETRY_MS);
+		return -1;
+	}
+	j->asked_at_ms = 0;
 	skip = msg->author->mountpoint.len;
 	q.topic = (struct grapnel_str){ msg->topic + skip, msg->topic_len - skip };
 	if (!rights_ask(w, NULL, msg->author, NULL, &q, on_author_later, j, &now, &j->pending))
 		return -1;
+	if (now.verdict == GRAPNEL_UNAVAILABLE)
+		ask_again(j);
 	if (now.verdict != GRAPNEL_ALLOW)
-		return 0;
+		return now.verdict == GRAPNEL_UNAVAILABLE ? -1 : 0;
 	atomic_store_explicit(&msg->author_checked, generation, memory_order_relaxed);
 	return 1;
 }
@@ -203,9 +228,6 @@ retained_continue(struct session *s)
 			continue;
 		}
 		if (j->cursor.done) {
-			s->retained_first = j->next;
-			if (j->next == NULL)
-				s->retained_last = NULL;
 			j->at = j->count = 0;
 			job_free(j);
 			continue;
@@ -215,6 +237,10 @@ retained_continue(struct session *s)
 			break;
 		}
 		j->at = j->count = 0;
+		if (j->batch == NULL && (j->batch = malloc(PORTION * sizeof(struct message *))) == NULL) {
+			continue_later(s);
+			break;
+		}
 		if (retain_match(s->w->broker->retain, (struct grapnel_str){ j->filter, j->filter_len }, &j->cursor, PORTION, PORTION_NODES,
 			collect, j) != GRAPNEL_OK) {
 			continue_later(s);

@@ -8,6 +8,7 @@
  */
 #include "core/acl.h"
 #include "core/session.h"
+#include "plugin/trace.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -124,6 +125,33 @@ is_sys(struct grapnel_str topic)
 	return topic.len >= 4 && memcmp(topic.data, "$SYS", 4) == 0 && (topic.len == 4 || topic.data[4] == '/');
 }
 
+/* A decision that no plugin was asked about. */
+static void
+record_own(struct worker *w, const struct session *s, const struct identity *id, const struct rights_question *q, bool allowed,
+    struct grapnel_str rule)
+{
+	struct grapnel_client_info info;
+	struct record r = { .hook = HOOK_ACL, .client = &info, .action = q->action, .qos = q->qos, .topic = q->topic,
+		.verdict = allowed ? GRAPNEL_ALLOW : GRAPNEL_DENY, .rule = rule };
+
+	if (s != NULL)
+		session_info(s, &info);
+	else
+		identity_info(id, &info);
+	record_decision(w, &r);
+}
+
+/* The same for an answer that was known: under trace only, since there is one per message. */
+static void
+record_known(const struct session *s, enum grapnel_action action, struct grapnel_str topic, uint8_t qos, bool allowed)
+{
+	struct rights_question q = { .action = action, .qos = qos, .topic = topic };
+
+	if (traces_used(s->w))
+		record_own(s->w, s, s->identity, &q, allowed, s->superuser ? GRAPNEL_STR("superuser") : only_default(s) ?
+		    GRAPNEL_STR("default ($-topics need a rule)") : GRAPNEL_STR("an earlier answer, kept"));
+}
+
 bool
 rights_publish_cached(struct session *s, struct grapnel_str topic, uint8_t qos, bool retain)
 {
@@ -131,21 +159,28 @@ rights_publish_cached(struct session *s, struct grapnel_str topic, uint8_t qos, 
 
 	if (topic.data[0] == '$' && (is_sys(topic) || !s->superuser))
 		return false; /* rare, and asked in full */
-	if (s->superuser || only_default(s))
-		return true;
-	e = cache_find(s, topic);
-	return e != NULL && (e->publish & 1u << (qos * 2 + retain)) != 0;
+	if (!s->superuser && !only_default(s)) {
+		e = cache_find(s, topic);
+		if (e == NULL || (e->publish & 1u << (qos * 2 + retain)) == 0)
+			return false;
+	}
+	record_known(s, GRAPNEL_PUBLISH, topic, qos, true);
+	return true;
 }
 
 int
-rights_read_cached(struct session *s, struct grapnel_str topic)
+rights_read_cached(struct session *s, struct grapnel_str topic, uint8_t qos)
 {
 	const struct cached *e;
+	int known = 1;
 
-	if (s->superuser || only_default(s))
-		return 1;
-	e = cache_find(s, topic);
-	return e != NULL ? e->read : -1;
+	if (!s->superuser && !only_default(s)) {
+		e = cache_find(s, topic);
+		known = e != NULL ? e->read : -1;
+	}
+	if (known >= 0)
+		record_known(s, GRAPNEL_READ, topic, qos, known != 0);
+	return known;
 }
 
 /* ---- asking ---------------------------------------------------------------------------------------- */
@@ -179,13 +214,16 @@ rights_from(const struct decision *d, struct rights_answer *a)
 }
 
 static void
-answer_simple(struct rights_answer *a, bool allow, uint32_t flags, struct grapnel_str rule)
+answer_own(struct worker *w, const struct session *s, const struct identity *id, const struct rights_question *q,
+    struct rights_answer *a, bool allow, uint32_t flags, struct grapnel_str rule)
 {
 	memset(a, 0, sizeof(*a));
 	a->verdict = allow ? GRAPNEL_ALLOW : GRAPNEL_DENY;
 	a->flags = flags;
 	a->reason_code = allow ? 0 : RC_NOT_AUTHORIZED;
 	a->rule = rule;
+	if (records_used(w))
+		record_own(w, s, id, q, allow, rule);
 }
 
 void
@@ -232,11 +270,11 @@ rights_ask(struct worker *w, struct session *s, const struct identity *id, struc
 	memset(&cw->last_decision, 0, sizeof(cw->last_decision));
 	*pending = NULL;
 	if (q->action != GRAPNEL_SUBSCRIBE && q->action != GRAPNEL_READ && is_sys(q->topic)) {
-		answer_simple(now, false, 0, GRAPNEL_STR("the broker ($SYS is its own)"));
+		answer_own(w, s, id, q, now, false, 0, GRAPNEL_STR("the broker ($SYS is its own)"));
 		return true;
 	}
 	if (id->superuser || (s != NULL && s->superuser)) {
-		answer_simple(now, true, GRAPNEL_ACL_COVERED, GRAPNEL_STR("superuser"));
+		answer_own(w, s, id, q, now, true, GRAPNEL_ACL_COVERED, GRAPNEL_STR("superuser"));
 		return true;
 	}
 	if (rules != NULL) {
@@ -248,7 +286,7 @@ rights_ask(struct worker *w, struct session *s, const struct identity *id, struc
 		enum grapnel_verdict v = acl_rules_check(rules, &rq, &flags, &rule);
 
 		if (v == GRAPNEL_ALLOW || v == GRAPNEL_DENY) {
-			answer_simple(now, v == GRAPNEL_ALLOW, flags, rule);
+			answer_own(w, s, id, q, now, v == GRAPNEL_ALLOW, flags, rule);
 			if (s != NULL)
 				cache_put(s, q, v == GRAPNEL_ALLOW, UINT32_MAX);
 			return true;
@@ -258,7 +296,7 @@ rights_ask(struct worker *w, struct session *s, const struct identity *id, struc
 	if (!hook_used(w, HOOK_ACL)) {
 		bool allow = rules == NULL && (q->topic.len == 0 || q->topic.data[0] != '$');
 
-		answer_simple(now, allow, allow ? GRAPNEL_ACL_COVERED : 0,
+		answer_own(w, s, id, q, now, allow, allow ? GRAPNEL_ACL_COVERED : 0,
 		    rules == NULL ? GRAPNEL_STR("default ($-topics need a rule)") : GRAPNEL_STR("default (no rule allows it)"));
 		return true;
 	}
@@ -272,6 +310,7 @@ rights_ask(struct worker *w, struct session *s, const struct identity *id, struc
 	}
 	if (!hooks_ask(w, HOOK_ACL, &question, NULL, fn, arg, &cw->last_decision, pending))
 		return false;
+	w->flush_due = true; /* it is let go of when the turn ends: instances that a reload replaced wait for that */
 	rights_from(&cw->last_decision, now);
 	/* The session's own rules, or another plugin of the chain, may still deny some of it. */
 	if ((rules != NULL && !rules_covered) || !rights_one_source(w))

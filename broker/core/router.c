@@ -16,7 +16,6 @@
 
 #define FORWARD_BYTES (64u * 1024u) /* of one mail of forwarded messages */
 #define MAILBOX_FULL 256	     /* mails that another worker may be behind before publishers wait */
-#define PAUSE_CHECK_MS 50
 
 struct merged {
 	struct session *s;
@@ -89,7 +88,7 @@ pause_publisher(struct worker *w, uint32_t slot, uint64_t serial)
 	metric_add(&w->metrics, METRIC_PUBLISHERS_PAUSED, 1);
 	conn_pause(c, PAUSE_CONGESTION);
 	if (!timer_armed(&r->pause_timer))
-		worker_timer(w, &r->pause_timer, PAUSE_CHECK_MS);
+		worker_timer(w, &r->pause_timer, c->limits->publisher_pause_ms + 10);
 }
 
 static void
@@ -277,6 +276,12 @@ expand(struct worker *w, struct message *msg, void *const *slots, unsigned n)
 	r->busy = was_busy;
 }
 
+bool
+router_busy(const struct worker *w)
+{
+	return w->router->busy;
+}
+
 static bool
 slots_room(struct router_state *r, unsigned n)
 {
@@ -390,19 +395,26 @@ retain_message(struct worker *w, struct message *msg, const struct conn *publish
 {
 	const struct limits *l = atomic_load_explicit(&w->broker->limits, memory_order_acquire);
 	struct message *kept = message_keep(msg);
-	bool had = false;
+	bool had = false, sys = msg->topic_len > 5 && memcmp(msg->topic, "$SYS/", 5) == 0;
+	unsigned suppressed;
 	int err;
 
 	if (kept == NULL)
 		return RC_QUOTA_EXCEEDED;
 	atomic_store_explicit(&kept->author_checked, atomic_load_explicit(&w->broker->rights_generation, memory_order_relaxed),
 	    memory_order_relaxed);
-	err = retain_set(w->broker->retain, kept, l->retained_max_messages, l->retained_max_bytes, &had);
+	/* Only the broker writes $SYS, a bounded number of topics: what clients have kept does not push them out. */
+	err = retain_set(w->broker->retain, kept, sys ? UINT64_MAX : l->retained_max_messages,
+	    sys ? UINT64_MAX : l->retained_max_bytes, &had);
 	message_unref(kept);
 	if (err != GRAPNEL_OK) {
 		metric_add(&w->metrics, METRIC_RETAINED_REFUSED, 1);
-		log_warning("retained message for \"%.*s\" not kept: %s", STR(message_topic(msg)),
-		    err == GRAPNEL_EQUOTA ? "retained_max_messages or retained_max_bytes reached" : "out of memory");
+		if (log_allowed("retained", &suppressed))
+			log_warning("retained message for \"%.*s\" not kept: %s%s", STR(message_topic(msg)),
+			    err == GRAPNEL_EQUOTA ? "retained_max_messages or retained_max_bytes reached" : "out of memory",
+			    suppressed > 0 ? " [more lines left out]" : "");
+		else
+			metric_add(&w->metrics, METRIC_LOG_SUPPRESSED, 1);
 		/* Who can be told is told, and nothing is forwarded; for others it is a message like any other. */
 		return publisher != NULL && publisher->version == 5 && msg->qos > 0 ? RC_QUOTA_EXCEEDED : 0;
 	}

@@ -168,7 +168,7 @@ session_table_free(struct worker *w)
 	for (size_t i = 0; t->by_id != NULL && i < t->capacity; i++) {
 		for (struct session *s = t->by_id[i], *next; s != NULL; s = next) {
 			next = s->hash_next;
-			retained_stop(s, NULL);
+			retained_clear(s);
 			deliver_clear(s);
 			subs_clear(s);
 			shared_session_end(s);
@@ -277,6 +277,8 @@ session_new(struct worker *w, struct identity *identity)
 void
 session_new_login(struct session *s, struct identity *identity)
 {
+	hooks_cancel(s->w, s->revalidating); /* it asks about the login before */
+	s->revalidating = NULL;
 	/* The messages of the old login keep the old identity; it is counted. */
 	identity_unref(s->identity);
 	s->identity = identity;
@@ -425,7 +427,7 @@ session_end(struct session *s, uint8_t reason_code, const char *why)
 	if (event_wanted(w, GRAPNEL_EVENT_SESSION_EXPIRED))
 		core_event(w, GRAPNEL_EVENT_SESSION_EXPIRED, s, NULL, reason_code, why);
 	fire_will(s); /* the Will Delay ends with the Session */
-	retained_stop(s, NULL);
+	retained_clear(s);
 	subs_clear(s);
 	shared_session_end(s);
 	deliver_clear(s);

@@ -45,6 +45,7 @@ struct sub {
 	uint8_t flags;	   /* enum sub_flags */
 	uint8_t retain_handling;
 	uint32_t rights;   /* low bits of rights_generation when SUB_COVERED was learnt */
+	struct retained_job *job; /* retained.c: it is still being served its retained messages; NULL: it has them */
 };
 
 /* Where a membership is on its group's worker. */
@@ -109,7 +110,8 @@ struct session {
 	struct id_set received;		   /* QoS 2 not yet released */
 	struct pending_delivery *pending_first, *pending_last;
 	unsigned pending_count;
-	struct retained_job *retained_first, *retained_last;
+	unsigned resend_count; /* of them: retransmissions */
+	struct retained_job *retained_first, **retained_end; /* in the order they were asked for; retained_end NULL: none */
 	struct timer retry_timer;	   /* a delivery whose plugin was unavailable */
 	uint64_t congested_since_ms;	   /* 0: not congested */
 	uint64_t merge_serial;		   /* router.c: overlapping subscriptions */
@@ -174,6 +176,7 @@ void node_remove(struct worker *w, struct sub *sub);
 struct sub *subs_find(struct session *s, const struct topic_node *node);
 /* filter: with mountpoint. existed says whether it replaced one [MQTT-3.8.4-3]. */
 int subs_add(struct session *s, struct grapnel_str filter, const struct sub *values, bool *existed, struct sub **out);
+bool subs_has(struct session *s, struct grapnel_str filter);
 bool subs_remove(struct session *s, struct grapnel_str filter);
 void subs_clear(struct session *s);
 
@@ -200,7 +203,8 @@ void congestion_eased(struct session *s); /* called when output or queue shrank 
 /* ---- retained.c ------------------------------------------------------------------------------- */
 void retained_start(struct session *s, struct sub *sub, struct grapnel_str filter); /* filter with mountpoint */
 void retained_continue(struct session *s);
-void retained_stop(struct session *s, const struct sub *sub); /* NULL: all */
+void retained_stop(struct sub *sub); /* the subscription goes */
+void retained_clear(struct session *s);
 
 /* ---- will.c --------------------------------------------------------------------------------------- */
 void will_publish(struct worker *w, struct message *will, const char *auth_plugin, struct grapnel_rules *rules); /* takes the reference of will */
@@ -220,6 +224,7 @@ void router_publish_one(struct worker *w, struct message *msg); /* heap or borro
 /* A receiver of the message now being routed is congested: pause whoever sent it. */
 void router_congested(struct worker *w);
 void internal_deliver(struct grapnel_sub *sub, const struct message *msg); /* hostcalls.c: a plugin's own subscription */
+bool router_busy(const struct worker *w); /* a message is being expanded: no node's array may change */
 void router_resume_paused(struct worker *w); /* some receiver has room again */
 
 /* ---- shared.c, members.c ----------------------------------------------------------------------------------- */
@@ -233,6 +238,7 @@ void shared_fini(struct worker *w);
 typedef void (*shared_joined_fn)(struct worker *w, uint64_t generation, uint32_t token, int err);
 int shared_join(struct session *s, struct grapnel_str share, struct grapnel_str filter, uint8_t qos, uint32_t id, uint8_t flags,
     bool *existed, bool *later, shared_joined_fn joined, uint32_t token);
+bool shared_has(struct session *s, struct grapnel_str share, struct grapnel_str filter);
 bool shared_leave(struct session *s, struct grapnel_str share, struct grapnel_str filter); /* UNSUBSCRIBE; messages in flight stay */
 void shared_session_online(struct session *s);
 void shared_session_offline(struct session *s);
@@ -268,7 +274,7 @@ bool rights_ask(struct worker *w, struct session *s, const struct identity *id, 
     const struct rights_question *q, decision_fn fn, void *arg, struct rights_answer *now, struct grapnel_request **pending);
 void rights_from(const struct decision *d, struct rights_answer *a);
 bool rights_publish_cached(struct session *s, struct grapnel_str topic, uint8_t qos, bool retain); /* a fresh ALLOW is known: hot path */
-int rights_read_cached(struct session *s, struct grapnel_str topic); /* 1 allowed, 0 denied, -1 not known */
+int rights_read_cached(struct session *s, struct grapnel_str topic, uint8_t qos); /* 1 allowed, 0 denied, -1 not known */
 void rights_cache_free(struct session *s);
 uint32_t rights_stamp(const struct session *s); /* what sub->rights is compared with */
 bool rights_read_needed(struct session *s, struct sub *sub); /* must READ be asked for what comes through it? */

@@ -186,12 +186,26 @@ sub_free(struct session *s, struct sub *sub)
 {
 	struct broker *b = s->w->broker;
 
-	retained_stop(s, sub);
+	retained_stop(sub);
 	node_remove(s->w, sub);
 	topic_index_release(b->index, sub->node);
 	free(sub);
 	atomic_fetch_sub_explicit(&b->subscriptions, 1, memory_order_relaxed);
 	metric_add(&s->w->metrics, METRIC_SUBSCRIPTIONS, -1);
+}
+
+bool
+subs_has(struct session *s, struct grapnel_str filter)
+{
+	struct broker *b = s->w->broker;
+	struct topic_node *node;
+	bool has;
+
+	if (s->sub_count == 0 || topic_index_acquire(b->index, filter, &node) != GRAPNEL_OK)
+		return false;
+	has = subs_find(s, node) != NULL;
+	topic_index_release(b->index, node);
+	return has;
 }
 
 bool

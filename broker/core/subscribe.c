@@ -7,6 +7,7 @@
 #include "core/session.h"
 #include "mqtt/topic.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +17,8 @@ struct subscribe_step {
 	struct step head;
 	bool unsubscribe;
 	struct wire items;
+	struct timer more; /* many filters: others have their turn in between */
+	unsigned in_turn;
 	uint16_t packet_id;
 	uint32_t subscription_id;
 	struct grapnel_str props;
@@ -24,12 +27,17 @@ struct subscribe_step {
 	/* the item at hand */
 	struct mqtt_subscription item;
 	char *rewritten; /* filter as the hook wants it */
+	char *why;	 /* Reason String: of the first one that was refused; NULL: none */
+	size_t why_len;
 	uint32_t acl_flags;
 	uint32_t token;	 /* of the shared join that is waited for */
 	bool joining;
 	uint8_t *codes;	 /* count of them, in body's tail */
 	uint8_t body[];
 };
+
+#define ITEMS_PER_TURN 256
+#define UNAVAILABLE_TEXT GRAPNEL_STR("not decided: the backend is unavailable")
 
 static enum outcome step_go(struct subscribe_step *st);
 
@@ -38,7 +46,9 @@ subscribe_step_free(struct step *head)
 {
 	struct subscribe_step *st = (struct subscribe_step *)(void *)head;
 
+	timer_disarm(st->head.c->w->wheel, &st->more);
 	free(st->rewritten);
+	free(st->why);
 	free(st);
 }
 
@@ -53,6 +63,17 @@ item_done(struct subscribe_step *st, uint8_t code)
 	st->rewritten = NULL;
 	if (code >= 0x80)
 		metric_add(&c->w->metrics, METRIC_SUBSCRIBE_REFUSED, 1);
+}
+
+/* Refused, and why. A code that the packet does not have, of a plugin's choice, becomes 0x83. */
+static void
+item_refused(struct subscribe_step *st, uint8_t code, struct grapnel_str why)
+{
+	if (st->why == NULL && why.len > 0 && (st->why = malloc(why.len)) != NULL) {
+		memcpy(st->why, why.data, why.len);
+		st->why_len = why.len;
+	}
+	item_done(st, mqtt_reason_valid(st->unsubscribe ? MQTT_UNSUBACK : MQTT_SUBACK, code) ? code : RC_IMPLEMENTATION_SPECIFIC);
 }
 
 static void
@@ -76,11 +97,12 @@ take_hook(struct subscribe_step *st, const struct decision *d)
 	const struct grapnel_subscribe_answer *a = d->subscribe;
 
 	if (d->verdict == GRAPNEL_DENY) {
-		item_done(st, a->reason_code >= 0x80 ? a->reason_code : RC_NOT_AUTHORIZED);
+		item_refused(st, a->reason_code >= 0x80 ? a->reason_code : RC_NOT_AUTHORIZED,
+		    a->reason_string.data != NULL ? a->reason_string : GRAPNEL_STR("refused by a plugin"));
 		return;
 	}
 	if (d->verdict == GRAPNEL_UNAVAILABLE) {
-		item_done(st, RC_UNSPECIFIED);
+		item_refused(st, RC_UNSPECIFIED, UNAVAILABLE_TEXT);
 		return;
 	}
 	if (d->verdict == GRAPNEL_ALLOW) {
@@ -174,7 +196,10 @@ take_rights(struct subscribe_step *st, const struct rights_answer *a)
 		    STR(a->rule), suppressed > 0 ? " [more lines left out]" : "");
 	else
 		metric_add(&c->w->metrics, METRIC_LOG_SUPPRESSED, 1);
-	item_done(st, a->verdict == GRAPNEL_DENY ? a->reason_code : RC_UNSPECIFIED);
+	if (a->verdict == GRAPNEL_DENY)
+		item_refused(st, a->reason_code, a->reason_string.data != NULL ? a->reason_string : GRAPNEL_STR("no right to subscribe to that"));
+	else
+		item_refused(st, RC_UNSPECIFIED, UNAVAILABLE_TEXT);
 }
 
 static void
@@ -245,6 +270,21 @@ on_joined(struct worker *w, uint64_t generation, uint32_t token, int err)
 	go_on_later(st);
 }
 
+/* A subscription that exists is replaced: that is none more. */
+static bool
+replaces(const struct subscribe_step *st)
+{
+	struct session *s = st->head.c->session;
+	struct grapnel_str filter = mounted(s, st->item.rest);
+	bool has;
+
+	if (filter.data == NULL)
+		return false;
+	has = st->item.share.data != NULL ? shared_has(s, st->item.share, filter) : subs_has(s, filter);
+	free((void *)(uintptr_t)filter.data);
+	return has;
+}
+
 static uint8_t
 apply_checks(const struct subscribe_step *st)
 {
@@ -261,9 +301,9 @@ apply_checks(const struct subscribe_step *st)
 		return RC_WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED;
 	if (!l->shared_available && st->item.share.data != NULL)
 		return RC_SHARED_SUBSCRIPTIONS_NOT_SUPPORTED;
-	if (l->max_subscriptions_per_client != 0 && s->sub_count >= l->max_subscriptions_per_client)
-		return RC_QUOTA_EXCEEDED;
-	if ((uint64_t)atomic_load_explicit(&b->subscriptions, memory_order_relaxed) >= total->max_subscriptions)
+	if (((l->max_subscriptions_per_client != 0 && s->sub_count + s->member_live >= l->max_subscriptions_per_client) ||
+		(uint64_t)atomic_load_explicit(&b->subscriptions, memory_order_relaxed) >= total->max_subscriptions) &&
+	    !replaces(st))
 		return RC_QUOTA_EXCEEDED;
 	return 0;
 }
@@ -350,9 +390,13 @@ answer(struct subscribe_step *st)
 	struct conn *c = st->head.c;
 	uint8_t type = st->unsubscribe ? MQTT_UNSUBACK : MQTT_SUBACK;
 	struct mqtt_suback a = { .packet_id = st->packet_id, .codes = st->codes, .count = st->count };
-	uint8_t *p = conn_out(c, mqtt_suback_size(c->version, type, &a));
+	uint8_t *p;
 
-	if (p == NULL) {
+	if (c->problem_info) /* [MQTT-3.1.2-29] */
+		a.reason_string = (struct grapnel_str){ st->why, st->why_len };
+	if (c->client_max_packet != 0 && mqtt_suback_size(c->version, type, &a) > c->client_max_packet)
+		a.reason_string.data = NULL; /* [MQTT-3.9.2-1] */
+	if ((p = conn_out(c, mqtt_suback_size(c->version, type, &a))) == NULL) {
 		conn_close(c, 0, "out of memory");
 		return;
 	}
@@ -360,6 +404,16 @@ answer(struct subscribe_step *st)
 	metric_add(&c->w->metrics, METRIC_PACKETS_SENT, 1);
 	if (!st->unsubscribe)
 		deliver_pump(c->session); /* retained messages follow */
+}
+
+static void
+on_more(struct timer *t, void *owner)
+{
+	struct subscribe_step *st = (struct subscribe_step *)(void *)((char *)t - offsetof(struct subscribe_step, more));
+
+	(void)owner;
+	step_resumed(&st->head);
+	go_on_later(st);
 }
 
 static enum outcome
@@ -371,6 +425,11 @@ step_go(struct subscribe_step *st)
 	for (;;) {
 		switch (st->stage) {
 		case STAGE_BEGIN:
+			if (st->in_turn++ == ITEMS_PER_TURN) {
+				st->in_turn = 0;
+				worker_timer(c->w, &st->more, 0);
+				return WAIT;
+			}
 			st->acl_flags = 0;
 			if (st->unsubscribe ? !mqtt_unsubscribe_next(&st->items, c->version, &st->item)
 					    : !mqtt_subscribe_next(&st->items, c->version, &st->item)) {
@@ -432,6 +491,7 @@ on_filters(struct conn *c, const struct mqtt_frame *f, const uint8_t *body, bool
 		mqtt_subscribe_decode(&w, c->version, &s);
 	st->head.c = c;
 	st->head.free_fn = subscribe_step_free;
+	timer_init(&st->more, on_more);
 	st->unsubscribe = unsubscribe;
 	st->items = s.items;
 	st->packet_id = s.packet_id;

@@ -28,10 +28,13 @@ struct will_job {
 	struct timer timer;
 	enum will_stage stage;
 	unsigned retries;
-	bool drop;
+	bool drop, no_retain;
 	char *new_topic, *new_payload, *new_props; /* from message_publish */
 	size_t new_topic_len, new_payload_len, new_props_len;
 	int new_retain; /* -1: as it was */
+	int new_qos;	/* -1: as it was */
+	bool new_expires; /* with new_props */
+	uint32_t new_expiry; /* seconds */
 };
 
 static void job_go(struct will_job *j);
@@ -124,8 +127,7 @@ take_rights(struct will_job *j, const struct rights_answer *a)
 		return false;
 	}
 	j->drop |= (a->flags & GRAPNEL_ACL_DROP) != 0;
-	if (a->flags & GRAPNEL_ACL_NO_RETAIN)
-		j->new_retain = 0;
+	j->no_retain |= (a->flags & GRAPNEL_ACL_NO_RETAIN) != 0; /* whatever message_publish says */
 	j->stage++;
 	return true;
 }
@@ -159,6 +161,8 @@ take_hook(struct will_job *j, const struct decision *d)
 	j->drop |= a->drop;
 	if (a->has_retain)
 		j->new_retain = a->retain;
+	if (a->has_qos)
+		j->new_qos = a->qos;
 	if (a->topic_name.data != NULL) {
 		if (a->topic_name.len > 65535 || !topic_name_valid(a->topic_name) || !utf8_valid(a->topic_name.data, a->topic_name.len) ||
 		    !take_bytes(&j->new_topic, &j->new_topic_len, a->topic_name)) {
@@ -172,14 +176,16 @@ take_hook(struct will_job *j, const struct decision *d)
 		return false;
 	}
 	if (a->has_properties) {
-		j->new_props_len = mqtt_properties_size(a->properties, a->property_count);
 		free(j->new_props);
-		if ((j->new_props = malloc(j->new_props_len + 1)) == NULL) {
+		j->new_props = message_props_new(a->properties, a->property_count, &j->new_props_len, &j->new_expires, &j->new_expiry);
+		if (j->new_props == NULL) {
 			refused(j, "out of memory");
 			return false;
 		}
-		mqtt_properties_put((uint8_t *)j->new_props, a->properties, a->property_count);
 	}
+	/* RETAIN, or a higher QoS, may be what the author has no right to. */
+	if ((a->has_retain && a->retain && !(j->msg->flags & MSG_RETAIN)) || j->new_qos > j->msg->qos)
+		j->stage = WILL_RIGHTS_AGAIN;
 	return true;
 }
 
@@ -225,11 +231,19 @@ job_publish(struct will_job *j)
 
 	m.flags &= (uint8_t)~MSG_HEAP;
 	m.heap = NULL;
+	if (j->new_props != NULL) {
+		m.flags = (uint8_t)(j->new_expires ? m.flags | MSG_EXPIRES : m.flags & ~MSG_EXPIRES);
+		m.expires_at_ms = (uint64_t)j->new_expiry * 1000;
+	}
 	if (m.flags & MSG_EXPIRES) /* the interval begins now */
 		m.expires_at_ms += w->now_ms;
+	if (j->new_qos >= 0)
+		m.qos = (uint8_t)j->new_qos;
 	if (j->new_retain >= 0)
 		m.flags = (uint8_t)(j->new_retain ? m.flags | MSG_RETAIN : m.flags & ~MSG_RETAIN);
-	if (j->new_topic != NULL && (topic = malloc(mp.len + j->new_topic_len + 1)) != NULL && mp.len + j->new_topic_len <= 65535) {
+	if (j->no_retain)
+		m.flags &= (uint8_t)~MSG_RETAIN;
+	if (j->new_topic != NULL && mp.len + j->new_topic_len <= 65535 && (topic = malloc(mp.len + j->new_topic_len + 1)) != NULL) {
 		memcpy(topic, mp.data, mp.len);
 		memcpy(topic + mp.len, j->new_topic, j->new_topic_len);
 		m.topic = topic;
@@ -281,7 +295,8 @@ job_go(struct will_job *j)
 		}
 		case WILL_RIGHTS:
 		case WILL_RIGHTS_AGAIN: {
-			struct rights_question q = { .action = GRAPNEL_WILL, .qos = j->msg->qos, .retain = (j->msg->flags & MSG_RETAIN) != 0,
+			struct rights_question q = { .action = GRAPNEL_WILL, .qos = j->new_qos >= 0 ? (uint8_t)j->new_qos : j->msg->qos,
+				.retain = j->new_retain >= 0 ? j->new_retain != 0 : (j->msg->flags & MSG_RETAIN) != 0,
 				.topic = job_topic(j), .msg = j->msg, .mounted = true };
 			struct rights_answer now;
 
@@ -327,7 +342,7 @@ will_publish(struct worker *w, struct message *will, const char *auth_plugin, st
 	j->w = w;
 	j->msg = will;
 	j->rules = rules != NULL ? acl_rules_ref(rules) : NULL;
-	j->new_retain = -1;
+	j->new_retain = j->new_qos = -1;
 	timer_init(&j->timer, on_retry);
 	j->next = w->core->wills;
 	j->link = &w->core->wills;

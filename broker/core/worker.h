@@ -67,7 +67,7 @@ struct worker {
 	struct shared_table *shared;	/* shared.c */
 	struct hook_state *hooks;	/* plugin/hooks.c */
 	unsigned flush_depth;
-	bool flush_due; /* shared.c: conn_flush_dirty has something to do although no connection has output */
+	bool flush_due; /* shared.c, conn.c, rights.c: conn_flush_dirty has something to do although no connection has output */
 };
 
 extern _Thread_local struct worker *worker_self; /* NULL off workers and main */

@@ -2,7 +2,7 @@
 /* PUBACK, PUBREC, PUBREL and PUBCOMP: one shape. MQTT 5.0 sections 3.4 to 3.7 */
 #include "codec.h"
 
-static bool
+bool
 ack_code_valid(uint8_t type, uint8_t code)
 {
 	static const uint8_t to_publish[] = { RC_SUCCESS, RC_NO_MATCHING_SUBSCRIBERS,

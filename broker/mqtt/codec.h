@@ -43,6 +43,11 @@ code_in(const uint8_t *set, size_t n, uint8_t code)
 	return memchr(set, code, n) != NULL;
 }
 
+bool ack_code_valid(uint8_t type, uint8_t code);
+bool connack_code_valid(uint8_t code);
+bool disconnect_code_valid(uint8_t code);
+bool suback_code_valid(uint8_t version, uint8_t type, uint8_t code);
+
 uint16_t packet_id_read(struct wire *w); /* not 0 [MQTT-2.2.1-3] */
 void packet_end(struct wire *w);         /* nothing may be left */
 

@@ -54,6 +54,12 @@ static const uint8_t connack_codes[] = { RC_SUCCESS, RC_UNSPECIFIED, RC_MALFORME
 	RC_RETAIN_NOT_SUPPORTED, RC_QOS_NOT_SUPPORTED, RC_USE_ANOTHER_SERVER, RC_SERVER_MOVED,
 	RC_CONNECTION_RATE_EXCEEDED };
 
+bool
+connack_code_valid(uint8_t code)
+{
+	return code_in(connack_codes, sizeof(connack_codes), code);
+}
+
 uint8_t
 mqtt_connack_decode(struct wire *w, uint8_t version, struct mqtt_connack *c)
 {
@@ -73,7 +79,7 @@ mqtt_connack_decode(struct wire *w, uint8_t version, struct mqtt_connack *c)
 			wire_fail(w, RC_PROTOCOL_ERROR, "CONNACK with a reserved return code");
 		else
 			c->reason_code = code_from_v3[code];
-	} else if (!code_in(connack_codes, sizeof(connack_codes), code)) { /* [MQTT-3.2.2-8] */
+	} else if (!connack_code_valid(code)) { /* [MQTT-3.2.2-8] */
 		wire_fail(w, RC_PROTOCOL_ERROR, "CONNACK with a Reason Code it does not have");
 	}
 	if (c->session_present && code != 0) /* [MQTT-3.2.2-6] */

@@ -14,6 +14,12 @@ static const uint8_t disconnect_codes[] = { RC_SUCCESS, RC_DISCONNECT_WITH_WILL,
 	RC_SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED, RC_WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED };
 static const uint8_t auth_codes[] = { RC_SUCCESS, RC_CONTINUE_AUTHENTICATION, RC_REAUTHENTICATE };
 
+bool
+disconnect_code_valid(uint8_t code)
+{
+	return code_in(disconnect_codes, sizeof(disconnect_codes), code);
+}
+
 static void
 disconnect_props_read(struct wire *w, unsigned where, struct mqtt_disconnect *d)
 {
@@ -51,7 +57,7 @@ mqtt_disconnect_decode(struct wire *w, uint8_t version, struct mqtt_disconnect *
 	if (version >= 5 && wire_left(w) > 0) {
 		d->reason_code = wire_get_u8(w);
 		/* [MQTT-3.14.2-1] */
-		if (!code_in(disconnect_codes, sizeof(disconnect_codes), d->reason_code))
+		if (!disconnect_code_valid(d->reason_code))
 			wire_fail(
 			    w, RC_PROTOCOL_ERROR, "DISCONNECT with a Reason Code it does not have");
 		if (wire_left(w) > 0)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "packet.h"
+#include "codec.h"
 
 static const char *const type_names[] = {
 	[MQTT_CONNECT] = "CONNECT",
@@ -81,4 +81,25 @@ const char *
 mqtt_reason_name(unsigned code)
 {
 	return name_at(reason_names, sizeof(reason_names) / sizeof(reason_names[0]), code);
+}
+
+bool
+mqtt_reason_valid(unsigned type, uint8_t code)
+{
+	switch (type) {
+	case MQTT_CONNACK:
+		return connack_code_valid(code);
+	case MQTT_PUBACK:
+	case MQTT_PUBREC:
+	case MQTT_PUBREL:
+	case MQTT_PUBCOMP:
+		return ack_code_valid((uint8_t)type, code);
+	case MQTT_SUBACK:
+	case MQTT_UNSUBACK:
+		return suback_code_valid(5, (uint8_t)type, code);
+	case MQTT_DISCONNECT:
+		return disconnect_code_valid(code);
+	default:
+		return false;
+	}
 }

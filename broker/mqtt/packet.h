@@ -57,6 +57,7 @@ enum mqtt_property { /* MQTT 5.0 section 2.2.2.2 */
 
 const char *mqtt_type_name(unsigned type);   /* "PUBLISH"; "?" */
 const char *mqtt_reason_name(unsigned code); /* "Not authorized" ... */
+bool mqtt_reason_valid(unsigned type, uint8_t code); /* does CONNACK, PUBACK ... have that Reason Code (MQTT 5.0)? */
 
 /* ---- framing ---------------------------------------------------------------- */
 struct mqtt_frame {

@@ -169,7 +169,7 @@ mqtt_subscribe_encode(uint8_t *p, uint8_t version, uint8_t type, uint16_t packet
 }
 
 /* ---- SUBACK, UNSUBACK ----------------------------------------------------------------- */
-static bool
+bool
 suback_code_valid(uint8_t version, uint8_t type, uint8_t code)
 {
 	static const uint8_t suback[] = { RC_SUCCESS, RC_GRANTED_QOS_1, RC_GRANTED_QOS_2,

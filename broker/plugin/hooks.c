@@ -3,8 +3,8 @@
 #include "base/log.h"
 #include "core/broker.h"
 #include "request.h"
+#include "trace.h"
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,42 +57,66 @@ ask_step(struct ask *a, struct instance *in, enum grapnel_verdict verdict, uint6
 								  : (struct grapnel_str){ NULL, 0 };
 }
 
-static void
-ask_log(const struct ask *a)
+/* What it was about, for the record. */
+static struct grapnel_str
+question_topic(const struct question *q)
 {
-	const struct grapnel_client_info *c;
-	char text[1024];
-	size_t len = 0;
+	const struct grapnel_message_info *m = NULL;
 
-	if (atomic_load_explicit(&log_level, memory_order_relaxed) < GRAPNEL_LOG_DEBUG ||
-	    a->question == NULL)
+	switch (q->hook) {
+	case HOOK_ACL:
+		return q->u.acl.topic;
+	case HOOK_SUBSCRIBE:
+	case HOOK_UNSUBSCRIBE:
+		return q->u.subscribe.filter;
+	case HOOK_PUBLISH:
+		m = q->u.publish.message;
+		break;
+	case HOOK_DELIVER:
+		m = q->u.deliver.message;
+		break;
+	case HOOK_ACKNOWLEDGE:
+		m = q->u.acknowledge.message;
+		break;
+	case HOOK_AUTHENTICATE:
+	case HOOK_AUTH_EXCHANGE:
+	case HOOK_REVALIDATE:
+	case HOOK_COUNT:
+		break;
+	}
+	return m != NULL ? m->topic_name : (struct grapnel_str){ NULL, 0 };
+}
+
+/* Nobody decided: what that means. */
+static void
+record_nobody(struct record *r)
+{
+	if (r->verdict != GRAPNEL_NEXT)
 		return;
-	text[0] = '\0';
-	for (unsigned i = 0; i < a->step_count && len < sizeof(text); i++) {
-		const struct decision_step *s = &a->steps[i];
-		int n = snprintf(text + len, sizeof(text) - len, "%s%s: %s%s%.*s in %u us",
-		    i > 0 ? ", " : "", s->instance->name, verdict_name((int)s->verdict),
-		    s->rule.len > 0 ? " by " : "", (int)(s->rule.len > 128 ? 128 : s->rule.len),
-		    s->rule.data != NULL ? s->rule.data : "", s->microseconds);
-
-		if (n < 0)
-			break;
-		len += (size_t)n;
-	}
-	c = &a->question->client;
-	if (a->hook == HOOK_ACL) {
-		const struct grapnel_acl_check *q = &a->question->u.acl;
-		static const char *const actions[] = { "?", "publish", "subscribe", "read",
-			"will" };
-
-		log_debug("%s for client \"%.*s\" user \"%.*s\": %s \"%.*s\" qos %u: %s (%s)",
-		    hook_name(a->hook), STR(c->client_id), STR(c->username),
-		    (unsigned)q->action < 5 ? actions[q->action] : "?", STR(q->topic), q->qos,
-		    verdict_name((int)a->verdict), text);
+	if (r->hook == HOOK_ACL) { /* as rights_from takes it */
+		r->verdict = GRAPNEL_DENY;
+		r->rule = GRAPNEL_STR("default (no rule allows it)");
 	} else {
-		log_debug("%s for client \"%.*s\" user \"%.*s\": %s (%s)", hook_name(a->hook),
-		    STR(c->client_id), STR(c->username), verdict_name((int)a->verdict), text);
+		r->rule = GRAPNEL_STR("nobody decided");
 	}
+}
+
+static void
+ask_record(const struct ask *a)
+{
+	struct record r = { .hook = a->hook, .verdict = a->verdict, .plugin = a->plugin,
+		.steps = a->steps, .step_count = a->step_count };
+
+	if (!records_used(a->hs->w) || a->question == NULL)
+		return;
+	r.client = &a->question->client;
+	r.topic = question_topic(a->question);
+	if (a->hook == HOOK_ACL) {
+		r.action = a->question->u.acl.action;
+		r.qos = a->question->u.acl.qos;
+	}
+	record_nobody(&r);
+	record_decision(a->hs->w, &r);
 }
 
 /* ---- asks ------------------------------------------------------------------------------------ */
@@ -161,7 +185,7 @@ ask_decision(struct ask *a, struct decision *d)
 	const struct answer *answer = a->deciding;
 
 	a->finished = true;
-	ask_log(a);
+	ask_record(a);
 	memset(d, 0, sizeof(*d));
 	d->verdict = a->verdict;
 	d->plugin = a->plugin;
@@ -575,8 +599,19 @@ hooks_ask(struct worker *w, enum hook h, const void *question, const char *only,
 	struct ask *a;
 
 	*pending = NULL;
-	if (chain->length == 0)
-		return decide_without(now, hook_passes_on(h) ? GRAPNEL_ALLOW : GRAPNEL_NEXT);
+	if (chain->length == 0) {
+		decide_without(now, hook_passes_on(h) ? GRAPNEL_ALLOW : GRAPNEL_NEXT);
+		if (records_used(w) && (h == HOOK_AUTHENTICATE || h == HOOK_AUTH_EXCHANGE)) {
+			struct record r = { .hook = h, .verdict = now->verdict };
+
+			r.client = h == HOOK_AUTHENTICATE
+			    ? ((const struct grapnel_authenticate *)question)->client
+			    : ((const struct grapnel_auth_exchange *)question)->client;
+			record_nobody(&r);
+			record_decision(w, &r);
+		}
+		return true;
+	}
 	a = ask_new(hs, h);
 	if (a == NULL)
 		return decide_without(now, GRAPNEL_UNAVAILABLE);

@@ -38,6 +38,7 @@ struct hook_state_head {
 	uint16_t chain_length[HOOK_COUNT];
 	uint64_t event_mask; /* events that at least one instance wants */
 	bool events_blocked; /* a lossless queue is full: do not read from publishers */
+	struct traces *traces; /* plugin/trace.h; NULL: nobody is traced */
 };
 static inline bool
 hook_used(const struct worker *w, enum hook h)
@@ -93,7 +94,7 @@ bool hooks_ask(struct worker *w, enum hook h, const void *question, const char *
 void decision_release(struct decision *d);
 /* The asker no longer wants the answer: fn will not run; the plugin is told. NULL is fine. */
 void hooks_cancel(struct worker *w, struct grapnel_request *pending);
-/* Every decision is logged at debug with each of its steps. */
+/* Every decision is logged at debug with each of its steps, and kept for a client under trace: plugin/trace.h. */
 
 /* The part of a worker that belongs to plugins; plugins_start makes it where it is missing, the last plugins_free frees it. */
 int hooks_new(struct worker *w); /* chains empty, no events wanted. GRAPNEL_ENOMEM */

@@ -7,6 +7,7 @@
 #include "core/broker.h"
 #include "request.h"
 #include "services.h"
+#include "trace.h"
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,6 +53,7 @@ hooks_free(struct worker *w)
 	timer_disarm(w->wheel, &hs->retire_timer);
 	dns_close(hs);
 	chain_set_unref(hs->set);
+	traces_free(&hs->head.traces);
 	while ((a = hs->free_asks) != NULL) {
 		hs->free_asks = a->next_free;
 		free(a);

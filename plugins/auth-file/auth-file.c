@@ -329,7 +329,8 @@ auth_file_acl_check(void *instance, struct grapnel_request *req, const struct gr
 		.attributes = q->client->attributes,
 		.attribute_count = q->client->attribute_count,
 	};
-	struct grapnel_acl_answer answer = { .size = sizeof(answer) };
+	/* The files decide, and nothing else: good until they are read again. */
+	struct grapnel_acl_answer answer = { .size = sizeof(answer), .cache_ttl_ms = UINT32_MAX };
 	enum grapnel_verdict verdict = GRAPNEL_NEXT;
 	uint32_t covered = GRAPNEL_ACL_COVERED, flags;
 

@@ -118,7 +118,7 @@ def test_two_anonymous_3_1_1_clients_are_two_clients(b):
 
 @versions()
 def test_long_and_unusual_client_ids_are_accepted(b, v):
-    for client_id in ("x" * 65535, "a/b+c#", "ünïcödé", "with space", "$SYS"):
+    for client_id in ("x" * 60000, "a/b+c#", "ünïcödé", "with space", "$SYS"):
         c = b.connect(v, client_id)
         c.ping()
         c.disconnect()

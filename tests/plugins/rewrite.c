@@ -141,52 +141,51 @@ rewrite_create(const struct grapnel_host *host, struct grapnel_instance *self, v
 		host->hook_disable(self, "client_unsubscribe");
 	}
 	if (r->deliver_prefix.data == NULL && r->deliver_payload.data == NULL &&
-	    r->deliver_drop.data == NULL)
+	    r->deliver_drop.data == NULL && r->deliver_user_property.data == NULL)
 		host->hook_disable(self, "message_deliver");
 	*instance = r;
 	return GRAPNEL_OK;
 }
 
 static const struct grapnel_option rewrite_options[] = {
-	{ .name = "deliver_drop",
-	    .type = GRAPNEL_OPTION_STRING,
+	{ .name = "deliver_drop", .type = GRAPNEL_OPTION_STRING,
 	    .help = "Topic Names that are not delivered." },
-	{ .name = "deliver_payload",
-	    .type = GRAPNEL_OPTION_STRING,
+	{ .name = "deliver_payload", .type = GRAPNEL_OPTION_STRING,
 	    .help = "Payload of everything that is delivered." },
-	{ .name = "deliver_prefix",
-	    .type = GRAPNEL_OPTION_STRING,
+	{ .name = "deliver_prefix", .type = GRAPNEL_OPTION_STRING,
 	    .help = "Put before the Topic Name of what is delivered." },
-	{ .name = "only",
-	    .type = GRAPNEL_OPTION_STRING,
-	    .default_value = "\"*\"",
+	{ .name = "deliver_user_property", .type = GRAPNEL_OPTION_STRING,
+	    .help = "Value of the property that replaces all others." },
+	{ .name = "only", .type = GRAPNEL_OPTION_STRING, .default_value = "\"*\"",
 	    .help = "Topic Names and Topic Filters that are changed." },
-	{ .name = "publish_drop",
-	    .type = GRAPNEL_OPTION_STRING,
+	{ .name = "publish_drop", .type = GRAPNEL_OPTION_STRING,
 	    .help = "Topic Names whose messages are forgotten." },
-	{ .name = "publish_no_retain",
-	    .type = GRAPNEL_OPTION_BOOL,
-	    .default_value = "no",
+	{ .name = "publish_no_retain", .type = GRAPNEL_OPTION_BOOL, .default_value = "no",
 	    .help = "Takes RETAIN off." },
-	{ .name = "publish_payload",
-	    .type = GRAPNEL_OPTION_STRING,
+	{ .name = "publish_payload", .type = GRAPNEL_OPTION_STRING,
 	    .help = "Payload of everything that is published." },
-	{ .name = "publish_prefix",
-	    .type = GRAPNEL_OPTION_STRING,
+	{ .name = "publish_prefix", .type = GRAPNEL_OPTION_STRING,
 	    .help = "Put before the Topic Name of what is published." },
-	{ .name = "publish_qos", .type = GRAPNEL_OPTION_INT, .default_value = "-1", .min = -1, .max = 2, .help = "QoS of everything." },
-	{ .name = "publish_retain", .type = GRAPNEL_OPTION_BOOL, .default_value = "no", .help = "Puts RETAIN on." },
-	{ .name = "publish_user_property",
-	    .type = GRAPNEL_OPTION_STRING,
+	{ .name = "publish_qos", .type = GRAPNEL_OPTION_INT, .default_value = "-1", .min = -1,
+	    .max = 2, .help = "QoS of everything." },
+	{ .name = "publish_retain", .type = GRAPNEL_OPTION_BOOL, .default_value = "no",
+	    .help = "Puts RETAIN on." },
+	{ .name = "publish_user_property", .type = GRAPNEL_OPTION_STRING,
 	    .help = "Value of the one property that replaces all others." },
-	{ .name = "subscribe_prefix",
-	    .type = GRAPNEL_OPTION_STRING,
+	{ .name = "subscribe_prefix", .type = GRAPNEL_OPTION_STRING,
 	    .help = "Put before each Topic Filter." },
 	{ 0 }
 };
 
-GRAPNEL_PLUGIN(rewrite, .version = "1.0", .license = "Apache-2.0",
-    .description = "Changes messages and subscriptions", .options = rewrite_options,
-    .create = rewrite_create, .destroy = free, .message_publish = rewrite_publish,
-    .client_subscribe = rewrite_subscribe, .client_unsubscribe = rewrite_subscribe,
-    .message_deliver = rewrite_deliver, );
+GRAPNEL_PLUGIN(rewrite,
+    .version = "1.0",
+    .license = "Apache-2.0",
+    .description = "Changes messages and subscriptions",
+    .options = rewrite_options,
+    .create = rewrite_create,
+    .destroy = free,
+    .message_publish = rewrite_publish,
+    .client_subscribe = rewrite_subscribe,
+    .client_unsubscribe = rewrite_subscribe,
+    .message_deliver = rewrite_deliver,
+);

@@ -8,10 +8,10 @@
  *
  * Its queue is lossy; the same source with SCRIBE_LOSSLESS makes scribe-lossless, whose full
  * queue pauses publishers.
- * {"type":"message_published","client":"a","user":"u","topic":"t","payload":"hex","filter":"","reason":"","code":0,"qos":1,
- * 
- *  "lost":0,"present":false,"retain":false,"node":1,"boot":2,"seq":3,"generation":4,"peer":"127.0.0.1:4711","listener":"mqtt",
- *  "protocol":5,"mountpoint":"","worker":0}
+ * {"type":"message_published","client":"a","user":"u","topic":"t","payload":"hex","filter":"",
+ *  "reason":"","peer":"127.0.0.1:4711","listener":"mqtt","mountpoint":"","code":0,"qos":1,
+ *  "lost":0,"present":false,"retain":false,"node":1,"boot":2,"seq":3,"generation":4,"protocol":5,
+ *  "worker":0}
  * Strings are escaped as JSON wants it, byte by byte (invalid UTF-8 as it is); the payload is
  * hexadecimal.
  */
@@ -89,13 +89,16 @@ put_event(FILE *f, const struct grapnel_host *host, const struct grapnel_event *
 	fprintf(f, "\"");
 	put_str(f, "filter", ev->filter);
 	put_str(f, "reason", ev->reason);
-	fprintf(f,
-	    ",\"code\":%u,\"qos\":%u,\"lost\":%" PRIu64
-	    ",\"present\":%s,\"retain\":%s,\"node\":%" PRIu64 ",\"boot\":%" PRIu64
-	    ",\"seq\":%" PRIu64 ",\"generation\":%" PRIu64 "}\n",
-	    ev->reason_code, ev->qos, ev->lost, ev->session_present ? "true" : "false",
-	    m->retain ? "true" : "false", ev->id.node, ev->id.boot, ev->id.sequence,
-	    c->session_generation);
+	put_str(f, "peer", c->peer);
+	put_str(f, "listener", c->listener);
+	put_str(f, "mountpoint", c->mountpoint);
+	fprintf(f, ",\"code\":%u,\"qos\":%u,\"lost\":%" PRIu64, ev->reason_code, ev->qos, ev->lost);
+	fprintf(f, ",\"present\":%s,\"retain\":%s", ev->session_present ? "true" : "false",
+	    m->retain ? "true" : "false");
+	fprintf(f, ",\"node\":%" PRIu64 ",\"boot\":%" PRIu64 ",\"seq\":%" PRIu64, ev->id.node,
+	    ev->id.boot, ev->id.sequence);
+	fprintf(f, ",\"generation\":%" PRIu64 ",\"protocol\":%u,\"worker\":%d}\n",
+	    c->session_generation, c->protocol, host->this_worker());
 }
 
 static size_t
@@ -113,10 +116,7 @@ scribe_events(void *instance, const struct grapnel_event *const *events, size_t 
 		return 0;
 	for (size_t i = 0; i < count; i++)
 		put_event(f, s->host, events[i]);
-	/*
-	 * A file: good enough for a test. A plugin for operators would write from the offload
-	 * pool.
-	 */
+	/* Good enough for a test. A plugin for operators would write from the offload pool. */
 	if (fclose(f) != 0 || write(s->fd, text, len) != (ssize_t)len)
 		s->host->log(s->self, GRAPNEL_LOG_ERROR, "writing events failed");
 	free(text);
@@ -183,21 +183,26 @@ scribe_create(const struct grapnel_host *host, struct grapnel_instance *self, vo
 	return GRAPNEL_OK;
 }
 
-static const struct grapnel_option scribe_options[] = { { .name = "file",
-							    .type = GRAPNEL_OPTION_STRING,
-							    .flags = GRAPNEL_OPTION_REQUIRED,
-							    .help =
-								"Where the events are written." },
-	{ .name = "only", .type = GRAPNEL_OPTION_LIST, .help = "Names of the events that are written; default: all." },
-	{ .name = "stall",
-	    .type = GRAPNEL_OPTION_STRING,
+static const struct grapnel_option scribe_options[] = {
+	{ .name = "file", .type = GRAPNEL_OPTION_STRING, .flags = GRAPNEL_OPTION_REQUIRED,
+	    .help = "Where the events are written." },
+	{ .name = "only", .type = GRAPNEL_OPTION_LIST,
+	    .help = "Names of the events that are written; default: all." },
+	{ .name = "stall", .type = GRAPNEL_OPTION_STRING,
 	    .help = "While this file exists no event is taken." },
-	{ 0 } };
+	{ 0 }
+};
 
-GRAPNEL_PLUGIN(scribe, .version = "1.0", .license = "Apache-2.0",
-    .description = "Writes events to a file", .options = scribe_options, .create = scribe_create,
-    .destroy = scribe_destroy, .events = GRAPNEL_EVENT_BIT(GRAPNEL_EVENT_COUNT) - 1,
+GRAPNEL_PLUGIN(scribe,
+    .version = "1.0",
+    .license = "Apache-2.0",
+    .description = "Writes events to a file",
+    .options = scribe_options,
+    .create = scribe_create,
+    .destroy = scribe_destroy,
+    .events = GRAPNEL_EVENT_BIT(GRAPNEL_EVENT_COUNT) - 1,
 #ifdef SCRIBE_LOSSLESS
     .event_mode = GRAPNEL_EVENTS_LOSSLESS,
 #endif
-    .on_events = scribe_events, );
+    .on_events = scribe_events,
+);

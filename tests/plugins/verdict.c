@@ -3,23 +3,20 @@
  * verdict - answers each hook as configured
  *
  *	client_authenticate, client_revalidate, acl_check, message_publish, client_subscribe,
- *	client_unsubscribe,
- *	message_deliver, message_acknowledge = allow | deny | next | unavailable (default next)
+ *	client_unsubscribe, message_deliver, message_acknowledge = allow | deny | next | unavailable (default next)
  *	reason_code = 0, reason_string = "..."	go with deny
- *	server_reference = "host:1883"		client_authenticate; use reason_code = 156 (0x9C)
- *	or 157 (0x9D)
+ *	server_reference = "host:1883"		client_authenticate; use reason_code 156, 157
  *	username, mountpoint, superuser		client_authenticate, with allow
  *	attribute = "tenant=blue"		client_authenticate, with allow
  *	rules = "allow all a/#"			client_authenticate, with allow: session ACL rules
  *	valid_for = 5s				client_authenticate, with allow
  *	response_information = "r/"		client_authenticate, with allow
- *	limit_inflight, limit_packet_size, limit_qos, limit_queued, limit_rate, limit_session_expiry	the same
- *	max_qos = 1				acl_check of SUBSCRIBE and client_subscribe, with
- *	allow: the QoS that is granted
+ *	limit_inflight, limit_packet_size, limit_qos, limit_queued, limit_rate,
+ *	limit_session_expiry			the same
+ *	max_qos = 1				acl_check of SUBSCRIBE, client_subscribe: QoS granted
  *	flags = [drop, no-retain, no-send-retained, covered]	acl_check, with allow
  *	drop = yes				message_publish, message_deliver, with allow
- *	only_user = "name"			only for this user; else NEXT. '*' at the end:
- *	beginnings
+ *	only_user = "name"			only for this user ('*' at the end: beginnings)
  *	only_topic = "a*"  			only for this Topic Name or Topic Filter; else NEXT
  *	only_action = any | publish | subscribe | read | will	acl_check
  */
@@ -56,6 +53,9 @@ struct verdict {
 	uint32_t flags;
 	enum grapnel_action only_action;
 	bool drop, superuser;
+	bool has_limits;
+	struct grapnel_client_limits limits;
+	struct grapnel_str response_information;
 	int64_t valid_for;
 	struct grapnel_rules *rules;
 	struct grapnel_pair attribute;
@@ -339,70 +339,74 @@ verdict_destroy(void *instance)
 		.help = "What this hook answers."                                  \
 	}
 
-static const struct grapnel_option verdict_options[] = { HOOK_OPTION("acl_check"),
-	{ .name = "attribute",
-	    .type = GRAPNEL_OPTION_STRING,
+static const struct grapnel_option verdict_options[] = {
+	HOOK_OPTION("acl_check"),
+	{ .name = "attribute", .type = GRAPNEL_OPTION_STRING,
 	    .help = "An attribute, \"name=value\", for who is let in." },
-	HOOK_OPTION("client_authenticate"), HOOK_OPTION("client_revalidate"),
-	HOOK_OPTION("client_subscribe"), HOOK_OPTION("client_unsubscribe"),
-	{ .name = "drop",
-	    .type = GRAPNEL_OPTION_BOOL,
-	    .default_value = "no",
+	HOOK_OPTION("client_authenticate"),
+	HOOK_OPTION("client_revalidate"),
+	HOOK_OPTION("client_subscribe"),
+	HOOK_OPTION("client_unsubscribe"),
+	{ .name = "drop", .type = GRAPNEL_OPTION_BOOL, .default_value = "no",
 	    .help = "allow acknowledges and forgets." },
-	{ .name = "flags",
-	    .type = GRAPNEL_OPTION_LIST,
+	{ .name = "flags", .type = GRAPNEL_OPTION_LIST,
 	    .help = "drop, no-retain, no-send-retained, covered." },
-	{ .name = "max_qos",
-	    .type = GRAPNEL_OPTION_INT,
-	    .default_value = "-1",
-	    .min = -1,
-	    .max = 2,
+	{ .name = "limit_inflight", .type = GRAPNEL_OPTION_INT, .default_value = "0",
+	    .help = "max_inflight of who is let in." },
+	{ .name = "limit_packet_size", .type = GRAPNEL_OPTION_BYTES, .default_value = "0",
+	    .help = "max_packet_size of who is let in." },
+	{ .name = "limit_qos", .type = GRAPNEL_OPTION_INT, .default_value = "-1", .min = -1,
+	    .max = 2, .help = "Highest QoS of who is let in." },
+	{ .name = "limit_queued", .type = GRAPNEL_OPTION_INT, .default_value = "0",
+	    .help = "max_queued_messages of who is let in." },
+	{ .name = "limit_rate", .type = GRAPNEL_OPTION_INT, .default_value = "0",
+	    .help = "message_rate of who is let in." },
+	{ .name = "limit_session_expiry", .type = GRAPNEL_OPTION_DURATION, .default_value = "0s",
+	    .help = "max_session_expiry of who is let in." },
+	{ .name = "max_qos", .type = GRAPNEL_OPTION_INT, .default_value = "-1", .min = -1, .max = 2,
 	    .help = "The QoS that is granted." },
-	HOOK_OPTION("message_acknowledge"), HOOK_OPTION("message_deliver"),
+	HOOK_OPTION("message_acknowledge"),
+	HOOK_OPTION("message_deliver"),
 	HOOK_OPTION("message_publish"),
-	{ .name = "mountpoint",
-	    .type = GRAPNEL_OPTION_STRING,
+	{ .name = "mountpoint", .type = GRAPNEL_OPTION_STRING,
 	    .help = "Mountpoint of who is let in." },
-	{ .name = "only_action",
-	    .type = GRAPNEL_OPTION_ENUM,
-	    .choices = "any|publish|subscribe|read|will",
-	    .default_value = "any",
+	{ .name = "only_action", .type = GRAPNEL_OPTION_ENUM,
+	    .choices = "any|publish|subscribe|read|will", .default_value = "any",
 	    .help = "The one action that acl_check answers." },
-	{ .name = "only_topic",
-	    .type = GRAPNEL_OPTION_STRING,
+	{ .name = "only_topic", .type = GRAPNEL_OPTION_STRING,
 	    .help = "The Topic Names and Topic Filters that are answered." },
-	{ .name = "only_user",
-	    .type = GRAPNEL_OPTION_STRING,
+	{ .name = "only_user", .type = GRAPNEL_OPTION_STRING,
 	    .help = "The users that are answered." },
-	{ .name = "reason_code",
-	    .type = GRAPNEL_OPTION_INT,
-	    .default_value = "0",
-	    .min = 0,
-	    .max = 255,
-	    .help = "Goes with deny." },
+	{ .name = "reason_code", .type = GRAPNEL_OPTION_INT, .default_value = "0", .min = 0,
+	    .max = 255, .help = "Goes with deny." },
 	{ .name = "reason_string", .type = GRAPNEL_OPTION_STRING, .help = "Goes with deny." },
-	{ .name = "response_information", .type = GRAPNEL_OPTION_STRING, .help = "Told to who is let in." },
+	{ .name = "response_information", .type = GRAPNEL_OPTION_STRING,
+	    .help = "Told to who is let in." },
 	{ .name = "rules", .type = GRAPNEL_OPTION_STRING, .help = "ACL rules for who is let in." },
-	{ .name = "server_reference",
-	    .type = GRAPNEL_OPTION_STRING,
+	{ .name = "server_reference", .type = GRAPNEL_OPTION_STRING,
 	    .help = "Where to go instead." },
-	{ .name = "superuser",
-	    .type = GRAPNEL_OPTION_BOOL,
-	    .default_value = "no",
+	{ .name = "superuser", .type = GRAPNEL_OPTION_BOOL, .default_value = "no",
 	    .help = "Who is let in may do everything." },
-	{ .name = "username",
-	    .type = GRAPNEL_OPTION_STRING,
+	{ .name = "username", .type = GRAPNEL_OPTION_STRING,
 	    .help = "User name of who is let in." },
-	{ .name = "valid_for",
-	    .type = GRAPNEL_OPTION_DURATION,
-	    .default_value = "0s",
+	{ .name = "valid_for", .type = GRAPNEL_OPTION_DURATION, .default_value = "0s",
 	    .help = "How long who is let in may stay; 0: no end." },
-	{ 0 } };
+	{ 0 }
+};
 
-GRAPNEL_PLUGIN(verdict, .version = "1.0", .license = "Apache-2.0",
-    .description = "Answers each hook as configured", .options = verdict_options,
-    .create = verdict_create, .destroy = verdict_destroy,
-    .client_authenticate = verdict_authenticate, .client_revalidate = verdict_revalidate,
-    .acl_check = verdict_acl, .message_publish = verdict_publish,
-    .client_subscribe = verdict_subscribe, .client_unsubscribe = verdict_unsubscribe,
-    .message_deliver = verdict_deliver, .message_acknowledge = verdict_acknowledge, );
+GRAPNEL_PLUGIN(verdict,
+    .version = "1.0",
+    .license = "Apache-2.0",
+    .description = "Answers each hook as configured",
+    .options = verdict_options,
+    .create = verdict_create,
+    .destroy = verdict_destroy,
+    .client_authenticate = verdict_authenticate,
+    .client_revalidate = verdict_revalidate,
+    .acl_check = verdict_acl,
+    .message_publish = verdict_publish,
+    .client_subscribe = verdict_subscribe,
+    .client_unsubscribe = verdict_unsubscribe,
+    .message_deliver = verdict_deliver,
+    .message_acknowledge = verdict_acknowledge,
+);

@@ -150,7 +150,7 @@ struct grapnel_auth_answer {
 	bool more;		       /* client_auth_exchange, ALLOW: one more round */
 	bool superuser;
 	bool no_store;		       /* this answer must not be cached */
-	uint32_t cache_ttl_ms;	       /* 0: the operator's default */
+	uint32_t cache_ttl_ms;	       /* read by the result cache, when there is one; 0: its default */
 	struct grapnel_str reason_string; /* told to MQTT 5 clients; no secrets */
 	struct grapnel_str username;   /* .data NULL: as the client gave it */
 	struct grapnel_str mountpoint; /* .data NULL: the listener's */
@@ -203,7 +203,8 @@ struct grapnel_acl_answer {
 	uint8_t reason_code;	  /* with DENY; 0: 0x87 */
 	uint8_t max_qos_plus_one; /* SUBSCRIBE: grant at most this QoS plus one; 0: as asked */
 	bool no_store;
-	uint32_t cache_ttl_ms;	  /* 0: the operator's default */
+	uint32_t cache_ttl_ms;	  /* how long a session may keep this answer: 0: not; UINT32_MAX: until rights change.
+				     Only answers given at once are kept */
 	struct grapnel_str reason_string; /* told to MQTT 5 clients */
 	struct grapnel_str rule;  /* which rule decided, e.g. "acl:12"; for log and explain */
 };

@@ -73,6 +73,7 @@ class Broker:
         self.conf = os.path.join(self.dir, "grapnel.conf")
         self.socket = os.path.join(self.dir, "admin.sock")
         self.process = None
+        self.wrapper = []  # a command that execs what follows it: ["prlimit", "--nofile=64"]
         self.env = dict(os.environ, **(env or {}))
         self.lines, self.changed = [], threading.Condition()
         self.reader = None
@@ -158,7 +159,7 @@ class Broker:
         self.ended = None
         self.addresses = {}
         # Sanitizers' reports come with the log: one stream, one order.
-        self.process = subprocess.Popen([GRAPNELD, "-c", self.conf], stdin=subprocess.DEVNULL,
+        self.process = subprocess.Popen(self.wrapper + [GRAPNELD, "-c", self.conf], stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                         env=self.env, cwd=self.dir)
         self.reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)

@@ -76,8 +76,8 @@ class Client:
 
     def _fill(self, deadline):
         """@return False: nothing came until the deadline."""
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([self.sock], [], [], left)[0]:
+        left = max(deadline - time.monotonic(), 0)
+        if not select.select([self.sock], [], [], left)[0]:
             return False
         try:
             data = self.sock.recv(1 << 20)
