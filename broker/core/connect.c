@@ -657,6 +657,23 @@ will_message(struct conn *c)
 	return kept;
 }
 
+/* The rule is for the log; what the Client hears does not name it. */
+static void
+will_denied(struct conn *c, const struct rights_answer *a)
+{
+	const struct identity *id = c->connecting->identity;
+	unsigned suppressed;
+
+	metric_add(&c->w->metrics, METRIC_ACL_DENIED, 1);
+	if (log_allowed(c->peer, &suppressed))
+		log_at(GRAPNEL_LOG_NOTICE, "acl_denied", "client \"%.*s\" user \"%.*s\" from %s: Will Message to \"%.*s\" denied%s%.*s%s",
+		    STR(id->client_id), STR(id->username), c->peer, STR(c->connecting->p.will.topic_name), a->rule.len > 0 ? " by " : "",
+		    STR(a->rule), suppressed > 0 ? " [more lines left out]" : "");
+	else
+		metric_add(&c->w->metrics, METRIC_LOG_SUPPRESSED, 1);
+	refuse_simple(c, RC_NOT_AUTHORIZED, "no right to publish the Will Message");
+}
+
 static void
 on_will_rights(void *arg, const struct rights_answer *a)
 {
@@ -668,7 +685,7 @@ on_will_rights(void *arg, const struct rights_answer *a)
 	else if (a->verdict == GRAPNEL_UNAVAILABLE)
 		refuse_simple(c, RC_SERVER_UNAVAILABLE, "rights of the Will Message are unavailable");
 	else
-		refuse_simple(c, RC_NOT_AUTHORIZED, "no right to publish the Will Message");
+		will_denied(c, a);
 }
 
 static void

@@ -10,6 +10,7 @@
 #include "core/session.h"
 #include "mqtt/topic.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -122,8 +123,12 @@ take_rights(struct will_job *j, const struct rights_answer *a)
 	if (a->verdict == GRAPNEL_UNAVAILABLE)
 		return unavailable(j);
 	if (a->verdict != GRAPNEL_ALLOW) {
+		char why[512];
+
 		metric_add(&j->w->metrics, METRIC_ACL_DENIED, 1);
-		refused(j, "no right to publish it");
+		snprintf(why, sizeof(why), "no right to publish it%s%.*s", a->rule.len > 0 ? ", denied by " : "",
+		    a->rule.len < 400 ? (int)a->rule.len : 400, a->rule.len > 0 ? a->rule.data : "");
+		refused(j, why);
 		return false;
 	}
 	j->drop |= (a->flags & GRAPNEL_ACL_DROP) != 0;

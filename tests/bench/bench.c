@@ -15,9 +15,9 @@
 #include <unistd.h>
 
 #define START_MS  10000
-#define STOP_MS	  30000
+#define STOP_MS   30000
 #define SETTLE_MS 5000 /* for a broker that never rests */
-#define TICK_MS	  10
+#define TICK_MS   10
 
 uint16_t bench_port;
 static pid_t pid;
@@ -120,10 +120,10 @@ write_conf(const char *path, unsigned workers, const char *limits)
 	    "workers = %u\n"
 	    "admin { socket = none }\n"
 	    "log { level = notice }\n"
-	    "store { durability = off }\n"
+	    "store { directory = \"%s\"  durability = off }\n"
 	    "limits {\n%s}\n"
 	    "listener \"bench\" { bind = \"127.0.0.1:0\"  anonymous = yes }\n",
-	    workers, limits);
+	    workers, dir, limits);
 	if (fclose(f) != 0)
 		bench_fail("%s: %s", path, strerror(errno));
 }
@@ -259,13 +259,13 @@ bench_use(void)
 void
 bench_head(void)
 {
-	printf("%-44s %9s %11s %11s %9s %12s\n", "", "count", "RSS B each", "anon B each", "seconds",
-	    "CPU us each");
+	printf("%-44s %9s %11s %11s %9s %12s\n", "", "count", "RSS B each", "anon B each",
+	    "seconds", "CPU us each");
 }
 
 void
-bench_row(const char *what, unsigned count, const struct bench_use *from,
-    const struct bench_use *to)
+bench_row(
+    const char *what, unsigned count, const struct bench_use *from, const struct bench_use *to)
 {
 	printf("%-44s %9u %11.1f %11.1f %9.2f %12.2f\n", what, count, (to->rss - from->rss) / count,
 	    (to->anon - from->anon) / count, to->began - from->ended,

@@ -15,7 +15,7 @@
 
 void bench_fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 unsigned bench_number(const char *text, const char *what); /* of the command line */
-uint32_t bench_random(uint32_t below);			   /* the same ones in each run */
+uint32_t bench_random(uint32_t below);                     /* the same ones in each run */
 
 /* ---- the broker ------------------------------------------------------------------------------ */
 /*
@@ -27,8 +27,8 @@ void bench_broker_stop(void); /* exit code 0, or the program fails */
 
 extern uint16_t bench_port; /* on 127.0.0.1 */
 struct bench_use {
-	double rss, anon; /* bytes; anon: without the program file and its libraries */
-	double cpu;	  /* seconds, of all threads */
+	double rss, anon;    /* bytes; anon: without the program file and its libraries */
+	double cpu;          /* seconds, of all threads */
 	double began, ended; /* when it was asked for, and answered */
 };
 struct bench_use bench_use(void); /* waits until the broker has nothing to do */
@@ -62,8 +62,8 @@ void bench_run(const char *what, bench_packet_fn fn, const uint64_t *done, uint6
 /* ---- the table ------------------------------------------------------------------------------- */
 void bench_head(void);
 /* What each of count things cost between from and to. */
-void bench_row(const char *what, unsigned count, const struct bench_use *from,
-    const struct bench_use *to);
+void bench_row(
+    const char *what, unsigned count, const struct bench_use *from, const struct bench_use *to);
 /* How much of what came in between first and most is there still. */
 void bench_row_back(const char *what, const struct bench_use *first, const struct bench_use *most,
     const struct bench_use *last);

@@ -32,7 +32,8 @@ bench_clients_start(unsigned most)
 	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
 		bench_fail("getrlimit: %s", strerror(errno));
 	if (limit.rlim_max < need)
-		bench_fail("%u clients need %lu open files, and the hard limit is %lu: see ulimit -n",
+		bench_fail(
+		    "%u clients need %lu open files, and the hard limit is %lu: see ulimit -n",
 		    most, (unsigned long)need, (unsigned long)limit.rlim_max);
 	limit.rlim_cur = limit.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
@@ -139,9 +140,8 @@ bench_disconnect(struct bench_client *c)
 {
 	struct mqtt_disconnect d = { .reason_code = RC_SUCCESS };
 
-	mqtt_disconnect_encode(
-	    room(c, mqtt_disconnect_size(BENCH_VERSION, MQTT_DISCONNECT, &d)), BENCH_VERSION,
-	    MQTT_DISCONNECT, &d);
+	mqtt_disconnect_encode(room(c, mqtt_disconnect_size(BENCH_VERSION, MQTT_DISCONNECT, &d)),
+	    BENCH_VERSION, MQTT_DISCONNECT, &d);
 	flush(c);
 }
 
@@ -154,7 +154,8 @@ bench_connack(const struct mqtt_frame *f, struct wire *w, bool session_present)
 	    mqtt_connack_decode(w, BENCH_VERSION, &a) != 0 || a.reason_code != RC_SUCCESS)
 		bench_fail("CONNECT was refused");
 	if (a.session_present != session_present)
-		bench_fail(session_present ? "the session was not kept" : "a session was there already");
+		bench_fail(
+		    session_present ? "the session was not kept" : "a session was there already");
 }
 
 void

@@ -2,11 +2,12 @@
 /*
  * bench_clients - what an idle connection and a subscription weigh, and that all of them work
  *
- *	bench_clients [-c clients] [-s subscriptions] [-f exact|wildcard] [-r rounds] [-w workers] [-n] [grapneld]
+ *	bench_clients [-c clients] [-s subscriptions] [-f exact|wildcard] [-r rounds]
+ *	    [-w workers] [-n] [grapneld]
  *
- * Connects the clients, subscribes them to distinct filters, publishes to a random sample of these and
- * checks that each message arrives once, at the client that asked for it; then all leave. What the
- * second round adds to the memory of the first was lost, or lies in pieces. -n: no heading.
+ * Connects the clients, subscribes them to distinct filters, publishes to a random sample of these
+ * and checks that each message arrives once, at the client that asked for it; then all leave. What
+ * the second round adds to the memory of the first was lost, or lies in pieces. -n: no heading.
  */
 #include "bench.h"
 
@@ -17,9 +18,9 @@
 #define CONNECTING  200 /* at the same time */
 #define SUBSCRIBING 64
 #define PER_PACKET  50 /* filters in a SUBSCRIBE */
-#define SAMPLE	    10000
+#define SAMPLE      10000
 #define PUBLISHING  400 /* not acknowledged yet */
-#define NAME_MAX_   64
+#define NAME_ROOM   64
 
 static const struct shape {
 	const char *name, *row, *filter, *topic_name;
@@ -84,12 +85,12 @@ disconnect_all(void)
 	bench_run("disconnecting", on_close, &done, (uint64_t)client_count + 1);
 }
 
-/* ---- subscriptions: filter i is of client i % client_count ------------------------------------ */
+/* ---- subscriptions: filter i is of client i % client_count ----------------------------------- */
 
 static struct grapnel_str
 text(char *buf, const char *format, unsigned i)
 {
-	int len = snprintf(buf, NAME_MAX_, format, i % 97, i);
+	int len = snprintf(buf, NAME_ROOM, format, i % 97, i);
 
 	return (struct grapnel_str){ buf, (size_t)len };
 }
@@ -113,7 +114,7 @@ subscribe_packet(struct bench_client *c, unsigned packet)
 {
 	unsigned count = packet_filters(c->number, packet);
 	struct grapnel_str filters[PER_PACKET];
-	char bufs[PER_PACKET][NAME_MAX_];
+	char bufs[PER_PACKET][NAME_ROOM];
 
 	for (unsigned i = 0; i < count; i++)
 		filters[i] = text(
@@ -164,7 +165,7 @@ static uint64_t settled; /* arrived and acknowledged, pings answered */
 static void
 publish_next(void)
 {
-	char buf[NAME_MAX_];
+	char buf[NAME_ROOM];
 	uint8_t payload[4];
 
 	if (next == sample_count)
@@ -181,7 +182,7 @@ got_message(struct bench_client *c, const struct mqtt_frame *f, struct wire *w)
 {
 	struct grapnel_str expected;
 	struct mqtt_publish p;
-	char buf[NAME_MAX_];
+	char buf[NAME_ROOM];
 	struct wire payload;
 	uint32_t i;
 
@@ -211,7 +212,8 @@ on_sample(struct bench_client *c, const struct mqtt_frame *f, struct wire *w)
 	else if (f->type == MQTT_PUBACK && c == &publisher)
 		publish_next();
 	else if (f->type != MQTT_PINGRESP)
-		bench_fail("client %u: unexpected %s", (unsigned)c->number, mqtt_type_name(f->type));
+		bench_fail(
+		    "client %u: unexpected %s", (unsigned)c->number, mqtt_type_name(f->type));
 	settled++;
 }
 

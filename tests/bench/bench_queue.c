@@ -4,9 +4,9 @@
  *
  *	bench_queue [-m messages] [-p payload bytes] [-w workers] [-n] [grapneld]
  *
- * Retained: each in a Topic Name of its own; a client that subscribes to all must get each once. Then they are
- * cleared. Queued: QoS 1 for a session that is offline; its client must get all of them, once and in order, when
- * it comes back. -n: no heading.
+ * Retained: each in a Topic Name of its own; a client that subscribes to all must get each once.
+ * Then they are cleared. Queued: QoS 1 for a session that is offline; its client must get all of
+ * them, once and in order, when it comes back. -n: no heading.
  */
 #include "bench.h"
 
@@ -16,16 +16,16 @@
 
 #define PUBLISHING  400 /* not acknowledged yet */
 #define NAME_ROOM   64
-#define PAYLOAD_MIN 4	/* a number */
+#define PAYLOAD_MIN 4   /* a number */
 #define SYS_TOPICS  100 /* the broker's own are retained messages, too */
 
 static unsigned message_count = 100000, payload_len = 16;
 static struct bench_client publisher = { .fd = -1 }, receiver = { .fd = -1 };
 static char *payload;
-static unsigned next;	   /* message that is published next */
+static unsigned next; /* message that is published next */
 static bool *arrived;
 static unsigned arrivals;
-static bool retained;	   /* that is what is measured now; otherwise queued */
+static bool retained; /* that is what is measured now; otherwise queued */
 static bool clearing;
 static uint64_t done;
 

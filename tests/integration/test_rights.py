@@ -63,8 +63,8 @@ BOTH = each(source=("acl", "rules"))
 
 def with_source(**options):
     """A broker with USERS and the ACL of the row, in Mosquitto's words or in Grapnel's."""
-    return broker(users=USERS, acl=lambda source: ACL if source == "acl" else None,
-                  rules=lambda source: RULES if source == "rules" else None, **options)
+    return broker(users=USERS, acl=lambda source, **unused: ACL if source == "acl" else None,
+                  rules=lambda source, **unused: RULES if source == "rules" else None, **options)
 
 
 # ---- publish and subscribe ----------------------------------------------------------------------
@@ -218,7 +218,7 @@ def test_a_will_is_asked_about_again_when_it_fires(b):
     plain.close()
     admin.expect_message(topic="home/bob/delayed")
     b.wait_metric("wills_refused_total", 2)
-    b.wait_log('will_refused: .*user "alice".*home/alice/delayed')
+    b.wait_log('will_refused: .*user "alice".*home/alice/delayed.*/rules:4')
     admin.expect_nothing()
 
 
@@ -549,6 +549,7 @@ def test_rules_see_topics_without_the_mountpoint(b):
     watch.subscribe("m/#", qos=1)
     login(b, "alice", will=Will("home/alice/gone", "x")).close()
     watch.expect_message(topic="m/home/alice/gone")
+    alice.expect_message(topic="home/alice/gone")
     # A deny that overlaps is asked at delivery, without the mountpoint as well.
     alice.subscribe("shared/#", qos=1)
     bob = login(b, "bob")
@@ -606,8 +607,9 @@ def test_a_denial_is_logged_with_user_topic_and_rule(b):
     mark = b.mark()
     b.client(V5, source="127.0.2.2").connect("wills", reason=0x87, username="alice", password="a",
                                              will=Will("home/bob/x", "x"))
-    line = b.wait_log("refused: |acl_denied", since=mark)
-    assert 'user "alice"' in line and "Will" in line, line
+    line = b.wait_log("acl_denied: ", since=mark)
+    for part in ('client "wills" user "alice"', 'Will Message to "home/bob/x"', "default"):
+        assert part in line, (part, line)
 
 
 @broker(users=USERS, acl=ACL)

@@ -42,7 +42,7 @@ def conf_value(value):
         return "[" + ", ".join(conf_value(v) for v in value) + "]"
     if re.fullmatch(r"[A-Za-z0-9_.-]+", value):
         return value
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
 def conf_block(options, indent=""):
