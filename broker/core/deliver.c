@@ -299,14 +299,12 @@ changed_message(struct pending_delivery *pd, const struct grapnel_publish_answer
 {
 	struct session *s = pd->s;
 	struct grapnel_str mp = s->identity->mountpoint;
-	struct message m = *pd->e.msg, *neu;
+	struct message m = message_view(pd->e.msg), *neu;
 	char *topic = NULL, *props = NULL;
 	bool good = true;
 
 	if (a->topic_name.data == NULL && a->payload.data == NULL && !a->has_properties)
 		return true;
-	m.flags &= (uint8_t)~MSG_HEAP;
-	m.heap = NULL;
 	if (a->topic_name.data != NULL) {
 		if (mp.len + a->topic_name.len > 65535 || !topic_name_valid(a->topic_name) ||
 		    !utf8_valid(a->topic_name.data, a->topic_name.len) || (topic = malloc(mp.len + a->topic_name.len)) == NULL)

@@ -74,6 +74,14 @@ void message_unref(struct message *msg);	  /* heap only; NULL is fine */
  */
 char *message_props_new(const struct grapnel_property *props, size_t count, size_t *len, bool *expires, uint32_t *expiry);
 
+/* A borrowed message with the same content, to change and keep; it must not outlive msg. Another thread may be counting in that. */
+static inline struct message
+message_view(const struct message *msg)
+{
+	return (struct message){ .qos = msg->qos, .flags = (uint8_t)(msg->flags & ~MSG_HEAP), .topic_len = msg->topic_len,
+		.props_len = msg->props_len, .payload_len = msg->payload_len, .topic = msg->topic, .props = msg->props,
+		.payload = msg->payload, .expires_at_ms = msg->expires_at_ms, .author = msg->author };
+}
 static inline struct grapnel_str
 message_topic(const struct message *msg)
 {

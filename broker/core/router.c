@@ -271,6 +271,8 @@ expand(struct worker *w, struct message *msg, void *const *slots, unsigned n)
 	}
 	for (uint32_t i = 0; i < count; i++)
 		deliver(r->merged[i].s, msg, r->merged[i].qos, r->merged[i].flags, r->merged[i].ids, 0);
+	if (events_blocked(w)) /* what happens to it here is to be seen without loss: its publisher, on whatever worker, waits */
+		router_congested(w);
 	enc->candidate = NULL;
 	enc->msg = NULL;
 	r->busy = was_busy;

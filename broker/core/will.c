@@ -231,11 +231,9 @@ job_publish(struct will_job *j)
 {
 	struct worker *w = j->w;
 	struct grapnel_str mp = j->msg->author->mountpoint;
-	struct message m = *j->msg; /* a borrowed view with what has changed */
+	struct message m = message_view(j->msg); /* with what has changed */
 	char *topic = NULL;
 
-	m.flags &= (uint8_t)~MSG_HEAP;
-	m.heap = NULL;
 	if (j->new_props != NULL) {
 		m.flags = (uint8_t)(j->new_expires ? m.flags | MSG_EXPIRES : m.flags & ~MSG_EXPIRES);
 		m.expires_at_ms = (uint64_t)j->new_expiry * 1000;

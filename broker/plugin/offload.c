@@ -4,6 +4,7 @@
 #include "core/broker.h"
 #include "instance.h"
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -204,6 +205,11 @@ pool_main(void *arg)
 		if (err == ETIMEDOUT && pool->lanes == NULL)
 			break;
 	}
+	/*
+	 * What libcrypto keeps for this thread: after "gone" the process may end before the thread's destructors
+	 * have run. It calls nobody back, so the lock stays a leaf.
+	 */
+	OPENSSL_thread_stop();
 	pool->threads--;
 	pthread_cond_signal(&pool->gone);
 	pthread_mutex_unlock(&pool->lock);

@@ -445,7 +445,9 @@ def test_what_is_sent_again_on_resume_is_what_was_sent_the_first_time(b):
     p = b.connect(V5)
     p.publish("out/a", b"1", qos=1)
     got = c.expect(3, topic="seen/out/a", payload=b"1")
+    mark = b.mark()
     c.close()
+    b.wait_log(r'client_disconnected: client "%s"' % name, since=mark)
     p.publish("out/b", b"2", qos=1)
     c = b.connect(V5, name, clean=False, session_present=True)
     c.expect(3, topic="seen/out/a", payload=b"1", dup=True, packet_id=got.packet_id)
@@ -463,7 +465,7 @@ def test_what_waits_for_the_in_flight_window_is_not_changed_twice(b):
         p.publish("out/a", bytes([i]), qos=1)
     c.expect(3, topic="seen/out/a", payload=b"1")
     c.close()
-    c = b.connect(V5, name, clean=False, session_present=True)
+    c = b.connect(V5, name, clean=False, session_present=True)  # the old one is over then, seen or not
     for i in b"123":
         c.expect_message("seen/out/a", bytes([i]))
 

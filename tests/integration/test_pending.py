@@ -200,6 +200,7 @@ def test_a_receiver_that_leaves_while_a_delivery_is_pending_gets_it_when_it_is_b
     p.publish(topic, b"1", qos=1)
     p.publish(topic, b"2", qos=1)
     n = g.asked("message_deliver", c.client_id)
+    b.wait_log(r"asked %d message_deliver" % (n + 1), since=g.since)
     c.close()
     g.cancelled(n)
     g.cancelled(n + 1)

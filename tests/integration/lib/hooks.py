@@ -3,9 +3,16 @@
 import json
 import os
 import re
+import socket
 import time
 
 from .broker import TIMEOUT
+
+
+def settle(b):
+    """Until the log has been read up to now: what is logged from here on comes behind b.mark()."""
+    with socket.create_connection(b.address()) as s:
+        b.wait_log(r"connection from 127\.0\.0\.1:%d " % s.getsockname()[1])
 
 
 class Gate:
@@ -13,6 +20,7 @@ class Gate:
 
     def __init__(self, b, name="hold"):
         self.b, self.path = b, b.path(name)
+        settle(b)
         self.since = b.mark()
 
     def close(self, number=None):
