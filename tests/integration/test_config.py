@@ -302,7 +302,7 @@ def test_reloads_under_load_drop_nobody_and_lose_nothing(b):
 # ---- grapnelctl ---------------------------------------------------------------------------------
 
 
-@broker(own=True, listeners=OPEN, users={"alice": "a"})
+@broker(own=True, listeners=OPEN, users={"alice": "a"}, top={"sys_interval": 0})  # $SYS topics are retained too
 def test_status_shows_what_runs(b):
     c = b.connect(V5, username="alice", password="a")
     c.subscribe(["a", "b"])
