@@ -66,12 +66,12 @@ find(struct edit *e, const char *path)
 	}
 	if (path[0] == '\0' || strlen(path) + sizeof("./..XXXXXX") > PATH_MAX)
 		return fail(e, "\"%s\" is not the path of a file", path);
-	strcpy(e->path, path);
+	memcpy(e->path, path, strlen(path) + 1);
 	slash = strrchr(path, '/');
 	if (slash == NULL)
-		strcpy(e->folder, ".");
+		memcpy(e->folder, ".", 2);
 	else if (slash == path)
-		strcpy(e->folder, "/");
+		memcpy(e->folder, "/", 2);
 	else
 		snprintf(e->folder, sizeof(e->folder), "%.*s", (int)(slash - path), path);
 	if (slash != NULL && slash[1] == '\0')

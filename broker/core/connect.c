@@ -840,6 +840,11 @@ connect_attach(struct conn *c)
 	struct limits *own = NULL;
 	bool present = false;
 
+	/* Expiry counts now, whatever the timer has got to: what has expired belongs to nobody. */
+	if (s != NULL && s->conn == NULL && w->now_ms >= s->expires_at_ms) {
+		session_end(s, 0, "expired");
+		s = NULL;
+	}
 	if (s != NULL && !c->limits->takeover_any && !same_user(s->identity, k->identity)) {
 		refuse_simple(c, RC_CLIENT_ID_NOT_VALID, "this Client Identifier belongs to another user's session");
 		return;
@@ -857,9 +862,8 @@ connect_attach(struct conn *c)
 		conn_close(old, RC_SESSION_TAKEN_OVER, "session taken over by another connection"); /* [MQTT-3.1.4-3] */
 		s = session_find(w, k->identity->mountpoint, k->identity->client_id); /* it may have ended with its connection */
 	}
-	/* Expiry counts at the moment of resuming, whatever the sweep has got to. */
-	if (s != NULL && (k->p.clean_start || w->now_ms >= s->expires_at_ms)) {
-		session_end(s, 0, k->p.clean_start ? "clean start" : "expired"); /* [MQTT-3.1.2-4] */
+	if (s != NULL && k->p.clean_start) { /* [MQTT-3.1.2-4] */
+		session_end(s, 0, "clean start");
 		s = NULL;
 	}
 	if (s == NULL) {

@@ -118,7 +118,7 @@ crypt_hash(const char *setting, const char *password, size_t password_len, char 
 	else if (strlen(hash) >= PASSWORD_HASH_SIZE)
 		err = PASSWORD_EMALFORMED;
 	else
-		strcpy(out, hash);
+		memcpy(out, hash, strlen(hash) + 1);
 	explicit_bzero(data, sizeof(*data));
 	free(data);
 	return err;
