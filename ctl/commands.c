@@ -28,17 +28,20 @@ print_json(json_t *answer)
 static enum ctl_exit
 no_arguments(int argc, char **argv)
 {
-	return argc == 1 ? CTL_OK : usage_error("%s takes no argument, and \"%s\" is one", argv[0], argv[1]);
+	return argc == 1 ? CTL_OK
+			 : usage_error("%s takes no argument, and \"%s\" is one", argv[0], argv[1]);
 }
 
 /* A path with one encoded value in it. */
 static char *
 path_with(const char *before, const char *value, const char *after, const char *value2)
 {
-	char *encoded = http_encode(value), *encoded2 = value2 != NULL ? http_encode(value2) : NULL, *path = NULL;
+	char *encoded = http_encode(value), *encoded2 = value2 != NULL ? http_encode(value2) : NULL,
+	     *path = NULL;
 
 	if (encoded == NULL || (value2 != NULL && encoded2 == NULL) ||
-	    asprintf(&path, "%s%s%s%s", before, encoded, value2 != NULL ? after : "", value2 != NULL ? encoded2 : "") < 0)
+	    asprintf(&path, "%s%s%s%s", before, encoded, value2 != NULL ? after : "",
+		value2 != NULL ? encoded2 : "") < 0)
 		path = NULL;
 	free(encoded);
 	free(encoded2);
@@ -58,24 +61,38 @@ static const struct column listener_columns[] = {
 enum ctl_exit
 cmd_status(const struct ctl *ctl, int argc, char **argv)
 {
-	static const struct { const char *title, *key; } rows[] = {
-		{ "node", "node" }, { "started", "started" }, { "configuration", "config" }, { "workers", "workers" },
-		{ "connections", "connections" }, { "sessions", "sessions" }, { "  online", "sessions_online" },
-		{ "subscriptions", "subscriptions" }, { "shared groups", "shared_groups" },
-		{ "retained", "retained_messages" }, { "queued", "queued_messages" }, { "in flight", "inflight_messages" },
-		{ "received", "messages_received" }, { "sent", "messages_sent" },
+	static const struct {
+		const char *title, *key;
+	} rows[] = {
+		{ "node", "node" },
+		{ "started", "started" },
+		{ "configuration", "config" },
+		{ "workers", "workers" },
+		{ "connections", "connections" },
+		{ "sessions", "sessions" },
+		{ "  online", "sessions_online" },
+		{ "subscriptions", "subscriptions" },
+		{ "shared groups", "shared_groups" },
+		{ "retained", "retained_messages" },
+		{ "queued", "queued_messages" },
+		{ "in flight", "inflight_messages" },
+		{ "received", "messages_received" },
+		{ "sent", "messages_sent" },
 	};
 	enum ctl_exit result = no_arguments(argc, argv);
 	json_t *answer, *warning;
 	char uptime[48], *text;
 	size_t i;
 
-	if (result != CTL_OK || (result = http_ask_json(ctl, "GET", "/v1/status", NULL, &answer)) != CTL_OK)
+	if (result != CTL_OK ||
+	    (result = http_ask_json(ctl, "GET", "/v1/status", NULL, &answer)) != CTL_OK)
 		return result;
 	if (ctl->json)
 		return print_json(answer);
-	show_duration(json_integer_value(json_object_get(answer, "uptime")), uptime, sizeof(uptime));
-	printf("Grapnel %s, ABI %s, up %s\n\n", json_string_value(json_object_get(answer, "version")),
+	show_duration(
+	    json_integer_value(json_object_get(answer, "uptime")), uptime, sizeof(uptime));
+	printf("Grapnel %s, ABI %s, up %s\n\n",
+	    json_string_value(json_object_get(answer, "version")),
 	    json_string_value(json_object_get(answer, "abi")), uptime);
 	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		json_t *value = json_object_get(answer, rows[i].key);
@@ -84,15 +101,19 @@ cmd_status(const struct ctl *ctl, int argc, char **argv)
 		if (json_is_integer(value))
 			printf("%" JSON_INTEGER_FORMAT "\n", json_integer_value(value));
 		else {
-			text = show_escape(json_is_string(value) ? json_string_value(value) : "-", NULL);
+			text = show_escape(
+			    json_is_string(value) ? json_string_value(value) : "-", NULL);
 			printf("%s\n", text != NULL ? text : "?");
 			free(text);
 		}
 	}
 	putchar('\n');
-	show_table(listener_columns, sizeof(listener_columns) / sizeof(listener_columns[0]), json_object_get(answer, "listeners"));
-	json_array_foreach(json_object_get(answer, "warnings"), i, warning) {
-		text = show_escape(json_is_string(warning) ? json_string_value(warning) : "?", NULL);
+	show_table(listener_columns, sizeof(listener_columns) / sizeof(listener_columns[0]),
+	    json_object_get(answer, "listeners"));
+	json_array_foreach(json_object_get(answer, "warnings"), i, warning)
+	{
+		text =
+		    show_escape(json_is_string(warning) ? json_string_value(warning) : "?", NULL);
 		printf("%swarning: %s\n", i == 0 ? "\n" : "", text != NULL ? text : "?");
 		free(text);
 	}
@@ -144,7 +165,8 @@ clients_fetch(const struct ctl *ctl, char *path, unsigned long limit, json_t *al
 		path = NULL;
 		if (result != CTL_OK)
 			return result;
-		json_array_foreach(json_object_get(page, "clients"), i, client) {
+		json_array_foreach(json_object_get(page, "clients"), i, client)
+		{
 			if (json_array_size(all) == limit) {
 				*more = true;
 				break;
@@ -197,7 +219,8 @@ cmd_clients_list(const struct ctl *ctl, int argc, char **argv)
 			online = "&online=no";
 			break;
 		default:
-			return usage_error("clients list: %s \"%s\"", c == ':' ? "a value is missing behind" : "unknown option",
+			return usage_error("clients list: %s \"%s\"",
+			    c == ':' ? "a value is missing behind" : "unknown option",
 			    argv[optind - 1]);
 		}
 	}
@@ -242,14 +265,17 @@ client_path(int argc, char **argv, enum ctl_exit *result)
 	optind = 0;
 	while ((c = getopt_long(argc, argv, ":", options, NULL)) != -1) {
 		if (c != 'm') {
-			usage_error("clients %s: %s \"%s\"", argv[0], c == ':' ? "a value is missing behind" : "unknown option",
+			usage_error("clients %s: %s \"%s\"", argv[0],
+			    c == ':' ? "a value is missing behind" : "unknown option",
 			    argv[optind - 1]);
 			return NULL;
 		}
 		mountpoint = optarg;
 	}
 	if (argc - optind != 1 || argv[optind][0] == '\0') {
-		usage_error("clients %s takes one client id; one that begins with - stands behind --", argv[0]);
+		usage_error(
+		    "clients %s takes one client id; one that begins with - stands behind --",
+		    argv[0]);
 		return NULL;
 	}
 	if ((path = path_with("/v1/clients/", argv[optind], "?mountpoint=", mountpoint)) == NULL)
@@ -292,8 +318,10 @@ cmd_clients_kick(const struct ctl *ctl, int argc, char **argv)
 		return result;
 	if (ctl->json)
 		return print_json(answer);
-	text = show_escape(json_is_string(json_object_get(answer, "client_id")) ?
-	    json_string_value(json_object_get(answer, "client_id")) : "?", NULL);
+	text = show_escape(json_is_string(json_object_get(answer, "client_id"))
+		? json_string_value(json_object_get(answer, "client_id"))
+		: "?",
+	    NULL);
 	printf("%s is disconnected\n", text != NULL ? text : "?");
 	free(text);
 	json_decref(answer);
@@ -325,24 +353,28 @@ cmd_clients_trace(const struct ctl *ctl, int argc, char **argv)
 			break;
 		case 'n':
 			if (!to_limit(optarg, &minutes) || minutes > 1440)
-				return usage_error("--minutes takes a number from 1 to 1440, not \"%s\"", optarg);
+				return usage_error(
+				    "--minutes takes a number from 1 to 1440, not \"%s\"", optarg);
 			break;
 		case 'o':
 			off = true;
 			break;
 		default:
-			return usage_error("clients trace: %s \"%s\"", c == ':' ? "a value is missing behind" : "unknown option",
+			return usage_error("clients trace: %s \"%s\"",
+			    c == ':' ? "a value is missing behind" : "unknown option",
 			    argv[optind - 1]);
 		}
 	}
 	if (argc - optind != 1 || argv[optind][0] == '\0')
-		return usage_error("clients trace takes one client id; one that begins with - stands behind --");
+		return usage_error(
+		    "clients trace takes one client id; one that begins with - stands behind --");
 	if (off && minutes != 0)
 		return usage_error("clients trace: --minutes and --off exclude each other");
 	id = http_encode(argv[optind]);
 	where = http_encode(mountpoint != NULL ? mountpoint : "");
 	if (id == NULL || where == NULL ||
-	    asprintf(&path, "/v1/clients/%s/trace%s%s", id, mountpoint != NULL ? "?mountpoint=" : "", where) < 0)
+	    asprintf(&path, "/v1/clients/%s/trace%s%s", id,
+		mountpoint != NULL ? "?mountpoint=" : "", where) < 0)
 		path = NULL;
 	free(id);
 	free(where);
@@ -357,7 +389,8 @@ cmd_clients_trace(const struct ctl *ctl, int argc, char **argv)
 		return print_json(answer);
 	shown = show_escape(argv[optind], NULL);
 	printf("%s is %s trace%s\n", shown != NULL ? shown : "?", off ? "no longer under" : "under",
-	    off || json_is_true(json_object_get(answer, "session")) ? "" : "; it has no session now");
+	    off || json_is_true(json_object_get(answer, "session")) ? ""
+								    : "; it has no session now");
 	free(shown);
 	json_decref(answer);
 	return CTL_OK;
@@ -382,13 +415,16 @@ show_chains(const json_t *chains)
 	bool any = false;
 	size_t i;
 
-	json_object_foreach((json_t *)chains, hook, names) {
+	json_object_foreach((json_t *)chains, hook, names)
+	{
 		if (json_array_size(names) == 0)
 			continue;
 		printf("%s%-22s", any ? "" : "\n", hook);
 		any = true;
-		json_array_foreach(names, i, name) {
-			char *text = show_escape(json_is_string(name) ? json_string_value(name) : "?", NULL);
+		json_array_foreach(names, i, name)
+		{
+			char *text =
+			    show_escape(json_is_string(name) ? json_string_value(name) : "?", NULL);
 
 			printf("%s%s", i == 0 ? "" : ", ", text != NULL ? text : "?");
 			free(text);
@@ -403,11 +439,13 @@ cmd_plugin_list(const struct ctl *ctl, int argc, char **argv)
 	enum ctl_exit result = no_arguments(argc, argv);
 	json_t *answer;
 
-	if (result != CTL_OK || (result = http_ask_json(ctl, "GET", "/v1/plugins", NULL, &answer)) != CTL_OK)
+	if (result != CTL_OK ||
+	    (result = http_ask_json(ctl, "GET", "/v1/plugins", NULL, &answer)) != CTL_OK)
 		return result;
 	if (ctl->json)
 		return print_json(answer);
-	show_table(plugin_columns, sizeof(plugin_columns) / sizeof(plugin_columns[0]), json_object_get(answer, "plugins"));
+	show_table(plugin_columns, sizeof(plugin_columns) / sizeof(plugin_columns[0]),
+	    json_object_get(answer, "plugins"));
 	show_chains(json_object_get(answer, "chains"));
 	json_decref(answer);
 	return CTL_OK;
@@ -506,13 +544,16 @@ cmd_reload(const struct ctl *ctl, int argc, char **argv)
 	json_t *answer, *warning;
 	size_t i;
 
-	if (result != CTL_OK || (result = http_ask_json(ctl, "POST", "/v1/reload", NULL, &answer)) != CTL_OK)
+	if (result != CTL_OK ||
+	    (result = http_ask_json(ctl, "POST", "/v1/reload", NULL, &answer)) != CTL_OK)
 		return result;
 	if (ctl->json)
 		return print_json(answer);
 	printf("reloaded\n");
-	json_array_foreach(json_object_get(answer, "warnings"), i, warning) {
-		char *text = show_escape(json_is_string(warning) ? json_string_value(warning) : "?", NULL);
+	json_array_foreach(json_object_get(answer, "warnings"), i, warning)
+	{
+		char *text =
+		    show_escape(json_is_string(warning) ? json_string_value(warning) : "?", NULL);
 
 		printf("warning: %s\n", text != NULL ? text : "?");
 		free(text);

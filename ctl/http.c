@@ -20,7 +20,8 @@ on_bytes(char *data, size_t size, size_t count, void *arg)
 	size_t len = size * count; /* size is 1 */
 	char *more;
 
-	if (len > ANSWER_MAX - reply->len || (more = realloc(reply->body, reply->len + len + 1)) == NULL)
+	if (len > ANSWER_MAX - reply->len ||
+	    (more = realloc(reply->body, reply->len + len + 1)) == NULL)
 		return 0; /* libcurl gives up */
 	memcpy(more + reply->len, data, len);
 	reply->body = more;
@@ -34,13 +35,17 @@ static void
 say_unreachable(const struct ctl *ctl, CURLcode code, long os_error)
 {
 	fprintf(stderr, "grapnelctl: no answer at %s: %s\n", ctl->socket,
-	    code == CURLE_COULDNT_CONNECT && os_error != 0 ? strerror((int)os_error) : curl_easy_strerror(code));
+	    code == CURLE_COULDNT_CONNECT && os_error != 0 ? strerror((int)os_error)
+							   : curl_easy_strerror(code));
 	if (code != CURLE_COULDNT_CONNECT)
 		return;
 	if (os_error == EACCES || os_error == EPERM)
-		fprintf(stderr, "the group of the socket may use it: admin { group } of grapnel.conf says which\n");
+		fprintf(stderr,
+		    "the group of the socket may use it: admin { group } of grapnel.conf says "
+		    "which\n");
 	else
-		fprintf(stderr, "is grapneld running? if its admin socket is elsewhere, name it with -S\n");
+		fprintf(stderr,
+		    "is grapneld running? if its admin socket is elsewhere, name it with -S\n");
 }
 
 /* {"error": "...", "errors": ["..."]} in words. */
@@ -53,39 +58,43 @@ say_refused(const struct reply *reply)
 	size_t i;
 
 	if (error == NULL || (text = show_escape(error, NULL)) == NULL)
-		fprintf(stderr, "grapnelctl: the broker answered with HTTP status %ld\n", reply->status);
+		fprintf(stderr, "grapnelctl: the broker answered with HTTP status %ld\n",
+		    reply->status);
 	else {
 		fprintf(stderr, "grapnelctl: %s\n", text);
 		free(text);
 	}
 	list = json_object_get(answer, "errors");
-	json_array_foreach(list, i, one)
-		if (json_is_string(one) && (text = show_escape(json_string_value(one), NULL)) != NULL) {
-			fprintf(stderr, "  %s\n", text);
-			free(text);
-		}
+	json_array_foreach(list, i, one) if (json_is_string(one) &&
+	    (text = show_escape(json_string_value(one), NULL)) != NULL)
+	{
+		fprintf(stderr, "  %s\n", text);
+		free(text);
+	}
 	list = json_object_get(answer, "mountpoints");
-	json_array_foreach(list, i, one)
-		if (json_is_string(one) && (text = show_escape(json_string_value(one), NULL)) != NULL) {
-			fprintf(stderr, "  --mountpoint '%s'\n", text);
-			free(text);
-		}
+	json_array_foreach(list, i, one) if (json_is_string(one) &&
+	    (text = show_escape(json_string_value(one), NULL)) != NULL)
+	{
+		fprintf(stderr, "  --mountpoint '%s'\n", text);
+		free(text);
+	}
 	json_decref(answer);
 }
 
 static CURLcode
-curl_prepare(CURL *curl, const struct ctl *ctl, const char *method, const char *url, const char *body, struct reply *reply)
+curl_prepare(CURL *curl, const struct ctl *ctl, const char *method, const char *url,
+    const char *body, struct reply *reply)
 {
 	CURLcode code = curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, ctl->socket);
 
-#define SET(option, value)                                                             \
-	do {                                                                           \
-		if (code == CURLE_OK)                                                  \
-			code = curl_easy_setopt(curl, CURLOPT_##option, (value));      \
+#define SET(option, value)                                                        \
+	do {                                                                      \
+		if (code == CURLE_OK)                                             \
+			code = curl_easy_setopt(curl, CURLOPT_##option, (value)); \
 	} while (0)
 	SET(URL, url);
 	SET(PATH_AS_IS, 1L); /* a client may be called ".." */
-	SET(PROXY, "");	     /* whatever http_proxy says */
+	SET(PROXY, "");      /* whatever http_proxy says */
 	SET(CUSTOMREQUEST, method);
 	SET(NOSIGNAL, 1L);
 	SET(TIMEOUT, TIMEOUT_S);
@@ -100,7 +109,8 @@ curl_prepare(CURL *curl, const struct ctl *ctl, const char *method, const char *
 }
 
 enum ctl_exit
-http_ask(const struct ctl *ctl, const char *method, const char *path, const char *body, struct reply *reply)
+http_ask(const struct ctl *ctl, const char *method, const char *path, const char *body,
+    struct reply *reply)
 {
 	enum ctl_exit result = CTL_FAILED;
 	struct curl_slist *headers = NULL;
@@ -112,7 +122,8 @@ http_ask(const struct ctl *ctl, const char *method, const char *path, const char
 	*reply = (struct reply){ 0 };
 	if (asprintf(&url, "http://grapnel%s", path) < 0)
 		url = NULL;
-	if (url == NULL || (curl = curl_easy_init()) == NULL || (reply->body = calloc(1, 1)) == NULL ||
+	if (url == NULL || (curl = curl_easy_init()) == NULL ||
+	    (reply->body = calloc(1, 1)) == NULL ||
 	    (headers = curl_slist_append(NULL, "Content-Type: application/json")) == NULL)
 		goto done;
 	if ((code = curl_prepare(curl, ctl, method, url, body, reply)) != CURLE_OK ||
@@ -149,7 +160,8 @@ reply_clear(struct reply *reply)
 }
 
 enum ctl_exit
-http_ask_json(const struct ctl *ctl, const char *method, const char *path, const char *body, json_t **answer)
+http_ask_json(
+    const struct ctl *ctl, const char *method, const char *path, const char *body, json_t **answer)
 {
 	struct reply reply;
 	json_error_t fault;

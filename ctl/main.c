@@ -23,28 +23,35 @@ struct command {
 
 static const struct command commands[] = {
 	{ { "status", NULL }, "", "what runs, and how much of it", cmd_status, NULL },
-	{ { "clients", "list" }, "[--limit N] [--username NAME] [--online|--offline]", "the clients the broker knows",
-	    cmd_clients_list,
+	{ { "clients", "list" }, "[--limit N] [--username NAME] [--online|--offline]",
+	    "the clients the broker knows", cmd_clients_list,
 	    "  --limit N        at most N of them, in the order of their ids\n"
 	    "  --username NAME  only those of this user\n"
 	    "  --online         only those that are connected\n"
 	    "  --offline        only sessions that wait for their client\n" },
-	{ { "clients", "show" }, "[--mountpoint M] ID", "all about one client, its subscriptions included", cmd_clients_show,
+	{ { "clients", "show" }, "[--mountpoint M] ID",
+	    "all about one client, its subscriptions included", cmd_clients_show,
 	    "  --mountpoint M   when the same id exists under several mountpoints\n" },
-	{ { "clients", "kick" }, "[--mountpoint M] ID", "disconnect a client (reason code 0x98); its session stays",
-	    cmd_clients_kick, "  --mountpoint M   when the same id exists under several mountpoints\n" },
-	{ { "clients", "trace" }, "[--mountpoint M] [--minutes N | --off] ID", "keep and log each decision about a client",
-	    cmd_clients_trace,
+	{ { "clients", "kick" }, "[--mountpoint M] ID",
+	    "disconnect a client (reason code 0x98); its session stays", cmd_clients_kick,
+	    "  --mountpoint M   when the same id exists under several mountpoints\n" },
+	{ { "clients", "trace" }, "[--mountpoint M] [--minutes N | --off] ID",
+	    "keep and log each decision about a client", cmd_clients_trace,
 	    "  --mountpoint M   when the same id exists under several mountpoints\n"
 	    "  --minutes N      for so long, at most 1440; default: 10\n"
 	    "  --off            end it now, and forget what was kept\n"
-	    "\n\"grapnelctl clients show ID\" shows the last 64 decisions; the log has them as \"decision\" at info.\n" },
-	{ { "plugin", "list" }, "", "the plugins in force, in the order they are asked", cmd_plugin_list, NULL },
-	{ { "plugin", "show" }, "NAME", "one plugin: hooks, verdicts, times, options", cmd_plugin_show, NULL },
-	{ { "metrics", NULL }, "", "all metrics, in the text format of Prometheus", cmd_metrics, NULL },
+	    "\n\"grapnelctl clients show ID\" shows the last 64 decisions; the log has them as "
+	    "\"decision\" at info.\n" },
+	{ { "plugin", "list" }, "", "the plugins in force, in the order they are asked",
+	    cmd_plugin_list, NULL },
+	{ { "plugin", "show" }, "NAME", "one plugin: hooks, verdicts, times, options",
+	    cmd_plugin_show, NULL },
+	{ { "metrics", NULL }, "", "all metrics, in the text format of Prometheus", cmd_metrics,
+	    NULL },
 	{ { "config", NULL }, "", "the configuration in force, secrets as ***", cmd_config, NULL },
 	{ { "reload", NULL }, "", "read the configuration again, all or nothing", cmd_reload,
-	    "An error in the new configuration changes nothing: every error is shown, and the exit code is 1.\n" },
+	    "An error in the new configuration changes nothing: every error is shown, and the exit "
+	    "code is 1.\n" },
 };
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
 
@@ -64,8 +71,9 @@ usage_error(const char *format, ...)
 static void
 print_usage(const struct command *c)
 {
-	printf("usage: grapnelctl [-S SOCKET] [--json] %s%s%s%s%s\n", c->words[0], c->words[1] != NULL ? " " : "",
-	    c->words[1] != NULL ? c->words[1] : "", c->arguments[0] != '\0' ? " " : "", c->arguments);
+	printf("usage: grapnelctl [-S SOCKET] [--json] %s%s%s%s%s\n", c->words[0],
+	    c->words[1] != NULL ? " " : "", c->words[1] != NULL ? c->words[1] : "",
+	    c->arguments[0] != '\0' ? " " : "", c->arguments);
 	printf("%s\n", c->help);
 	if (c->more != NULL)
 		printf("\n%s", c->more);
@@ -84,9 +92,11 @@ print_help(void)
 		    c->words[1] != NULL ? c->words[1] : "");
 		printf("  %-14s %s\n", name, c->help);
 	}
-	printf("  %-14s %s\n", "passwd", "set, delete and import users of a password file; needs no broker");
+	printf("  %-14s %s\n", "passwd",
+	    "set, delete and import users of a password file; needs no broker");
 	printf("  %-14s %s\n", "help [COMMAND]", "this, or all about one command");
-	printf("\nAny other word is a command of a plugin; \"grapnelctl plugin show NAME\" lists what it offers.\n"
+	printf("\nAny other word is a command of a plugin; \"grapnelctl plugin show NAME\" lists "
+	       "what it offers.\n"
 	       "\n  -S, --socket SOCKET  the broker's admin socket; default: as grapnel.conf says\n"
 	       "  -j, --json           print the broker's answer as it is\n"
 	       "  -V, --version        the version of this program\n"
@@ -150,7 +160,8 @@ take_json(struct ctl *ctl, int argc, char **argv)
 		if (strcmp(argv[i], "--json") != 0)
 			continue;
 		ctl->json = true;
-		memmove(&argv[i], &argv[i + 1], (size_t)(argc - i) * sizeof(argv[0])); /* with the NULL at its end */
+		memmove(&argv[i], &argv[i + 1],
+		    (size_t)(argc - i) * sizeof(argv[0])); /* with the NULL at its end */
 		argc--;
 		i--;
 	}
@@ -168,15 +179,18 @@ run(struct ctl *ctl, int argc, char **argv)
 
 	c = command_find(argc, argv, &words, &group);
 	if (c == NULL && group)
-		return argc > 1 ? usage_error("%s has no command \"%s\"", argv[0], argv[1]) :
-				  usage_error("%s takes one more word: see \"grapnelctl help %s\"", argv[0], argv[0]);
+		return argc > 1 ? usage_error("%s has no command \"%s\"", argv[0], argv[1])
+				: usage_error("%s takes one more word: see \"grapnelctl help %s\"",
+				      argv[0], argv[0]);
 	if (ctl->socket == NULL) {
 		if ((socket = socket_default()) == NULL) {
 			fprintf(stderr, "grapnelctl: no memory\n");
 			return CTL_FAILED;
 		}
 		if (strcmp(socket, "none") == 0) {
-			fprintf(stderr, "grapnelctl: grapnel.conf switches the admin socket off (admin { socket = none })\n");
+			fprintf(stderr,
+			    "grapnelctl: grapnel.conf switches the admin socket off (admin { "
+			    "socket = none })\n");
 			free(socket);
 			return CTL_UNREACHABLE;
 		}
@@ -226,7 +240,9 @@ main(int argc, char **argv)
 			printf("grapnelctl %s\n", PACKAGE_VERSION);
 			return CTL_OK;
 		default:
-			return usage_error("%s \"%s\"", c == ':' ? "a value is missing behind" : "unknown option", argv[optind - 1]);
+			return usage_error("%s \"%s\"",
+			    c == ':' ? "a value is missing behind" : "unknown option",
+			    argv[optind - 1]);
 		}
 	}
 	argc -= optind;

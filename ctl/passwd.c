@@ -15,8 +15,7 @@
 
 #define PASSWORD_MAX 65535 /* what fits in CONNECT [MQTT-3.1.3-11] */
 
-static int
-say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static int say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* "grapnelctl: ..." on stderr. @return CTL_FAILED */
 static int
@@ -40,18 +39,22 @@ usage(FILE *to)
 	      "       grapnelctl passwd batch [--create] [--scheme SCHEME] FILE\n"
 	      "       grapnelctl passwd hash [--scheme SCHEME]\n"
 	      "\n"
-	      "  set     add a user or change the password; it is asked for twice, or read as one line\n"
+	      "  set     add a user or change the password; it is asked for twice, or read as one "
+	      "line\n"
 	      "          from standard input when that is no terminal\n"
 	      "  delete  remove a user                              (or: -D, --delete)\n"
 	      "  batch   set many: lines USER:PASSWORD on standard input  (or: -b, --batch)\n"
 	      "  hash    print the hash of a password                (or: --hash-only)\n"
 	      "\n"
 	      "  -c, --create         make a new file; fails when FILE exists\n"
-	      "  -s, --scheme SCHEME  argon2id (default), yescrypt, bcrypt, sha512 (crypt), or pbkdf2,\n"
+	      "  -s, --scheme SCHEME  argon2id (default), yescrypt, bcrypt, sha512 (crypt), or "
+	      "pbkdf2,\n"
 	      "                       which Mosquitto 2.0 understands too\n"
 	      "\n"
-	      "FILE is the password_file of the auth-file plugin. It is replaced as a whole; a new one has\n"
-	      "mode 0600 and must be readable for the broker's user. The broker reads it again on reload\n"
+	      "FILE is the password_file of the auth-file plugin. It is replaced as a whole; a new "
+	      "one has\n"
+	      "mode 0600 and must be readable for the broker's user. The broker reads it again on "
+	      "reload\n"
 	      "(grapnelctl reload).\n",
 	    to);
 	return to == stdout ? CTL_OK : CTL_USAGE;
@@ -222,10 +225,13 @@ apply(const struct request *r, enum passwd_edit_mode mode, struct changes *c)
 	passwd_file_free(changes);
 	if (!good)
 		return say("%s", error);
-	printf("%s: %zu added, %zu changed, %zu deleted\n", r->file, result.added, result.changed, result.deleted);
+	printf("%s: %zu added, %zu changed, %zu deleted\n", r->file, result.added, result.changed,
+	    result.deleted);
 	if (result.created && geteuid() == 0)
-		printf("%s is new, mode 0600, and root's; the broker's user must be able to read it: "
-		       "chown grapnel %s\n", r->file, r->file);
+		printf(
+		    "%s is new, mode 0600, and root's; the broker's user must be able to read it: "
+		    "chown grapnel %s\n",
+		    r->file, r->file);
 	return CTL_OK;
 }
 
@@ -241,7 +247,8 @@ good_name(struct grapnel_str name)
 
 /* Hash and add. */
 static bool
-hash_one(const struct request *r, struct changes *c, struct grapnel_str name, const char *password, size_t len)
+hash_one(const struct request *r, struct changes *c, struct grapnel_str name, const char *password,
+    size_t len)
 {
 	char hash[PASSWORD_HASH_SIZE];
 	int err = password_hash(r->scheme, password, len, hash);
@@ -290,7 +297,8 @@ batch_line(const struct request *r, struct changes *c, const char *line, size_t 
 	const char *colon = memchr(line, ':', len);
 	struct grapnel_str name = { line, colon != NULL ? (size_t)(colon - line) : 0 };
 	size_t password_len = colon != NULL ? len - name.len - 1 : 0;
-	const char *problem = colon == NULL ? "there is no ':' between user and password" : passwd_name_problem(name);
+	const char *problem =
+	    colon == NULL ? "there is no ':' between user and password" : passwd_name_problem(name);
 
 	if (problem == NULL && password_len == 0)
 		problem = "the password is empty";
@@ -406,7 +414,8 @@ ctl_passwd(int argc, char **argv)
 	}
 	/* A word names what to do when that leaves the right number of operands: a file may be called "set". */
 	for (size_t i = 0; verb == NULL && optind < argc && i < sizeof(verbs) / sizeof(*verbs); i++)
-		if (strcmp(argv[optind], verbs[i].name) == 0 && argc - optind - 1 == verbs[i].operands) {
+		if (strcmp(argv[optind], verbs[i].name) == 0 &&
+		    argc - optind - 1 == verbs[i].operands) {
 			verb = &verbs[i];
 			optind++;
 		}

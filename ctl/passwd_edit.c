@@ -20,16 +20,15 @@ struct edit {
 	int folder_fd, fd;
 	bool exists;
 	struct stat st;
-	struct file_text old; /* as read */
+	struct file_text old;      /* as read */
 	struct passwd_file *users; /* of the old text; its own copy */
-	char *text;	      /* the new one */
+	char *text;                /* the new one */
 	size_t len;
 	char *error;
 	size_t error_size;
 };
 
-static bool
-fail(struct edit *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static bool fail(struct edit *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 static bool
 fail(struct edit *e, const char *format, ...)
@@ -165,8 +164,8 @@ compose(struct edit *e, enum passwd_edit_mode mode, const struct passwd_file *ch
 		size += entry.name.len + entry.hash.len + 2;
 		if (mode == PASSWD_DELETE &&
 		    (e->users == NULL || !passwd_file_find(e->users, entry.name, &there)))
-			return fail(e, "%s: there is no user \"%.*s\"", e->path, (int)entry.name.len,
-			    entry.name.data);
+			return fail(e, "%s: there is no user \"%.*s\"", e->path,
+			    (int)entry.name.len, entry.name.data);
 	}
 	if ((e->text = malloc(size)) == NULL)
 		return fail(e, "out of memory");
@@ -190,8 +189,10 @@ take_over_rights(struct edit *e)
 		return fchmod(e->fd, 0600) == 0 || fail_errno(e, e->temporary);
 	if ((e->st.st_uid != geteuid() || e->st.st_gid != getegid()) &&
 	    fchown(e->fd, e->st.st_uid, e->st.st_gid) != 0)
-		return fail(e, "%s belongs to another user or group, which only root can keep as it is; "
-		    "run this as root or as its owner", e->path);
+		return fail(e,
+		    "%s belongs to another user or group, which only root can keep as it is; "
+		    "run this as root or as its owner",
+		    e->path);
 	return fchmod(e->fd, (e->st.st_mode & 0040) | 0600) == 0 || fail_errno(e, e->temporary);
 }
 

@@ -12,14 +12,15 @@
 #include <wchar.h>
 #include <wctype.h>
 
-#define INDENT 2
+#define INDENT      2
 #define COLUMNS_MAX 16
-#define DEPTH_MAX 32
+#define DEPTH_MAX   32
 
 static bool
 harmless(wchar_t c)
 {
-	if ((c >= 0x200b && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) || (c >= 0x2060 && c <= 0x206f) || c == 0xfeff)
+	if ((c >= 0x200b && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) ||
+	    (c >= 0x2060 && c <= 0x206f) || c == 0xfeff)
 		return false; /* invisible, or changes direction */
 	return iswprint((wint_t)c) != 0 && c != L'\\';
 }
@@ -148,12 +149,14 @@ show_table(const struct column *columns, unsigned count, const json_t *rows)
 		}
 	}
 	for (unsigned k = 0; k < count; k++)
-		put_padded(columns[k].title, strlen(columns[k].title), widths[k], columns[k].right, k + 1 == count);
+		put_padded(columns[k].title, strlen(columns[k].title), widths[k], columns[k].right,
+		    k + 1 == count);
 	for (size_t i = 0; i < n; i++)
 		for (unsigned k = 0; k < count; k++) {
 			char *text = cell_text(json_array_get(rows, i), columns[k].key, &width);
 
-			put_padded(text != NULL ? text : "?", text != NULL ? width : 1, widths[k], columns[k].right, k + 1 == count);
+			put_padded(text != NULL ? text : "?", text != NULL ? width : 1, widths[k],
+			    columns[k].right, k + 1 == count);
 			free(text);
 		}
 }
@@ -161,13 +164,15 @@ show_table(const struct column *columns, unsigned count, const json_t *rows)
 static bool
 is_container(const json_t *value)
 {
-	return (json_is_object(value) && json_object_size(value) > 0) || (json_is_array(value) && json_array_size(value) > 0);
+	return (json_is_object(value) && json_object_size(value) > 0) ||
+	    (json_is_array(value) && json_array_size(value) > 0);
 }
 
 static void
 show_scalar(const json_t *value)
 {
-	bool empty = json_is_object(value) || json_is_array(value) || (json_is_string(value) && json_string_length(value) == 0);
+	bool empty = json_is_object(value) || json_is_array(value) ||
+	    (json_is_string(value) && json_string_length(value) == 0);
 	char *text = empty ? strdup("-") : plain(value);
 	char *shown = text != NULL ? show_escape(text, NULL) : NULL;
 
@@ -189,7 +194,8 @@ show_nested(const json_t *value, int depth)
 		return;
 	}
 	if (json_is_array(value)) {
-		json_array_foreach(value, i, member) {
+		json_array_foreach(value, i, member)
+		{
 			if (is_container(member)) {
 				if (i > 0)
 					putchar('\n');
@@ -206,10 +212,10 @@ show_nested(const json_t *value, int depth)
 		show_scalar(value);
 		return;
 	}
+	json_object_foreach((json_t *)value, key, member) if (!is_container(member) &&
+	    strlen(key) > width && strlen(key) < 32) width = strlen(key);
 	json_object_foreach((json_t *)value, key, member)
-		if (!is_container(member) && strlen(key) > width && strlen(key) < 32)
-			width = strlen(key);
-	json_object_foreach((json_t *)value, key, member) {
+	{
 		char *shown = show_escape(key, NULL);
 
 		printf("%*s%s", depth * INDENT, "", shown != NULL ? shown : "?");

@@ -25,7 +25,8 @@ find_socket(const struct conf_node *root)
 		if (block->kind != CONF_BLOCK || strcmp(block->name, "admin") != 0)
 			continue;
 		for (unsigned k = 0; k < block->item_count; k++)
-			if (block->items[k].kind == CONF_VALUE && strcmp(block->items[k].name, "socket") == 0)
+			if (block->items[k].kind == CONF_VALUE &&
+			    strcmp(block->items[k].name, "socket") == 0)
 				found = block->items[k].value;
 	}
 	return found;

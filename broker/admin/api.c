@@ -13,13 +13,14 @@
 struct api_route {
 	enum api_method method;
 	const char *segments[API_MAX_SEGMENTS]; /* "*" is any one */
-	const char *params[API_MAX_PARAMS];	/* that it knows */
+	const char *params[API_MAX_PARAMS];     /* that it knows */
 	void (*handler)(struct api_call *call);
 };
 
 static const struct api_route routes[] = {
 	{ API_GET, { "metrics" }, { NULL }, route_metrics },
-	{ API_GET, { "v1", "clients" }, { "after", "after_mountpoint", "limit", "online", "username" }, route_clients },
+	{ API_GET, { "v1", "clients" },
+	    { "after", "after_mountpoint", "limit", "online", "username" }, route_clients },
 	{ API_GET, { "v1", "clients", "*" }, { "mountpoint" }, route_client },
 	{ API_DELETE, { "v1", "clients", "*" }, { "mountpoint" }, route_client_kick },
 	{ API_POST, { "v1", "clients", "*", "trace" }, { "mountpoint" }, route_client_trace },
@@ -38,7 +39,9 @@ route_matches(const struct api_route *r, const struct api_path *p)
 	unsigned i;
 
 	for (i = 0; i < API_MAX_SEGMENTS && r->segments[i] != NULL; i++)
-		if (i >= p->count || (strcmp(r->segments[i], "*") != 0 && strcmp(r->segments[i], p->segments[i]) != 0))
+		if (i >= p->count ||
+		    (strcmp(r->segments[i], "*") != 0 &&
+			strcmp(r->segments[i], p->segments[i]) != 0))
 			return false;
 	return i == p->count;
 }
@@ -49,7 +52,8 @@ route_unknown_param(const struct api_route *r, const struct api_query *q)
 	for (unsigned i = 0; i < q->count; i++) {
 		unsigned k = 0;
 
-		while (k < API_MAX_PARAMS && r->params[k] != NULL && strcmp(r->params[k], q->params[i].name) != 0)
+		while (k < API_MAX_PARAMS && r->params[k] != NULL &&
+		    strcmp(r->params[k], q->params[i].name) != 0)
 			k++;
 		if (k == API_MAX_PARAMS || r->params[k] == NULL)
 			return q->params[i].name;
@@ -69,7 +73,8 @@ call_free(struct api_call *call)
 }
 
 static void
-call_send(struct api_call *call, int status, const char *content_type, const char *allow, struct grapnel_str body)
+call_send(struct api_call *call, int status, const char *content_type, const char *allow,
+    struct grapnel_str body)
 {
 	if (call->send != NULL)
 		call->send(call->carrier, status, content_type, allow, body);
@@ -91,15 +96,16 @@ static void
 refuse(api_send_fn send, void *carrier, int status, const char *allow, const char *message)
 {
 	char *text = api_error_text(message);
-	struct grapnel_str body = text != NULL ? (struct grapnel_str){ text, strlen(text) } : GRAPNEL_STR("{}");
+	struct grapnel_str body =
+	    text != NULL ? (struct grapnel_str){ text, strlen(text) } : GRAPNEL_STR("{}");
 
 	send(carrier, status, "application/json", allow, body);
 	free(text);
 }
 
 struct api_call *
-api_call_new(struct broker *b, enum api_method method, const char *path, const char *query, struct grapnel_str body,
-    const char *who, api_send_fn send, void *carrier)
+api_call_new(struct broker *b, enum api_method method, const char *path, const char *query,
+    struct grapnel_str body, const char *who, api_send_fn send, void *carrier)
 {
 	struct api_call *call = calloc(1, sizeof(*call));
 	json_error_t fault;
@@ -125,8 +131,9 @@ api_call_new(struct broker *b, enum api_method method, const char *path, const c
 		/* Depth is bounded by jansson's parser (2048 levels) and the body by the carrier. */
 		call->body = json_loadb(body.data, body.len, JSON_REJECT_DUPLICATES, &fault);
 		if (call->body == NULL) {
-			snprintf(message, sizeof(message), "the body is not JSON: %s (line %d, column %d)", fault.text,
-			    fault.line, fault.column);
+			snprintf(message, sizeof(message),
+			    "the body is not JSON: %s (line %d, column %d)", fault.text, fault.line,
+			    fault.column);
 			refuse(send, carrier, 400, NULL, message);
 			goto fail;
 		}
@@ -143,14 +150,17 @@ fail:
 static void
 reply_method(struct api_call *call, unsigned methods)
 {
-	static const char *const names[] = { [API_GET] = "GET, HEAD", [API_POST] = "POST", [API_DELETE] = "DELETE" };
+	static const char *const names[] = {
+		[API_GET] = "GET, HEAD", [API_POST] = "POST", [API_DELETE] = "DELETE"
+	};
 	char allow[64] = "", message[128];
 	char *text;
 	size_t len = 0;
 
 	for (unsigned m = API_GET; m < API_OTHER; m++)
 		if (methods & (1u << m))
-			len += (size_t)snprintf(allow + len, sizeof(allow) - len, "%s%s", len > 0 ? ", " : "", names[m]);
+			len += (size_t)snprintf(allow + len, sizeof(allow) - len, "%s%s",
+			    len > 0 ? ", " : "", names[m]);
 	snprintf(message, sizeof(message), "this path takes %s", allow);
 	if ((text = api_error_text(message)) == NULL) {
 		call_send(call, 405, "application/json", allow, GRAPNEL_STR("{}"));
@@ -200,10 +210,12 @@ api_reply_json(struct api_call *call, int status, json_t *answer)
 
 	json_decref(answer);
 	if (text == NULL) {
-		call_send(call, 500, "application/json", NULL, GRAPNEL_STR("{\"error\":\"no memory\"}"));
+		call_send(
+		    call, 500, "application/json", NULL, GRAPNEL_STR("{\"error\":\"no memory\"}"));
 		return;
 	}
-	call_send(call, status, "application/json", NULL, (struct grapnel_str){ text, strlen(text) });
+	call_send(
+	    call, status, "application/json", NULL, (struct grapnel_str){ text, strlen(text) });
 	free(text);
 }
 

@@ -26,9 +26,11 @@ next_path(const struct client_query *q, const json_t *last, unsigned limit)
 	char *username = q->username != NULL ? api_encode(q->username) : NULL;
 	char *path = NULL;
 
-	if (after == NULL || after_mountpoint == NULL || (q->username != NULL && username == NULL) ||
-	    asprintf(&path, "/v1/clients?limit=%u&after=%s&after_mountpoint=%s%s%s%s", limit, after, after_mountpoint,
-		username != NULL ? "&username=" : "", username != NULL ? username : "",
+	if (after == NULL || after_mountpoint == NULL ||
+	    (q->username != NULL && username == NULL) ||
+	    asprintf(&path, "/v1/clients?limit=%u&after=%s&after_mountpoint=%s%s%s%s", limit, after,
+		after_mountpoint, username != NULL ? "&username=" : "",
+		username != NULL ? username : "",
 		q->online < 0 ? "" : (q->online ? "&online=yes" : "&online=no")) < 0)
 		path = NULL;
 	free(after);
@@ -40,7 +42,8 @@ next_path(const struct client_query *q, const json_t *last, unsigned limit)
 static void
 clients_done(struct api_call *call, json_t *clients, const struct client_query *q)
 {
-	unsigned limit = q->limit - 1; /* one more was asked for, to know whether there is a next page */
+	unsigned limit =
+	    q->limit - 1; /* one more was asked for, to know whether there is a next page */
 	json_t *answer, *page;
 	char *next = NULL;
 
@@ -105,8 +108,9 @@ one_client(struct api_call *call, json_t *clients)
 		return json_array_get(clients, 0);
 	mountpoints = json_array();
 	json_array_foreach(clients, i, client)
-		json_array_append(mountpoints, json_object_get(client, "mountpoint"));
-	answer = json_pack("{s:s, s:o}", "error", "this client id exists under several mountpoints; name one with ?mountpoint=",
+	    json_array_append(mountpoints, json_object_get(client, "mountpoint"));
+	answer = json_pack("{s:s, s:o}", "error",
+	    "this client id exists under several mountpoints; name one with ?mountpoint=",
 	    "mountpoints", mountpoints);
 	api_reply_json(call, 409, answer);
 	return NULL;
@@ -143,17 +147,22 @@ kick_done(struct api_call *call, json_t *clients, const struct client_query *q)
 	where = (struct grapnel_str){ mountpoint, strlen(mountpoint) };
 	err = core_kick(call->broker, where, id, ADMINISTRATIVE_ACTION);
 	if (err != GRAPNEL_OK) {
-		api_reply_error(call, err == GRAPNEL_ENOENT ? 404 : 500, "the client could not be disconnected (error %d)", err);
+		api_reply_error(call, err == GRAPNEL_ENOENT ? 404 : 500,
+		    "the client could not be disconnected (error %d)", err);
 		return;
 	}
-	log_at(GRAPNEL_LOG_NOTICE, "client_kicked", "admin (%s) disconnects client \"%.*s\"", call->who, STR(id));
-	api_reply_json(call, 200, json_pack("{s:b, s:O}", "kicked", 1, "client_id", json_object_get(client, "client_id")));
+	log_at(GRAPNEL_LOG_NOTICE, "client_kicked", "admin (%s) disconnects client \"%.*s\"",
+	    call->who, STR(id));
+	api_reply_json(call, 200,
+	    json_pack(
+		"{s:b, s:O}", "kicked", 1, "client_id", json_object_get(client, "client_id")));
 }
 
 static void
 ask_for_one(struct api_call *call, gather_fn done)
 {
-	struct client_query q = { .online = -1, .limit = 100 }; /* mountpoints with the same client id */
+	struct client_query q = { .online = -1,
+		.limit = 100 }; /* mountpoints with the same client id */
 
 	q.client_id = call->path.segments[2];
 	q.mountpoint = (char *)api_query_get(&call->query, "mountpoint");
@@ -199,17 +208,22 @@ trace_on_answer(struct worker *w, struct mail *mail)
 	if (m->err == GRAPNEL_ENOENT) {
 		api_reply_error(call, 404, "this client is not under trace");
 	} else if (m->err == GRAPNEL_EQUOTA) {
-		api_reply_error(call, 409, "%u clients of the same worker are under trace, which is the most", TRACES_MAX);
+		api_reply_error(call, 409,
+		    "%u clients of the same worker are under trace, which is the most", TRACES_MAX);
 	} else if (m->err != GRAPNEL_OK) {
 		api_reply_error(call, 500, "no memory");
 	} else if (m->minutes == 0) {
-		log_at(GRAPNEL_LOG_NOTICE, "trace_ended", "admin (%s) ends the trace of client \"%s\"", call->who, id);
+		log_at(GRAPNEL_LOG_NOTICE, "trace_ended",
+		    "admin (%s) ends the trace of client \"%s\"", call->who, id);
 		api_reply_json(call, 200, json_pack("{s:b, s:s}", "traced", 0, "client_id", id));
 	} else {
-		log_at(GRAPNEL_LOG_NOTICE, "trace_started", "admin (%s) puts client \"%s\" under trace for %u minutes", call->who, id,
+		log_at(GRAPNEL_LOG_NOTICE, "trace_started",
+		    "admin (%s) puts client \"%s\" under trace for %u minutes", call->who, id,
 		    m->minutes);
-		api_reply_json(call, 200, json_pack("{s:b, s:s, s:s%, s:I, s:b}", "traced", 1, "client_id", id, "mountpoint", m->mountpoint,
-		    m->mountpoint_len, "traced_until", (json_int_t)m->until, "session", m->session));
+		api_reply_json(call, 200,
+		    json_pack("{s:b, s:s, s:s%, s:I, s:b}", "traced", 1, "client_id", id,
+			"mountpoint", m->mountpoint, m->mountpoint_len, "traced_until",
+			(json_int_t)m->until, "session", m->session));
 	}
 	free(m);
 }
@@ -219,7 +233,8 @@ trace_on_worker(struct worker *w, struct mail *mail)
 {
 	struct trace_mail *m = (struct trace_mail *)mail;
 	const char *text = m->call->path.segments[2];
-	struct grapnel_str id = { text, strlen(text) }, where = { m->mountpoint, m->mountpoint_len };
+	struct grapnel_str id = { text, strlen(text) },
+			   where = { m->mountpoint, m->mountpoint_len };
 	int64_t now = clock_wall_us();
 
 	if (w->hooks == NULL) { /* at the very end */
@@ -254,7 +269,10 @@ trace_ask(struct api_call *call, const char *mountpoint, unsigned minutes, bool 
 	m->mountpoint_len = len;
 	memcpy(m->mountpoint, mountpoint != NULL ? mountpoint : "", len + 1);
 	m->mail.fn = trace_on_worker;
-	worker_post(call->broker->workers[broker_home(call->broker, (struct grapnel_str){ id, strlen(id) })], &m->mail);
+	worker_post(
+	    call->broker
+		->workers[broker_home(call->broker, (struct grapnel_str){ id, strlen(id) })],
+	    &m->mail);
 }
 
 /* {"minutes": N} -> N; no body: the default; 0: anything else. */
@@ -293,7 +311,8 @@ void
 route_client_trace(struct api_call *call)
 {
 	if (trace_minutes(call->body) == 0)
-		api_reply_error(call, 400, "the body is {\"minutes\": N}, with N from 1 to %u", TRACE_MINUTES_MAX);
+		api_reply_error(call, 400, "the body is {\"minutes\": N}, with N from 1 to %u",
+		    TRACE_MINUTES_MAX);
 	else
 		ask_for_one(call, trace_found);
 }

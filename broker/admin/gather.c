@@ -45,7 +45,8 @@ client_compare(const void *a, const void *b)
 
 	if (order != 0)
 		return order;
-	return strcmp(x_mountpoint != NULL ? x_mountpoint : "", y_mountpoint != NULL ? y_mountpoint : "");
+	return strcmp(
+	    x_mountpoint != NULL ? x_mountpoint : "", y_mountpoint != NULL ? y_mountpoint : "");
 }
 
 /* All answers in one array, in order. NULL: no memory, here or on a worker. */
@@ -68,8 +69,7 @@ gather_merge(struct gather *g)
 		json_t *client;
 		size_t k;
 
-		json_array_foreach(g->asks[i].clients, k, client)
-			all[n++] = client;
+		json_array_foreach(g->asks[i].clients, k, client) all[n++] = client;
 	}
 	qsort(all, n, sizeof(*all), client_compare);
 	for (size_t i = 0; i < n; i++)
@@ -132,7 +132,8 @@ gather_clients(struct api_call *call, const struct client_query *q, gather_fn do
 	g->done = done;
 	g->query.limit = q->limit;
 	g->query.online = q->online;
-	if (!copy(&g->query.after_id, q->after_id) || !copy(&g->query.after_mountpoint, q->after_mountpoint) ||
+	if (!copy(&g->query.after_id, q->after_id) ||
+	    !copy(&g->query.after_mountpoint, q->after_mountpoint) ||
 	    !copy(&g->query.username, q->username) || !copy(&g->query.client_id, q->client_id) ||
 	    !copy(&g->query.mountpoint, q->mountpoint)) {
 		gather_free(g);

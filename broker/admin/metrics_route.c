@@ -40,13 +40,15 @@ write_mailboxes(FILE *out, const struct broker *b)
 {
 	char number[16];
 
-	metrics_text_begin(out, PREFIX "mailbox_depth", true, "Items in a thread's mailbox that it has not taken yet");
+	metrics_text_begin(out, PREFIX "mailbox_depth", true,
+	    "Items in a thread's mailbox that it has not taken yet");
 	for (unsigned i = 0; i <= b->worker_count; i++) {
 		if (i == b->worker_count)
 			snprintf(number, sizeof(number), "main");
 		else
 			snprintf(number, sizeof(number), "%u", i);
-		metrics_text_sample(out, PREFIX "mailbox_depth", "worker", number, worker_mail_depth(b->workers[i]));
+		metrics_text_sample(out, PREFIX "mailbox_depth", "worker", number,
+		    worker_mail_depth(b->workers[i]));
 	}
 }
 
@@ -58,10 +60,14 @@ write_indexes(FILE *out, const struct broker *b)
 
 	topic_index_stats(b->index, &topics);
 	retain_stats(b->retain, &retained);
-	metrics_text_one(out, PREFIX "retained_messages", true, "Retained messages", (int64_t)retained.messages);
-	metrics_text_one(out, PREFIX "retained_bytes", true, "Bytes of retained messages", (int64_t)retained.bytes);
-	metrics_text_one(out, PREFIX "topic_nodes", true, "Nodes of the index of Topic Filters", (int64_t)topics.nodes);
-	metrics_text_one(out, PREFIX "topic_index_bytes", true, "Bytes of the index of Topic Filters", (int64_t)topics.bytes);
+	metrics_text_one(
+	    out, PREFIX "retained_messages", true, "Retained messages", (int64_t)retained.messages);
+	metrics_text_one(out, PREFIX "retained_bytes", true, "Bytes of retained messages",
+	    (int64_t)retained.bytes);
+	metrics_text_one(out, PREFIX "topic_nodes", true, "Nodes of the index of Topic Filters",
+	    (int64_t)topics.nodes);
+	metrics_text_one(out, PREFIX "topic_index_bytes", true,
+	    "Bytes of the index of Topic Filters", (int64_t)topics.bytes);
 }
 
 /* Under the names that every client library of Prometheus uses. */
@@ -71,17 +77,23 @@ write_process(FILE *out, const struct broker *b)
 	struct process_stats p;
 
 	process_stats(&p);
-	metrics_text_begin(out, "process_cpu_seconds_total", false, "Processor time of all threads");
+	metrics_text_begin(
+	    out, "process_cpu_seconds_total", false, "Processor time of all threads");
 	metrics_text_sample_real(out, "process_cpu_seconds_total", p.cpu_seconds);
 	if (p.resident_bytes >= 0) {
-		metrics_text_one(out, "process_resident_memory_bytes", true, "Resident memory", p.resident_bytes);
-		metrics_text_one(out, "process_virtual_memory_bytes", true, "Virtual memory", p.virtual_bytes);
+		metrics_text_one(out, "process_resident_memory_bytes", true, "Resident memory",
+		    p.resident_bytes);
+		metrics_text_one(
+		    out, "process_virtual_memory_bytes", true, "Virtual memory", p.virtual_bytes);
 	}
 	if (p.open_fds >= 0)
-		metrics_text_one(out, "process_open_fds", true, "Open file descriptors", p.open_fds);
+		metrics_text_one(
+		    out, "process_open_fds", true, "Open file descriptors", p.open_fds);
 	if (p.max_fds >= 0)
-		metrics_text_one(out, "process_max_fds", true, "Limit of open file descriptors", p.max_fds);
-	metrics_text_begin(out, "process_start_time_seconds", true, "When the broker started, in seconds since 1970");
+		metrics_text_one(
+		    out, "process_max_fds", true, "Limit of open file descriptors", p.max_fds);
+	metrics_text_begin(out, "process_start_time_seconds", true,
+	    "When the broker started, in seconds since 1970");
 	metrics_text_sample_real(out, "process_start_time_seconds", (double)b->started_us / 1e6);
 }
 
@@ -110,18 +122,21 @@ route_metrics(struct api_call *call)
 		return;
 	}
 	metrics_text_begin(out, PREFIX "build_info", true, "Always 1; the labels say what runs");
-	fprintf(out, PREFIX "build_info{version=\"" PACKAGE_VERSION "\",abi=\"%d.%d\"} 1\n", GRAPNEL_ABI_MAJOR, GRAPNEL_ABI_MINOR);
+	fprintf(out, PREFIX "build_info{version=\"" PACKAGE_VERSION "\",abi=\"%d.%d\"} 1\n",
+	    GRAPNEL_ABI_MAJOR, GRAPNEL_ABI_MINOR);
 	metrics_text_one(out, PREFIX "workers", true, "Worker threads", b->worker_count);
 	write_counted(out, b);
 	write_mailboxes(out, b);
 	write_indexes(out, b);
 	write_process(out, b);
-	failed = b->plugins != NULL && plugins_metrics(b->plugins, write_plugin_line, out) != GRAPNEL_OK;
+	failed =
+	    b->plugins != NULL && plugins_metrics(b->plugins, write_plugin_line, out) != GRAPNEL_OK;
 	failed |= ferror(out) != 0;
 	failed |= fclose(out) != 0; /* gives text and len their last values */
 	if (failed)
 		api_reply_error(call, 500, "no memory");
 	else
-		api_reply_text(call, 200, "text/plain; version=0.0.4; charset=utf-8", (struct grapnel_str){ text, len });
+		api_reply_text(call, 200, "text/plain; version=0.0.4; charset=utf-8",
+		    (struct grapnel_str){ text, len });
 	free(text);
 }

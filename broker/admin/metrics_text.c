@@ -32,7 +32,8 @@ metrics_text_begin(FILE *out, const char *name, bool is_gauge, const char *help)
 }
 
 void
-metrics_text_sample(FILE *out, const char *name, const char *label, const char *label_value, int64_t value)
+metrics_text_sample(
+    FILE *out, const char *name, const char *label, const char *label_value, int64_t value)
 {
 	fputs(name, out);
 	if (label != NULL) {

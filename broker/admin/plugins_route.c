@@ -42,7 +42,8 @@ command_on_reply(void *ctx, struct grapnel_str text)
 	if (answer->given) /* the first one counts */
 		return;
 	answer->given = true;
-	answer->json = json_loadb(text.data != NULL ? text.data : "", text.len, JSON_DECODE_ANY, NULL);
+	answer->json =
+	    json_loadb(text.data != NULL ? text.data : "", text.len, JSON_DECODE_ANY, NULL);
 	answer->malformed = answer->json == NULL;
 }
 
@@ -58,18 +59,19 @@ command_arguments(const json_t *body, struct grapnel_str *arguments)
 		return 0;
 	if (!json_is_object(body))
 		return -1;
-	json_object_foreach((json_t *)body, key, value)
-		if (strcmp(key, "arguments") != 0)
-			return -1;
+	json_object_foreach(
+	    (json_t *)body, key, value) if (strcmp(key, "arguments") != 0) return -1;
 	list = json_object_get(body, "arguments");
 	if (list == NULL)
 		return 0;
 	if (!json_is_array(list) || json_array_size(list) > ARGUMENTS_MAX)
 		return -1;
-	json_array_foreach(list, i, value) {
+	json_array_foreach(list, i, value)
+	{
 		if (!json_is_string(value))
 			return -1;
-		arguments[i] = (struct grapnel_str){ json_string_value(value), json_string_length(value) };
+		arguments[i] =
+		    (struct grapnel_str){ json_string_value(value), json_string_length(value) };
 	}
 	return (int)json_array_size(list);
 }
@@ -84,21 +86,26 @@ route_plugin_command(struct api_call *call)
 	int err;
 
 	if (count < 0) {
-		api_reply_error(call, 400, "the body is {\"arguments\": [...]}, at most %d strings", ARGUMENTS_MAX);
+		api_reply_error(call, 400, "the body is {\"arguments\": [...]}, at most %d strings",
+		    ARGUMENTS_MAX);
 		return;
 	}
-	command.name = (struct grapnel_str){ call->path.segments[3], strlen(call->path.segments[3]) };
+	command.name =
+	    (struct grapnel_str){ call->path.segments[3], strlen(call->path.segments[3]) };
 	command.arguments = arguments;
 	command.argument_count = (size_t)count;
 	err = plugins_command(call->broker->plugins, &command, command_on_reply, &answer);
 	if (err == GRAPNEL_ENOENT && !answer.given)
-		api_reply_error(call, 404, "no plugin offers the command \"%s\"", call->path.segments[3]);
+		api_reply_error(
+		    call, 404, "no plugin offers the command \"%s\"", call->path.segments[3]);
 	else if (answer.malformed)
 		api_reply_error(call, 500, "the plugin's answer is not JSON");
 	else if (err != GRAPNEL_OK && !answer.given)
-		api_reply_error(call, err == GRAPNEL_EINVAL ? 400 : 500, "the command failed (error %d)", err);
+		api_reply_error(
+		    call, err == GRAPNEL_EINVAL ? 400 : 500, "the command failed (error %d)", err);
 	else if (err != GRAPNEL_OK)
-		api_reply_json(call, 409, json_pack("{s:s, s:O}", "error", "the command failed", "answer", answer.json));
+		api_reply_json(call, 409,
+		    json_pack("{s:s, s:O}", "error", "the command failed", "answer", answer.json));
 	else
 		api_reply_json(call, 200, json_pack("{s:o?}", "answer", json_incref(answer.json)));
 	json_decref(answer.json);

@@ -50,7 +50,8 @@ struct admin {
 static struct admin *admin_self; /* main thread only */
 
 static void
-respond(struct evhttp_request *req, bool head, int status, const char *content_type, const char *allow, struct grapnel_str body)
+respond(struct evhttp_request *req, bool head, int status, const char *content_type,
+    const char *allow, struct grapnel_str body)
 {
 	struct evkeyvalq *headers = evhttp_request_get_output_headers(req);
 	struct evbuffer *buffer = evbuffer_new();
@@ -67,7 +68,8 @@ respond(struct evhttp_request *req, bool head, int status, const char *content_t
 		evhttp_remove_header(headers, "Content-Length");
 		evhttp_send_reply(req, 500, "Internal Server Error", NULL);
 	} else
-		evhttp_send_reply(req, status, NULL, buffer); /* the phrase that belongs to the status */
+		evhttp_send_reply(
+		    req, status, NULL, buffer); /* the phrase that belongs to the status */
 	if (buffer != NULL)
 		evbuffer_free(buffer);
 }
@@ -97,7 +99,8 @@ pending_free(struct pending *p)
 }
 
 static void
-pending_on_answer(void *carrier, int status, const char *content_type, const char *allow, struct grapnel_str body)
+pending_on_answer(
+    void *carrier, int status, const char *content_type, const char *allow, struct grapnel_str body)
 {
 	struct pending *p = carrier;
 
@@ -135,11 +138,13 @@ pending_on_deadline(evutil_socket_t fd, short what, void *arg)
 static void
 peer_name(struct evhttp_request *req, char *out, size_t size)
 {
-	struct bufferevent *bev = evhttp_connection_get_bufferevent(evhttp_request_get_connection(req));
+	struct bufferevent *bev =
+	    evhttp_connection_get_bufferevent(evhttp_request_get_connection(req));
 	struct ucred cred;
 	socklen_t len = sizeof(cred);
 
-	if (bev != NULL && getsockopt(bufferevent_getfd(bev), SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0)
+	if (bev != NULL &&
+	    getsockopt(bufferevent_getfd(bev), SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0)
 		snprintf(out, size, "uid %u, pid %d", (unsigned)cred.uid, (int)cred.pid);
 	else
 		snprintf(out, size, "unknown");
@@ -177,7 +182,8 @@ server_on_request(struct evhttp_request *req, void *arg)
 		return;
 	}
 	p = calloc(1, sizeof(*p));
-	if (p == NULL || (p->deadline = evtimer_new(a->broker->main->base, pending_on_deadline, p)) == NULL) {
+	if (p == NULL ||
+	    (p->deadline = evtimer_new(a->broker->main->base, pending_on_deadline, p)) == NULL) {
 		free(p);
 		respond_error(req, 500, "no memory");
 		return;
@@ -215,7 +221,8 @@ somebody_listens(const struct sockaddr_un *address)
 
 	if (fd < 0)
 		return true; /* not known: leave it alone */
-	alive = connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno != ECONNREFUSED;
+	alive = connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
+	    errno != ECONNREFUSED;
 	close(fd);
 	return alive;
 }
@@ -227,11 +234,13 @@ socket_bind(int fd, const char *path)
 	struct stat st;
 
 	if (path[0] == '@') {
-		log_error("admin socket %s: an abstract socket has no permissions; name a path", path);
+		log_error(
+		    "admin socket %s: an abstract socket has no permissions; name a path", path);
 		return GRAPNEL_EINVAL;
 	}
 	if (strlen(path) >= sizeof(address.sun_path)) {
-		log_error("admin socket %s: the path is too long, %zu characters are possible", path, sizeof(address.sun_path) - 1);
+		log_error("admin socket %s: the path is too long, %zu characters are possible",
+		    path, sizeof(address.sun_path) - 1);
 		return GRAPNEL_EINVAL;
 	}
 	memcpy(address.sun_path, path, strlen(path));
@@ -239,19 +248,24 @@ socket_bind(int fd, const char *path)
 		return GRAPNEL_OK;
 	if (errno == EADDRINUSE) {
 		if (lstat(path, &st) == 0 && !S_ISSOCK(st.st_mode)) {
-			log_error("admin socket %s: this file exists and is not a socket; remove it or set admin { socket }", path);
+			log_error("admin socket %s: this file exists and is not a socket; remove "
+				  "it or set admin { socket }",
+			    path);
 			return GRAPNEL_EINVAL;
 		}
 		if (somebody_listens(&address)) {
-			log_error("admin socket %s: another broker listens there; stop it or set admin { socket }", path);
+			log_error("admin socket %s: another broker listens there; stop it or set "
+				  "admin { socket }",
+			    path);
 			return GRAPNEL_ESYS;
 		}
 		log_notice("admin socket %s: left by a broker that is gone; replaced", path);
-		if ((unlink(path) == 0 || errno == ENOENT) && bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
+		if ((unlink(path) == 0 || errno == ENOENT) &&
+		    bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
 			return GRAPNEL_OK;
 	}
 	log_error("admin socket %s: %s%s", path, strerror(errno),
-	    errno == ENOENT	  ? "; make the folder or set admin { socket }"
+	    errno == ENOENT       ? "; make the folder or set admin { socket }"
 		: errno == EACCES ? "; the broker's user needs write access to the folder"
 				  : "");
 	return GRAPNEL_ESYS;
@@ -268,16 +282,19 @@ socket_permit(const char *path, const char *group, mode_t mode)
 	if (group != NULL) {
 		err = getgrnam_r(group, &entry, buffer, sizeof(buffer), &found);
 		if (found == NULL) {
-			log_error("admin socket %s: group \"%s\": %s", path, group, err != 0 ? strerror(err) : "there is no such group");
+			log_error("admin socket %s: group \"%s\": %s", path, group,
+			    err != 0 ? strerror(err) : "there is no such group");
 			return GRAPNEL_EINVAL;
 		}
 		if (lchown(path, (uid_t)-1, found->gr_gid) != 0) {
-			log_error("admin socket %s: cannot give it to group \"%s\": %s", path, group, strerror(errno));
+			log_error("admin socket %s: cannot give it to group \"%s\": %s", path,
+			    group, strerror(errno));
 			return GRAPNEL_ESYS;
 		}
 	}
 	if (chmod(path, mode & 0777) != 0) {
-		log_error("admin socket %s: cannot set mode %04o: %s", path, (unsigned)(mode & 0777), strerror(errno));
+		log_error("admin socket %s: cannot set mode %04o: %s", path,
+		    (unsigned)(mode & 0777), strerror(errno));
 		return GRAPNEL_ESYS;
 	}
 	return GRAPNEL_OK;
@@ -326,7 +343,8 @@ admin_start(struct broker *b)
 	if (admin_self != NULL || b->settings->admin.socket == NULL)
 		return GRAPNEL_OK;
 	json_object_seed(0); /* before workers build objects of their own */
-	if ((a = calloc(1, sizeof(*a))) == NULL || (a->path = strdup(b->settings->admin.socket)) == NULL ||
+	if ((a = calloc(1, sizeof(*a))) == NULL ||
+	    (a->path = strdup(b->settings->admin.socket)) == NULL ||
 	    (a->http = evhttp_new(b->main->base)) == NULL) {
 		log_error("admin socket: no memory");
 		goto fail;
@@ -336,8 +354,9 @@ admin_start(struct broker *b)
 	evhttp_set_max_body_size(a->http, ADMIN_MAX_BODY);
 	evhttp_set_timeout(a->http, ADMIN_TIMEOUT_S);
 	/* All that evhttp knows, so that a wrong one gets our 405 and not a page of HTML. */
-	evhttp_set_allowed_methods(a->http, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT |
-	    EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS | EVHTTP_REQ_PATCH);
+	evhttp_set_allowed_methods(a->http,
+	    EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT |
+		EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS | EVHTTP_REQ_PATCH);
 	evhttp_set_gencb(a->http, server_on_request, a);
 	if ((fd = socket_open(a, b->settings, &err)) < 0)
 		goto fail;

@@ -45,7 +45,10 @@ warnings(const struct broker *b)
 
 		if (!l->anonymous || plugins_have(b->plugins, HOOK_ACL))
 			continue;
-		snprintf(text, sizeof(text), "listener \"%.200s\": anonymous = yes and no ACL: everybody may use every topic but $-topics", l->name);
+		snprintf(text, sizeof(text),
+		    "listener \"%.200s\": anonymous = yes and no ACL: everybody may use every "
+		    "topic but $-topics",
+		    l->name);
 		warning = describe_str((struct grapnel_str){ text, strlen(text) });
 		if (warning == NULL || json_array_append_new(list, warning) != 0) {
 			json_decref(list);
@@ -83,28 +86,24 @@ route_status(struct api_call *call)
 	}
 	retain_stats(b->retain, &retained);
 	snprintf(abi, sizeof(abi), "%d.%d", GRAPNEL_ABI_MAJOR, GRAPNEL_ABI_MINOR);
-	snprintf(boot, sizeof(boot), "%016" PRIx64, b->boot_id); /* as text: JSON numbers are doubles to many readers */
+	snprintf(boot, sizeof(boot), "%016" PRIx64,
+	    b->boot_id); /* as text: JSON numbers are doubles to many readers */
 	format_time(b->started_us, started, sizeof(started));
-	answer = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:i}",
-	    "version", PACKAGE_VERSION,
-	    "abi", abi,
-	    "node", s->node_name != NULL ? s->node_name : "",
-	    "boot", boot,
-	    "started", started,
-	    "uptime", (json_int_t)(uptime > 0 ? uptime : 0),
-	    "workers", (int)b->worker_count);
+	answer = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:i}", "version", PACKAGE_VERSION, "abi",
+	    abi, "node", s->node_name != NULL ? s->node_name : "", "boot", boot, "started", started,
+	    "uptime", (json_int_t)(uptime > 0 ? uptime : 0), "workers", (int)b->worker_count);
 	if (answer != NULL) {
 		json_t *counts = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
-		    "connections", metric_sum(b, METRIC_CONNECTIONS),
-		    "sessions", metric_sum(b, METRIC_SESSIONS),
-		    "sessions_online", metric_sum(b, METRIC_SESSIONS_ONLINE),
-		    "subscriptions", metric_sum(b, METRIC_SUBSCRIPTIONS),
-		    "shared_groups", metric_sum(b, METRIC_SHARED_GROUPS),
-		    "retained_messages", (json_int_t)retained.messages,
-		    "queued_messages", metric_sum(b, METRIC_QUEUED_MESSAGES),
-		    "inflight_messages", metric_sum(b, METRIC_INFLIGHT_MESSAGES),
-		    "messages_received", metric_sum(b, METRIC_MESSAGES_RECEIVED),
-		    "messages_sent", metric_sum(b, METRIC_MESSAGES_SENT));
+		    "connections", metric_sum(b, METRIC_CONNECTIONS), "sessions",
+		    metric_sum(b, METRIC_SESSIONS), "sessions_online",
+		    metric_sum(b, METRIC_SESSIONS_ONLINE), "subscriptions",
+		    metric_sum(b, METRIC_SUBSCRIPTIONS), "shared_groups",
+		    metric_sum(b, METRIC_SHARED_GROUPS), "retained_messages",
+		    (json_int_t)retained.messages, "queued_messages",
+		    metric_sum(b, METRIC_QUEUED_MESSAGES), "inflight_messages",
+		    metric_sum(b, METRIC_INFLIGHT_MESSAGES), "messages_received",
+		    metric_sum(b, METRIC_MESSAGES_RECEIVED), "messages_sent",
+		    metric_sum(b, METRIC_MESSAGES_SENT));
 
 		if (counts == NULL || json_object_update(answer, counts) != 0) {
 			json_decref(answer);
@@ -132,7 +131,8 @@ route_config(struct api_call *call)
 		api_reply_error(call, 500, "no memory");
 		return;
 	}
-	api_reply_text(call, 200, "text/plain; charset=utf-8", (struct grapnel_str){ text, strlen(text) });
+	api_reply_text(
+	    call, 200, "text/plain; charset=utf-8", (struct grapnel_str){ text, strlen(text) });
 	free(text);
 }
 
@@ -142,9 +142,11 @@ reload_refused(struct api_call *call, const struct conf_errors *errs)
 	json_t *list = json_array(), *answer;
 
 	for (unsigned i = 0; list != NULL && i < errs->count; i++)
-		json_array_append_new(list, describe_str((struct grapnel_str){ errs->messages[i], strlen(errs->messages[i]) }));
-	answer = json_pack("{s:b, s:s, s:o}", "reloaded", 0, "error", "nothing was changed: the new configuration has errors",
-	    "errors", list);
+		json_array_append_new(list,
+		    describe_str(
+			(struct grapnel_str){ errs->messages[i], strlen(errs->messages[i]) }));
+	answer = json_pack("{s:b, s:s, s:o}", "reloaded", 0, "error",
+	    "nothing was changed: the new configuration has errors", "errors", list);
 	api_reply_json(call, 409, answer);
 }
 
@@ -154,9 +156,12 @@ reload_done(void *arg, int err)
 	struct api_call *call = arg;
 
 	if (err == GRAPNEL_OK)
-		api_reply_json(call, 200, json_pack("{s:b, s:o}", "reloaded", 1, "warnings", warnings(call->broker)));
+		api_reply_json(call, 200,
+		    json_pack("{s:b, s:o}", "reloaded", 1, "warnings", warnings(call->broker)));
 	else
-		api_reply_error(call, 409, "nothing was changed: a plugin did not start (error %d); the log says more", err);
+		api_reply_error(call, 409,
+		    "nothing was changed: a plugin did not start (error %d); the log says more",
+		    err);
 }
 
 void
@@ -168,10 +173,12 @@ route_reload(struct api_call *call)
 	log_notice("admin (%s) asks for a reload", call->who);
 	err = broker_reload(call->broker, &errs, reload_done, call);
 	if (err == GRAPNEL_ESTATE)
-		api_reply_error(call, 409, "another reload is under way, or the broker is stopping");
+		api_reply_error(
+		    call, 409, "another reload is under way, or the broker is stopping");
 	else if (err != GRAPNEL_OK && errs.count > 0)
 		reload_refused(call, &errs);
 	else if (err != GRAPNEL_OK)
-		api_reply_error(call, 500, "the reload failed (error %d); nothing was changed", err);
+		api_reply_error(
+		    call, 500, "the reload failed (error %d); nothing was changed", err);
 	conf_errors_clear(&errs); /* reload_done, which may have run already, does not use it */
 }

@@ -74,7 +74,9 @@ api_path_parse(struct api_path *p, const char *text)
 	while (*text == '/' && text[1] != '\0') {
 		size_t len = strcspn(text + 1, "/");
 
-		err = p->count < API_MAX_SEGMENTS ? segment_decode(text + 1, len, &p->segments[p->count]) : GRAPNEL_EINVAL;
+		err = p->count < API_MAX_SEGMENTS
+		    ? segment_decode(text + 1, len, &p->segments[p->count])
+		    : GRAPNEL_EINVAL;
 		if (err != GRAPNEL_OK) {
 			api_path_clear(p);
 			return err;
@@ -150,7 +152,8 @@ api_query_get(const struct api_query *q, const char *name)
 }
 
 bool
-api_query_number(const struct api_query *q, const char *name, unsigned fallback, unsigned min, unsigned max, unsigned *out)
+api_query_number(const struct api_query *q, const char *name, unsigned fallback, unsigned min,
+    unsigned max, unsigned *out)
 {
 	const char *text = api_query_get(q, name);
 	unsigned long value = 0;
@@ -175,8 +178,16 @@ api_query_number(const struct api_query *q, const char *name, unsigned fallback,
 bool
 api_query_switch(const struct api_query *q, const char *name, int *out)
 {
-	static const struct { const char *text; int value; } words[] = {
-		{ "yes", 1 }, { "no", 0 }, { "true", 1 }, { "false", 0 }, { "1", 1 }, { "0", 0 },
+	static const struct {
+		const char *text;
+		int value;
+	} words[] = {
+		{ "yes", 1 },
+		{ "no", 0 },
+		{ "true", 1 },
+		{ "false", 0 },
+		{ "1", 1 },
+		{ "0", 0 },
 	};
 	const char *text = api_query_get(q, name);
 

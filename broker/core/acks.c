@@ -14,7 +14,7 @@ struct held_ack {
 	struct grapnel_request *pending; /* NULL: decided */
 	uint16_t packet_id;
 	uint8_t type, reason_code;
-	bool close; /* no acknowledgement at all: the connection ends when its turn comes */
+	bool close;    /* no acknowledgement at all: the connection ends when its turn comes */
 	bool received; /* a PUBREC whose identifier is in the session's `received` */
 	char *reason_string; /* NULL: none */
 	size_t reason_string_len;
@@ -73,7 +73,8 @@ held_acks_clear(struct conn *c)
 }
 
 static void
-ack_out(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code, struct grapnel_str reason_string)
+ack_out(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code,
+    struct grapnel_str reason_string)
 {
 	/* A PUBREC that refuses ends the exchange: no PUBREL will come [MQTT-4.3.3-9]. */
 	if (type == MQTT_PUBREC && reason_code >= 0x80)
@@ -96,10 +97,12 @@ held_go(struct conn *c)
 		x->ack_received -= h->received;
 		if (h->close) {
 			held_free(h);
-			conn_close(c, RC_IMPLEMENTATION_SPECIFIC, "a plugin refuses the acknowledgement");
+			conn_close(
+			    c, RC_IMPLEMENTATION_SPECIFIC, "a plugin refuses the acknowledgement");
 			return;
 		}
-		ack_out(c, h->type, h->packet_id, h->reason_code, (struct grapnel_str){ h->reason_string, h->reason_string_len });
+		ack_out(c, h->type, h->packet_id, h->reason_code,
+		    (struct grapnel_str){ h->reason_string, h->reason_string_len });
 		held_free(h);
 		if (c->state != CONN_ESTABLISHED)
 			return;
@@ -116,8 +119,11 @@ held_take(struct held_ack *h, const struct decision *d)
 	h->pending = NULL;
 	if (d->verdict == GRAPNEL_ALLOW || d->verdict == GRAPNEL_NEXT)
 		return;
-	h->reason_code = d->verdict == GRAPNEL_DENY && d->ack->reason_code >= 0x80 ? d->ack->reason_code : RC_IMPLEMENTATION_SPECIFIC;
-	held_reason(h, d->verdict == GRAPNEL_DENY ? d->ack->reason_string : (struct grapnel_str){ 0 });
+	h->reason_code = d->verdict == GRAPNEL_DENY && d->ack->reason_code >= 0x80
+	    ? d->ack->reason_code
+	    : RC_IMPLEMENTATION_SPECIFIC;
+	held_reason(
+	    h, d->verdict == GRAPNEL_DENY ? d->ack->reason_string : (struct grapnel_str){ 0 });
 	/* PUBCOMP has no code that says "no", 3.x has none at all. */
 	h->close = !v5 || h->type == MQTT_PUBCOMP;
 }
@@ -132,8 +138,8 @@ on_held_later(void *arg, const struct decision *d)
 }
 
 void
-ack_send(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code, struct grapnel_str reason_string,
-    const struct message *msg)
+ack_send(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code,
+    struct grapnel_str reason_string, const struct message *msg)
 {
 	struct conn_extra *x = c->extra;
 	struct held_ack *h;
@@ -162,8 +168,12 @@ ack_send(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code, 
 	if (hook_used(c->w, HOOK_ACKNOWLEDGE)) {
 		struct grapnel_client_info info;
 		struct grapnel_message_info mi;
-		struct grapnel_message_acknowledge q = { .size = sizeof(q), .client = &info, .message = &mi,
-			.packet_identifier = packet_id, .packet_type = type, .reason_code = reason_code };
+		struct grapnel_message_acknowledge q = { .size = sizeof(q),
+			.client = &info,
+			.message = &mi,
+			.packet_identifier = packet_id,
+			.packet_type = type,
+			.reason_code = reason_code };
 		struct decision now;
 
 		session_info(c->session, &info);
@@ -174,7 +184,8 @@ ack_send(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code, 
 			mi.size = sizeof(mi);
 			mi.qos = 2;
 		}
-		if (hooks_ask(c->w, HOOK_ACKNOWLEDGE, &q, NULL, on_held_later, h, &now, &h->pending)) {
+		if (hooks_ask(
+			c->w, HOOK_ACKNOWLEDGE, &q, NULL, on_held_later, h, &now, &h->pending)) {
 			held_take(h, &now);
 			decision_release(&now);
 		}
@@ -199,13 +210,15 @@ on_ack(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 		return packet_malformed(c, w.err, w.why);
 	switch (f->type) {
 	case MQTT_PUBACK:
-		if ((ie = inflight_find(&s->inflight, a.packet_id)) != NULL && ie->state == INFLIGHT_WAIT_PUBACK)
+		if ((ie = inflight_find(&s->inflight, a.packet_id)) != NULL &&
+		    ie->state == INFLIGHT_WAIT_PUBACK)
 			deliver_acknowledged(s, ie, a.reason_code);
 		break;
 	case MQTT_PUBREC:
 		ie = inflight_find(&s->inflight, a.packet_id);
 		if (ie == NULL || ie->state == INFLIGHT_WAIT_PUBACK) {
-			conn_send_ack(c, MQTT_PUBREL, a.packet_id, RC_PACKET_IDENTIFIER_NOT_FOUND, (struct grapnel_str){ 0 });
+			conn_send_ack(c, MQTT_PUBREL, a.packet_id, RC_PACKET_IDENTIFIER_NOT_FOUND,
+			    (struct grapnel_str){ 0 });
 		} else if (a.reason_code >= 0x80 && ie->state == INFLIGHT_WAIT_PUBREC) {
 			deliver_acknowledged(s, ie, a.reason_code); /* [MQTT-4.3.3-4] */
 		} else {
@@ -215,13 +228,17 @@ on_ack(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 		}
 		break;
 	case MQTT_PUBCOMP:
-		if ((ie = inflight_find(&s->inflight, a.packet_id)) != NULL && ie->state == INFLIGHT_WAIT_PUBCOMP)
+		if ((ie = inflight_find(&s->inflight, a.packet_id)) != NULL &&
+		    ie->state == INFLIGHT_WAIT_PUBCOMP)
 			deliver_acknowledged(s, ie, a.reason_code);
 		break;
 	case MQTT_PUBREL:
 		/* In 3.x an unknown identifier is answered like a known one [v3.1.1 MQTT-4.3.3-2]. */
 		ack_send(c, MQTT_PUBCOMP, a.packet_id,
-		    id_set_remove(&s->received, a.packet_id) || c->version < 5 ? 0 : RC_PACKET_IDENTIFIER_NOT_FOUND, (struct grapnel_str){ 0 }, NULL);
+		    id_set_remove(&s->received, a.packet_id) || c->version < 5
+			? 0
+			: RC_PACKET_IDENTIFIER_NOT_FOUND,
+		    (struct grapnel_str){ 0 }, NULL);
 		break;
 	default:
 		break;

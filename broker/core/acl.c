@@ -65,7 +65,8 @@ op_bytes(const struct grapnel_rules *rules, const struct acl_op *op,
 		for (size_t i = 0; i < q->attribute_count; i++) {
 			const struct grapnel_pair *a = &q->attributes[i];
 
-			if (a->name.len == name.len && memcmp(a->name.data, name.data, name.len) == 0) {
+			if (a->name.len == name.len &&
+			    memcmp(a->name.data, name.data, name.len) == 0) {
 				*out = a->value;
 				break;
 			}
@@ -325,8 +326,8 @@ read_is_certain(const struct grapnel_rules *rules, const struct grapnel_rules_qu
 }
 
 static bool
-conditions_met(const struct acl_rule *rule, enum acl_action action,
-    const struct grapnel_rules_question *q)
+conditions_met(
+    const struct acl_rule *rule, enum acl_action action, const struct grapnel_rules_question *q)
 {
 	if (action == ACL_READ)
 		return true;

@@ -16,8 +16,8 @@ acl_fail(struct acl_builder *b, const char *format, ...)
 
 	if (b->error_size == 0)
 		return false;
-	n = snprintf(b->error, b->error_size, "%.*s:%zu: ", (int)b->source.len, b->source.data,
-	    b->line);
+	n = snprintf(
+	    b->error, b->error_size, "%.*s:%zu: ", (int)b->source.len, b->source.data, b->line);
 	if (n < 0 || (size_t)n >= b->error_size)
 		return false;
 	va_start(args, format);
@@ -159,9 +159,8 @@ subject_add(struct acl_builder *b, enum acl_subject_kind kind, struct grapnel_st
 		sizeof(*r->subjects)) ||
 	    !pool_add(b, name, &at))
 		return false;
-	r->subjects[r->subject_count++] = (struct acl_subject){
-		.kind = kind, .name = at, .name_len = (uint32_t)name.len
-	};
+	r->subjects[r->subject_count++] =
+	    (struct acl_subject){ .kind = kind, .name = at, .name_len = (uint32_t)name.len };
 	return true;
 }
 
@@ -193,7 +192,7 @@ acl_build_subject(
  */
 struct filter_parser {
 	struct acl_builder *b;
-	uint32_t text;	/* where the literal bytes under way begin */
+	uint32_t text; /* where the literal bytes under way begin */
 };
 
 static bool
@@ -234,10 +233,12 @@ substitution(struct filter_parser *p, struct grapnel_str f, size_t *i, enum acl_
 	}
 	if (next == 'u' || next == 'c') {
 		++*i;
-		return flush(p) && op_add(b, next == 'u' ? ACL_OP_USERNAME : ACL_OP_CLIENT_ID, 0, 0);
+		return flush(p) &&
+		    op_add(b, next == 'u' ? ACL_OP_USERNAME : ACL_OP_CLIENT_ID, 0, 0);
 	}
 	if (next != '{')
-		return acl_fail(b, "a '%%' in a topic filter must be followed by u, c, {name} or %%");
+		return acl_fail(
+		    b, "a '%%' in a topic filter must be followed by u, c, {name} or %%");
 	name.data = f.data + *i + 2;
 	close = memchr(name.data, '}', f.len - *i - 2);
 	if (close == NULL || close == name.data)
@@ -261,7 +262,8 @@ filter_add(struct acl_builder *b, struct grapnel_str f, enum acl_substitution mo
 	if (f.len > UINT16_MAX)
 		return acl_fail(b, "the topic filter is longer than 65535 bytes");
 	if (mode == ACL_SUBST_GRAPNEL && f.len >= 7 && memcmp(f.data, "$share/", 7) == 0)
-		return acl_fail(b, "rules see a shared subscription without \"$share/<name>/\"; write \"%s\"",
+		return acl_fail(b,
+		    "rules see a shared subscription without \"$share/<name>/\"; write \"%s\"",
 		    acl_shown(shown, (struct grapnel_str){ f.data + 7, f.len - 7 }));
 	for (size_t i = 0; i < f.len; i++) {
 		bool first = i == 0 || f.data[i - 1] == '/', last = i + 1 == f.len;
@@ -269,14 +271,16 @@ filter_add(struct acl_builder *b, struct grapnel_str f, enum acl_substitution mo
 		switch (f.data[i]) {
 		case '+':
 			if (!first || (!last && f.data[i + 1] != '/'))
-				return acl_fail(b, "\"%s\": '+' must be a whole level of a topic filter",
+				return acl_fail(b,
+				    "\"%s\": '+' must be a whole level of a topic filter",
 				    acl_shown(shown, f));
 			if (!flush(&p) || !op_add(b, ACL_OP_PLUS, 0, 0))
 				return false;
 			break;
 		case '#':
 			if (!first || !last)
-				return acl_fail(b, "\"%s\": '#' must be the last level of a topic filter",
+				return acl_fail(b,
+				    "\"%s\": '#' must be the last level of a topic filter",
 				    acl_shown(shown, f));
 			if (i > 0)
 				b->out->pool_len--; /* its '/' belongs to ACL_OP_REST */

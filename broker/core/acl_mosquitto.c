@@ -74,8 +74,10 @@ topic_line(struct acl_builder *b, struct grapnel_str rest, bool pattern, uint32_
 	} else if (is(access, "deny")) {
 		rule.deny = true;
 	} else if (!is(access, "readwrite")) {
-		return acl_fail(b, "\"%s\" must be read, write, readwrite or deny; a topic with spaces "
-		    "needs one of them before it", acl_shown(shown, access));
+		return acl_fail(b,
+		    "\"%s\" must be read, write, readwrite or deny; a topic with spaces "
+		    "needs one of them before it",
+		    acl_shown(shown, access));
 	}
 	if (pattern)
 		rule.rank = rule.deny ? RANK_PATTERN_DENY : RANK_PATTERN;

@@ -9,7 +9,7 @@
 struct words {
 	struct acl_builder *b;
 	struct grapnel_str rest; /* of the line */
-	char *scratch;		 /* where quoted words are unescaped: as long as the line */
+	char *scratch;           /* where quoted words are unescaped: as long as the line */
 	struct grapnel_str word;
 	bool quoted;
 };
@@ -24,7 +24,7 @@ static bool
 word_is(const struct words *w, const char *keyword)
 {
 	return !w->quoted && w->word.len == strlen(keyword) &&
-	       memcmp(w->word.data, keyword, w->word.len) == 0;
+	    memcmp(w->word.data, keyword, w->word.len) == 0;
 }
 
 /* The rest of a "..." word. 1: read; -1: error. */
@@ -38,7 +38,8 @@ quoted_word(struct words *w)
 	for (; p < end && *p != '"'; p++) {
 		if (*p == '\\') {
 			if (++p == end || (*p != '"' && *p != '\\')) {
-				(void)acl_fail(w->b, "a '\\' in quotes must be followed by '\"' or '\\'");
+				(void)acl_fail(
+				    w->b, "a '\\' in quotes must be followed by '\"' or '\\'");
 				return -1;
 			}
 		}
@@ -118,8 +119,9 @@ named_header(struct words *w, enum acl_subject_kind kind, uint32_t *subject)
 	if (got < 0)
 		return false;
 	if (got == 0 || w->word.len == 0)
-		return acl_fail(w->b, kind == ACL_USER ? "\"user\" needs a user name" :
-							 "\"client\" needs a client identifier");
+		return acl_fail(w->b,
+		    kind == ACL_USER ? "\"user\" needs a user name"
+				     : "\"client\" needs a client identifier");
 	return acl_build_subject(w->b, kind, w->word, subject) && end_of_statement(w);
 }
 
@@ -132,7 +134,8 @@ condition(struct words *w, struct acl_rule *rule, bool read_only)
 	bool retain = w->word.len >= 6 && memcmp(w->word.data, "retain", 6) == 0 && !w->quoted;
 
 	if (!qos && !retain)
-		return acl_fail(w->b, "\"%s\" is not known here; after the topic filter can stand "
+		return acl_fail(w->b,
+		    "\"%s\" is not known here; after the topic filter can stand "
 		    "qos<=0, qos<=1 and retain=no (quote a topic filter with spaces)",
 		    acl_shown(shown, w->word));
 	if (rule->deny)
@@ -144,7 +147,8 @@ condition(struct words *w, struct acl_rule *rule, bool read_only)
 			return acl_fail(w->b, "\"%s\" must be qos<=0, qos<=1 or qos<=2",
 			    acl_shown(shown, w->word));
 		if (read_only)
-			return acl_fail(w->b, "qos<= says nothing about read; use it with "
+			return acl_fail(w->b,
+			    "qos<= says nothing about read; use it with "
 			    "publish, subscribe or all");
 		rule->max_qos = (uint8_t)(w->word.data[5] - '0');
 		return true;
@@ -181,10 +185,12 @@ rule_statement(struct words *w, bool deny, uint32_t subject)
 		if (word_is(w, actions[i].name))
 			rule.actions = actions[i].actions;
 	if (got == 0)
-		return acl_fail(w->b, "\"%s\" needs publish, subscribe, read or all, and a topic filter",
+		return acl_fail(w->b,
+		    "\"%s\" needs publish, subscribe, read or all, and a topic filter",
 		    deny ? "deny" : "allow");
 	if (rule.actions == 0)
-		return acl_fail(w->b, "\"%s\" is not known here; it must be publish, subscribe, read or all",
+		return acl_fail(w->b,
+		    "\"%s\" is not known here; it must be publish, subscribe, read or all",
 		    acl_shown(shown, w->word));
 	if ((got = next_word(w)) < 0)
 		return false;
@@ -212,11 +218,14 @@ statement(struct words *w, uint32_t *subject)
 	if (word_is(w, "client"))
 		return named_header(w, ACL_CLIENT, subject);
 	if (word_is(w, "everyone") || word_is(w, "anonymous"))
-		return acl_build_subject(w->b, word_is(w, "everyone") ? ACL_EVERYONE : ACL_ANONYMOUS,
-			   w->word, subject) &&
-		       end_of_statement(w);
-	return acl_fail(w->b, "\"%s\" is not known here; a line begins with allow, deny, user, client, "
-	    "anonymous, everyone or #", acl_shown(shown, w->word));
+		return acl_build_subject(w->b,
+			   word_is(w, "everyone") ? ACL_EVERYONE : ACL_ANONYMOUS, w->word,
+			   subject) &&
+		    end_of_statement(w);
+	return acl_fail(w->b,
+	    "\"%s\" is not known here; a line begins with allow, deny, user, client, "
+	    "anonymous, everyone or #",
+	    acl_shown(shown, w->word));
 }
 
 bool

@@ -13,9 +13,10 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define LINGER_MS 1000	      /* time for the peer to read our last packet */
-#define CLOSE_FLUSH_MS 5000   /* time for our last packets to leave */
-#define PARTIAL_DIRECT 4096u /* from this size on, bytes are read behind the partial packet itself: dribbled bytes must not cost copies */
+#define LINGER_MS      1000 /* time for the peer to read our last packet */
+#define CLOSE_FLUSH_MS 5000 /* time for our last packets to leave */
+#define PARTIAL_DIRECT \
+	4096u /* from this size on, bytes are read behind the partial packet itself: dribbled bytes must not cost copies */
 #define PACKETS_PER_TURN 512 /* of one connection, before others have theirs */
 
 static void on_readable(evutil_socket_t fd, short what, void *arg);
@@ -55,8 +56,8 @@ void
 conn_set_state(struct conn *c, enum conn_state next, const char *why)
 {
 	assert(conn_next[c->state] & TO(next));
-	log_trace("connection %llu from %s: %s -> %s (%s)", (unsigned long long)c->serial, c->peer, state_name(c->state),
-	    state_name(next), why);
+	log_trace("connection %llu from %s: %s -> %s (%s)", (unsigned long long)c->serial, c->peer,
+	    state_name(c->state), state_name(next), why);
 	c->state = (uint8_t)next;
 	conn_arm_deadline(c);
 }
@@ -80,7 +81,8 @@ conn_register(struct conn *c)
 
 		if (conns == NULL)
 			return GRAPNEL_ENOMEM;
-		memset(conns + cw->conn_capacity, 0, (capacity - cw->conn_capacity) * sizeof(struct conn *));
+		memset(conns + cw->conn_capacity, 0,
+		    (capacity - cw->conn_capacity) * sizeof(struct conn *));
 		cw->free_hint = cw->conn_capacity;
 		cw->conns = conns;
 		cw->conn_capacity = capacity;
@@ -289,7 +291,8 @@ on_deadline(struct timer *t, void *owner)
 		conn_close(c, 0, "no complete CONNECT in connect_timeout");
 		return;
 	case CONN_AUTHENTICATING:
-		if (c->pause & PAUSE_DECISION) { /* not the Client's fault, and bounded by the request's own deadline */
+		if (c->pause &
+		    PAUSE_DECISION) { /* not the Client's fault, and bounded by the request's own deadline */
 			conn_arm_deadline(c);
 			return;
 		}
@@ -434,14 +437,17 @@ dispatch(struct conn *c, const uint8_t *buf, size_t len, bool *more)
 		if (r == 0)
 			break;
 		if (c->state == CONN_WAIT_CONNECT && f.type != MQTT_CONNECT) {
-			packet_malformed(c, RC_PROTOCOL_ERROR, "first packet is not CONNECT [MQTT-3.1.0-1]");
+			packet_malformed(
+			    c, RC_PROTOCOL_ERROR, "first packet is not CONNECT [MQTT-3.1.0-1]");
 			break;
 		}
 		whole = (size_t)f.header_len + f.remaining;
-		if (whole > (c->state == CONN_ESTABLISHED ? c->limits->max_packet_size : c->limits->max_connect_size)) {
+		if (whole > (c->state == CONN_ESTABLISHED ? c->limits->max_packet_size
+							  : c->limits->max_connect_size)) {
 			packet_malformed(c, RC_PACKET_TOO_LARGE,
-			    c->state == CONN_ESTABLISHED ? "packet larger than max_packet_size"
-							 : "packet larger than max_connect_size before authentication");
+			    c->state == CONN_ESTABLISHED
+				? "packet larger than max_packet_size"
+				: "packet larger than max_connect_size before authentication");
 			break;
 		}
 		if (len - off < whole)
@@ -492,7 +498,8 @@ input(struct conn *c, const uint8_t *buf, size_t len)
 		return;
 	}
 	if (c->state == CONN_WAIT_CONNECT && c->connecting != NULL) {
-		explicit_bzero(c->w->read_buffer, len < WORKER_READ_BUFFER ? len : WORKER_READ_BUFFER); /* held the password */
+		explicit_bzero(c->w->read_buffer,
+		    len < WORKER_READ_BUFFER ? len : WORKER_READ_BUFFER); /* held the password */
 		connect_go(c); /* CONNECT is whole and at the start of c->in */
 		return;
 	}
@@ -515,11 +522,13 @@ on_readable(evutil_socket_t fd, short what, void *arg)
 		return;
 	}
 	if (c->read_mode == READ_CLOSED) {
-		if (recv(c->stream.fd, buf, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno != EAGAIN && errno != EINTR)
+		if (recv(c->stream.fd, buf, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno != EAGAIN &&
+		    errno != EINTR)
 			conn_close(c, 0, "connection lost");
 		return;
 	}
-	if (c->state == CONN_CLOSING) { /* lingering: wait for the peer to close, throw away what it still sends */
+	if (c->state ==
+	    CONN_CLOSING) { /* lingering: wait for the peer to close, throw away what it still sends */
 		n = stream_read(&c->stream, buf, WORKER_READ_BUFFER);
 		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
 			conn_finish(c);
@@ -578,7 +587,8 @@ pause_for(struct conn *c, unsigned reason, uint64_t delay_ms)
 {
 	struct conn_extra *x = conn_extra(c);
 
-	if (x == NULL) { /* perhaps while its messages are being routed: they need its Session yet */
+	if (x ==
+	    NULL) { /* perhaps while its messages are being routed: they need its Session yet */
 		conn_fail(c, "out of memory");
 		return;
 	}
@@ -642,7 +652,9 @@ conn_wait_for_mailbox(struct conn *c)
 static void
 on_pause_over(struct timer *t, void *owner)
 {
-	struct conn *c = ((struct conn_extra *)(void *)((char *)t - offsetof(struct conn_extra, pause_timer)))->conn;
+	struct conn *c =
+	    ((struct conn_extra *)(void *)((char *)t - offsetof(struct conn_extra, pause_timer)))
+		->conn;
 	uint64_t wait_ms = 0;
 
 	(void)owner;
@@ -661,7 +673,8 @@ conn_finish(struct conn *c)
 {
 	if (c->dead)
 		return;
-	if (c->state == CONN_CLOSING && !c->lingering && c->last_words && c->out_first == NULL && c->stream.fd >= 0) {
+	if (c->state == CONN_CLOSING && !c->lingering && c->last_words && c->out_first == NULL &&
+	    c->stream.fd >= 0) {
 		/*
 		 * Closing with unread input would make the kernel send RST, which can destroy our last packet
 		 * on its way. So: no more output, and wait a moment for the peer to close.
@@ -701,10 +714,12 @@ close_conn(struct conn *c, uint8_t reason_code, const char *why, bool discard_wi
 		conn_batch_end(c);
 	if (c->dead || c->state == CONN_CLOSING)
 		return;
-	log_at(established ? GRAPNEL_LOG_INFO : GRAPNEL_LOG_DEBUG, established ? "client_disconnected" : NULL,
-	    "client \"%.*s\" from %s: closed: %s", STR(conn_client_name(c)), c->peer, why);
+	log_at(established ? GRAPNEL_LOG_INFO : GRAPNEL_LOG_DEBUG,
+	    established ? "client_disconnected" : NULL, "client \"%.*s\" from %s: closed: %s",
+	    STR(conn_client_name(c)), c->peer, why);
 	if (established && reason_code >= 0x80 && !c->dead) {
-		conn_send_disconnect(c, reason_code, c->problem_info ? why : NULL, (struct grapnel_str){ 0 });
+		conn_send_disconnect(
+		    c, reason_code, c->problem_info ? why : NULL, (struct grapnel_str){ 0 });
 		c->last_words = c->version == 5;
 	} else if (c->out_bytes > 0 && reason_code != 0) {
 		c->last_words = true;
@@ -717,7 +732,8 @@ close_conn(struct conn *c, uint8_t reason_code, const char *why, bool discard_wi
 	conn_set_state(c, CONN_CLOSING, why);
 	if (s != NULL) {
 		if (event_wanted(c->w, GRAPNEL_EVENT_CLIENT_DISCONNECTED))
-			core_event(c->w, GRAPNEL_EVENT_CLIENT_DISCONNECTED, s, NULL, reason_code, why);
+			core_event(
+			    c->w, GRAPNEL_EVENT_CLIENT_DISCONNECTED, s, NULL, reason_code, why);
 		c->session = NULL;
 		c->limits = &c->ls->limits; /* the session's own may go with it */
 		session_detach(s, discard_will);

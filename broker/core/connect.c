@@ -106,10 +106,14 @@ static void
 refused_event(struct conn *c, uint8_t reason_code, const char *why)
 {
 	struct connecting *k = c->connecting;
-	struct identity temporary = { .peer = { c->peer, strlen(c->peer) }, .listener = { c->ls->name, strlen(c->ls->name) },
-		.mountpoint = { c->ls->mountpoint, strlen(c->ls->mountpoint) }, .protocol = c->version };
+	struct identity temporary = { .peer = { c->peer, strlen(c->peer) },
+		.listener = { c->ls->name, strlen(c->ls->name) },
+		.mountpoint = { c->ls->mountpoint, strlen(c->ls->mountpoint) },
+		.protocol = c->version };
 	struct grapnel_client_info info;
-	struct grapnel_event ev = { .type = GRAPNEL_EVENT_CLIENT_REFUSED, .client = &info, .reason = { why, strlen(why) },
+	struct grapnel_event ev = { .type = GRAPNEL_EVENT_CLIENT_REFUSED,
+		.client = &info,
+		.reason = { why, strlen(why) },
 		.reason_code = reason_code };
 
 	if (!event_wanted(c->w, GRAPNEL_EVENT_CLIENT_REFUSED))
@@ -124,7 +128,8 @@ refused_event(struct conn *c, uint8_t reason_code, const char *why)
 }
 
 static void
-refuse(struct conn *c, uint8_t reason_code, const char *why, struct grapnel_str server_reference, const char *plugin)
+refuse(struct conn *c, uint8_t reason_code, const char *why, struct grapnel_str server_reference,
+    const char *plugin)
 {
 	struct grapnel_property props[2];
 	struct mqtt_connack ack = { .reason_code = reason_code, .props = props };
@@ -136,17 +141,23 @@ refuse(struct conn *c, uint8_t reason_code, const char *why, struct grapnel_str 
 
 	metric_add(&c->w->metrics, METRIC_CONNECTS_REFUSED, 1);
 	if (log_allowed(c->peer, &suppressed))
-		log_at(GRAPNEL_LOG_NOTICE, "connect_refused", "client \"%.*s\" user \"%.*s\" from %s refused: %s (0x%02x)%s%s%s", STR(id),
-		    STR(user), c->peer, why, reason_code, plugin != NULL ? " by plugin " : "", plugin != NULL ? plugin : "",
-		    suppressed > 0 ? " [more lines left out]" : "");
+		log_at(GRAPNEL_LOG_NOTICE, "connect_refused",
+		    "client \"%.*s\" user \"%.*s\" from %s refused: %s (0x%02x)%s%s%s", STR(id),
+		    STR(user), c->peer, why, reason_code, plugin != NULL ? " by plugin " : "",
+		    plugin != NULL ? plugin : "", suppressed > 0 ? " [more lines left out]" : "");
 	else
 		metric_add(&c->w->metrics, METRIC_LOG_SUPPRESSED, 1);
 	refused_event(c, reason_code, why);
 	if (c->version == 5) {
 		if (c->problem_info && why != NULL)
-			props[ack.prop_count++] = (struct grapnel_property){ .id = PROP_REASON_STRING, .u.str = { why, strlen(why) } };
-		if (server_reference.data != NULL && (reason_code == RC_USE_ANOTHER_SERVER || reason_code == RC_SERVER_MOVED))
-			props[ack.prop_count++] = (struct grapnel_property){ .id = PROP_SERVER_REFERENCE, .u.str = server_reference };
+			props[ack.prop_count++] =
+			    (struct grapnel_property){ .id = PROP_REASON_STRING,
+				    .u.str = { why, strlen(why) } };
+		if (server_reference.data != NULL &&
+		    (reason_code == RC_USE_ANOTHER_SERVER || reason_code == RC_SERVER_MOVED))
+			props[ack.prop_count++] =
+			    (struct grapnel_property){ .id = PROP_SERVER_REFERENCE,
+				    .u.str = server_reference };
 		if (c->client_max_packet != 0 && mqtt_connack_size(5, &ack) > c->client_max_packet)
 			ack.prop_count = 0;
 	}
@@ -220,7 +231,8 @@ conn_on_connect(struct conn *c, const struct mqtt_frame *f, const uint8_t *body,
 	if (k->p.client_id.len == 0) {
 		/* 3.1 knows no empty identifier; 3.1.1 only with Clean Session 1 [v3.1.1 MQTT-3.1.3-8] */
 		if (c->version == 3 || (c->version == 4 && !k->p.clean_start)) {
-			refuse_simple(c, RC_CLIENT_ID_NOT_VALID, "empty Client Identifier needs Clean Session");
+			refuse_simple(c, RC_CLIENT_ID_NOT_VALID,
+			    "empty Client Identifier needs Clean Session");
 			return HANDLED_CLOSED;
 		}
 		if (!assign_client_id(c, k)) {
@@ -291,10 +303,13 @@ ask_authentication(struct conn *c, enum grapnel_exchange_phase phase, struct gra
 
 	connecting_info(c, &info);
 	if (phase == 0) {
-		struct grapnel_authenticate q = { .size = sizeof(q), .client = &info, .properties = k->p.props };
+		struct grapnel_authenticate q = {
+			.size = sizeof(q), .client = &info, .properties = k->p.props
+		};
 
 		if (k->p.has_password)
-			q.password = k->p.password.data != NULL ? k->p.password : (struct grapnel_str){ "", 0 };
+			q.password = k->p.password.data != NULL ? k->p.password
+								: (struct grapnel_str){ "", 0 };
 		if (k->p.has_will) {
 			memset(&will, 0, sizeof(will));
 			will.size = sizeof(will);
@@ -306,15 +321,21 @@ ask_authentication(struct conn *c, enum grapnel_exchange_phase phase, struct gra
 			will.will = true;
 			q.will = &will;
 		}
-		decided = hooks_ask(c->w, HOOK_AUTHENTICATE, &q, NULL, on_auth_decision, c, &now, &k->pending);
+		decided = hooks_ask(
+		    c->w, HOOK_AUTHENTICATE, &q, NULL, on_auth_decision, c, &now, &k->pending);
 	} else {
-		struct grapnel_auth_exchange q = { .size = sizeof(q), .client = &info, .phase = phase, .method = k->p.auth_method,
-			.data = data, .properties = k->p.props };
+		struct grapnel_auth_exchange q = { .size = sizeof(q),
+			.client = &info,
+			.phase = phase,
+			.method = k->p.auth_method,
+			.data = data,
+			.properties = k->p.props };
 
 		if (k->p.has_password)
 			q.password = k->p.password;
-		decided = hooks_ask(c->w, HOOK_AUTH_EXCHANGE, &q, phase == GRAPNEL_EXCHANGE_CONTINUE ? k->auth_plugin : NULL,
-		    on_auth_decision, c, &now, &k->pending);
+		decided = hooks_ask(c->w, HOOK_AUTH_EXCHANGE, &q,
+		    phase == GRAPNEL_EXCHANGE_CONTINUE ? k->auth_plugin : NULL, on_auth_decision, c,
+		    &now, &k->pending);
 	}
 	if (decided) {
 		k->pending = NULL;
@@ -332,7 +353,8 @@ conn_on_connect_home(struct conn *c)
 
 	conn_set_state(c, CONN_AUTHENTICATING, "CONNECT received");
 	/* The packet moves out of the input buffer: what follows it stays there, in order. */
-	if (mqtt_frame_read(c->in, c->in_len, &f) != 1 || (k->packet = malloc(f.remaining)) == NULL) {
+	if (mqtt_frame_read(c->in, c->in_len, &f) != 1 ||
+	    (k->packet = malloc(f.remaining)) == NULL) {
 		conn_close(c, 0, "out of memory");
 		return;
 	}
@@ -359,7 +381,8 @@ conn_on_connect_home(struct conn *c)
 	else if (k->p.username.data == NULL)
 		k->p.username.data = "";
 	conn_pause(c, PAUSE_DECISION);
-	k->identity = identity_for(c, k->p.username, (struct grapnel_str){ c->ls->mountpoint, strlen(c->ls->mountpoint) }, NULL, 0);
+	k->identity = identity_for(c, k->p.username,
+	    (struct grapnel_str){ c->ls->mountpoint, strlen(c->ls->mountpoint) }, NULL, 0);
 	if (k->identity == NULL) {
 		refuse_simple(c, RC_SERVER_UNAVAILABLE, "out of memory");
 		return;
@@ -368,7 +391,8 @@ conn_on_connect_home(struct conn *c)
 		struct conn_extra *x = conn_extra(c);
 
 		if (!hook_used(c->w, HOOK_AUTH_EXCHANGE)) {
-			refuse_simple(c, RC_BAD_AUTHENTICATION_METHOD, "no plugin knows this authentication method");
+			refuse_simple(c, RC_BAD_AUTHENTICATION_METHOD,
+			    "no plugin knows this authentication method");
 			return;
 		}
 		if (x == NULL || (x->auth_method = copy_str(k->p.auth_method)) == NULL) {
@@ -423,10 +447,12 @@ take_answer(struct conn *c, const struct decision *d)
 			return false;
 		k->auth_data_len = a->data.len;
 	}
-	if (k->auth_plugin == NULL && d->plugin != NULL && (k->auth_plugin = strdup(d->plugin)) == NULL)
+	if (k->auth_plugin == NULL && d->plugin != NULL &&
+	    (k->auth_plugin = strdup(d->plugin)) == NULL)
 		return false;
 	id = identity_for(c, a->username.data != NULL ? a->username : k->identity->username,
-	    a->mountpoint.data != NULL ? a->mountpoint : k->identity->mountpoint, a->attributes, a->attribute_count);
+	    a->mountpoint.data != NULL ? a->mountpoint : k->identity->mountpoint, a->attributes,
+	    a->attribute_count);
 	if (id == NULL)
 		return false;
 	identity_unref(k->identity);
@@ -458,7 +484,9 @@ plugin_code(unsigned packet, const struct decision *d)
 {
 	uint8_t code = d->auth->reason_code;
 
-	return d->verdict == GRAPNEL_DENY && code >= 0x80 && mqtt_reason_valid(packet, code) ? code : RC_NOT_AUTHORIZED;
+	return d->verdict == GRAPNEL_DENY && code >= 0x80 && mqtt_reason_valid(packet, code)
+	    ? code
+	    : RC_NOT_AUTHORIZED;
 }
 
 static void
@@ -473,7 +501,8 @@ on_auth_decision(void *arg, const struct decision *d)
 	switch (d->verdict) {
 	case GRAPNEL_ALLOW:
 		if (exchange && d->auth->more) {
-			if (k->auth_plugin == NULL && (d->plugin == NULL || (k->auth_plugin = strdup(d->plugin)) == NULL)) {
+			if (k->auth_plugin == NULL &&
+			    (d->plugin == NULL || (k->auth_plugin = strdup(d->plugin)) == NULL)) {
 				refuse_simple(c, RC_SERVER_UNAVAILABLE, "out of memory");
 				return;
 			}
@@ -493,7 +522,8 @@ on_auth_decision(void *arg, const struct decision *d)
 		return;
 	case GRAPNEL_NEXT: /* nobody decided */
 		if (exchange) {
-			refuse_simple(c, RC_BAD_AUTHENTICATION_METHOD, "no plugin knows this authentication method");
+			refuse_simple(c, RC_BAD_AUTHENTICATION_METHOD,
+			    "no plugin knows this authentication method");
 			return;
 		}
 		/* Anonymous never catches a CONNECT that brought credentials. */
@@ -512,13 +542,16 @@ on_auth_decision(void *arg, const struct decision *d)
 		refuse_simple(c, RC_NOT_AUTHORIZED, "not authorised");
 		return;
 	case GRAPNEL_UNAVAILABLE:
-		refuse(c, RC_SERVER_UNAVAILABLE, "authentication is unavailable", (struct grapnel_str){ 0 }, d->plugin);
+		refuse(c, RC_SERVER_UNAVAILABLE, "authentication is unavailable",
+		    (struct grapnel_str){ 0 }, d->plugin);
 		return;
 	case GRAPNEL_DENY:
 	case GRAPNEL_PENDING:
 		break;
 	}
-	refuse(c, plugin_code(MQTT_CONNACK, d), plugin_reason(why, sizeof(why), d, "not authorised"), d->auth->server_reference, d->plugin);
+	refuse(c, plugin_code(MQTT_CONNACK, d),
+	    plugin_reason(why, sizeof(why), d, "not authorised"), d->auth->server_reference,
+	    d->plugin);
 }
 
 /* ---- AUTH packets ------------------------------------------------------------------------------- */
@@ -533,16 +566,19 @@ on_reauth_decision(void *arg, const struct decision *d)
 	if (d->verdict == GRAPNEL_ALLOW) {
 		if (!d->auth->more) {
 			c->extra->reauthenticating = false;
-			session_set_valid_until(c->session, d->auth->valid_until); /* of the new login; 0: no end */
+			session_set_valid_until(
+			    c->session, d->auth->valid_until); /* of the new login; 0: no end */
 		}
-		send_auth(c, d->auth->more ? RC_CONTINUE_AUTHENTICATION : RC_SUCCESS, d->auth->data);
+		send_auth(
+		    c, d->auth->more ? RC_CONTINUE_AUTHENTICATION : RC_SUCCESS, d->auth->data);
 		conn_resume(c, PAUSE_DECISION);
 		return;
 	}
 	if (d->verdict == GRAPNEL_UNAVAILABLE) /* DISCONNECT has no 0x88 */
 		conn_close(c, RC_SERVER_BUSY, "authentication is unavailable");
 	else
-		conn_close(c, plugin_code(MQTT_DISCONNECT, d), plugin_reason(why, sizeof(why), d, "re-authentication failed"));
+		conn_close(c, plugin_code(MQTT_DISCONNECT, d),
+		    plugin_reason(why, sizeof(why), d, "re-authentication failed"));
 }
 
 /* A fault of the Client's. Before CONNACK nothing but CONNACK can tell it [MQTT-3.14.0-1]. */
@@ -586,9 +622,11 @@ conn_on_auth(struct conn *c, const uint8_t *body, size_t len)
 		return auth_fault(c, RC_PROTOCOL_ERROR, "AUTH is not a packet of MQTT 3.x");
 	if (mqtt_auth_decode(&w, &a) != 0)
 		return auth_fault(c, w.err, w.why);
-	if (x == NULL || x->auth_method == NULL || a.auth_method.data == NULL || a.auth_method.len != x->auth_method_len ||
+	if (x == NULL || x->auth_method == NULL || a.auth_method.data == NULL ||
+	    a.auth_method.len != x->auth_method_len ||
 	    memcmp(a.auth_method.data, x->auth_method, a.auth_method.len) != 0)
-		return auth_fault(c, RC_PROTOCOL_ERROR, "AUTH with another Authentication Method than CONNECT [MQTT-4.12.1-1]");
+		return auth_fault(c, RC_PROTOCOL_ERROR,
+		    "AUTH with another Authentication Method than CONNECT [MQTT-4.12.1-1]");
 	if (c->state == CONN_AUTHENTICATING) {
 		struct connecting *k = c->connecting;
 
@@ -603,15 +641,20 @@ conn_on_auth(struct conn *c, const uint8_t *body, size_t len)
 		return auth_fault(c, RC_PROTOCOL_ERROR, "AUTH out of turn");
 	{
 		struct grapnel_client_info info;
-		struct grapnel_auth_exchange q = { .size = sizeof(q), .client = &info,
-			.phase = x->reauthenticating ? GRAPNEL_EXCHANGE_CONTINUE : GRAPNEL_EXCHANGE_REAUTH,
-			.method = a.auth_method, .data = a.auth_data, .properties = a.props };
+		struct grapnel_auth_exchange q = { .size = sizeof(q),
+			.client = &info,
+			.phase = x->reauthenticating ? GRAPNEL_EXCHANGE_CONTINUE
+						     : GRAPNEL_EXCHANGE_REAUTH,
+			.method = a.auth_method,
+			.data = a.auth_data,
+			.properties = a.props };
 		struct decision now;
 
 		session_info(c->session, &info);
 		x->reauthenticating = true;
 		conn_pause(c, PAUSE_DECISION);
-		if (hooks_ask(c->w, HOOK_AUTH_EXCHANGE, &q, c->session->auth_plugin, on_reauth_decision, c, &now, &c->reauth_pending)) {
+		if (hooks_ask(c->w, HOOK_AUTH_EXCHANGE, &q, c->session->auth_plugin,
+			on_reauth_decision, c, &now, &c->reauth_pending)) {
 			on_reauth_decision(c, &now);
 			decision_release(&now);
 		}
@@ -627,7 +670,8 @@ will_message(struct conn *c)
 	struct connecting *k = c->connecting;
 	const struct mqtt_will *will = &k->p.will;
 	struct grapnel_str mp = k->identity->mountpoint;
-	size_t topic_len = mp.len + will->topic_name.len, props_len = mqtt_forward_size(&will->props);
+	size_t topic_len = mp.len + will->topic_name.len,
+	       props_len = mqtt_forward_size(&will->props);
 	char *buf = malloc(topic_len + props_len + 1);
 	struct message m = { 0 }, *kept;
 
@@ -639,14 +683,16 @@ will_message(struct conn *c)
 	memcpy(buf + mp.len, will->topic_name.data, will->topic_name.len);
 	mqtt_forward_put((uint8_t *)buf + topic_len, &will->props);
 	m.qos = will->qos;
-	m.flags = (uint8_t)(MSG_WILL | (will->retain ? MSG_RETAIN : 0) | (will->props.payload_is_utf8 ? MSG_UTF8 : 0));
+	m.flags = (uint8_t)(MSG_WILL | (will->retain ? MSG_RETAIN : 0) |
+	    (will->props.payload_is_utf8 ? MSG_UTF8 : 0));
 	m.topic = buf;
 	m.topic_len = (uint16_t)topic_len;
 	m.props = buf + topic_len;
 	m.props_len = (uint32_t)props_len;
 	m.payload = will->payload.data;
 	m.payload_len = (uint32_t)will->payload.len;
-	if (will->props.has_message_expiry) { /* counted from when it is published: will.c sets the deadline */
+	if (will->props
+		.has_message_expiry) { /* counted from when it is published: will.c sets the deadline */
 		m.flags |= MSG_EXPIRES;
 		m.expires_at_ms = (uint64_t)will->props.message_expiry * 1000;
 	}
@@ -666,8 +712,11 @@ will_denied(struct conn *c, const struct rights_answer *a)
 
 	metric_add(&c->w->metrics, METRIC_ACL_DENIED, 1);
 	if (log_allowed(c->peer, &suppressed))
-		log_at(GRAPNEL_LOG_NOTICE, "acl_denied", "client \"%.*s\" user \"%.*s\" from %s: Will Message to \"%.*s\" denied%s%.*s%s",
-		    STR(id->client_id), STR(id->username), c->peer, STR(c->connecting->p.will.topic_name), a->rule.len > 0 ? " by " : "",
+		log_at(GRAPNEL_LOG_NOTICE, "acl_denied",
+		    "client \"%.*s\" user \"%.*s\" from %s: Will Message to \"%.*s\" "
+		    "denied%s%.*s%s",
+		    STR(id->client_id), STR(id->username), c->peer,
+		    STR(c->connecting->p.will.topic_name), a->rule.len > 0 ? " by " : "",
 		    STR(a->rule), suppressed > 0 ? " [more lines left out]" : "");
 	else
 		metric_add(&c->w->metrics, METRIC_LOG_SUPPRESSED, 1);
@@ -683,7 +732,8 @@ on_will_rights(void *arg, const struct rights_answer *a)
 	if (a->verdict == GRAPNEL_ALLOW)
 		connect_attach(c);
 	else if (a->verdict == GRAPNEL_UNAVAILABLE)
-		refuse_simple(c, RC_SERVER_UNAVAILABLE, "rights of the Will Message are unavailable");
+		refuse_simple(
+		    c, RC_SERVER_UNAVAILABLE, "rights of the Will Message are unavailable");
 	else
 		will_denied(c, a);
 }
@@ -715,14 +765,17 @@ connect_will(struct conn *c)
 		return;
 	}
 	if (will->retain && !l->retain_available) {
-		refuse_simple(c, RC_RETAIN_NOT_SUPPORTED, "Will Retain, but retain_available = no [MQTT-3.2.2-13]");
+		refuse_simple(c, RC_RETAIN_NOT_SUPPORTED,
+		    "Will Retain, but retain_available = no [MQTT-3.2.2-13]");
 		return;
 	}
-	if (!topic_name_valid(will->topic_name) || topic_levels(will->topic_name) > l->max_topic_levels) {
+	if (!topic_name_valid(will->topic_name) ||
+	    topic_levels(will->topic_name) > l->max_topic_levels) {
 		refuse_simple(c, RC_TOPIC_NAME_INVALID, "Will Topic is not a Topic Name");
 		return;
 	}
-	if (l->check_payload_format && will->props.payload_is_utf8 && !utf8_valid(will->payload.data, will->payload.len)) {
+	if (l->check_payload_format && will->props.payload_is_utf8 &&
+	    !utf8_valid(will->payload.data, will->payload.len)) {
 		refuse_simple(c, RC_PAYLOAD_FORMAT_INVALID, "Will Payload is not UTF-8");
 		return;
 	}
@@ -730,9 +783,14 @@ connect_will(struct conn *c)
 		refuse_simple(c, RC_SERVER_UNAVAILABLE, "out of memory");
 		return;
 	}
-	q = (struct rights_question){ .action = GRAPNEL_WILL, .qos = will->qos, .retain = will->retain,
-		.topic = will->topic_name, .msg = k->will, .mounted = true };
-	if (rights_ask(c->w, NULL, k->identity, k->rules, &q, on_will_rights_later, c, &now, &k->pending)) {
+	q = (struct rights_question){ .action = GRAPNEL_WILL,
+		.qos = will->qos,
+		.retain = will->retain,
+		.topic = will->topic_name,
+		.msg = k->will,
+		.mounted = true };
+	if (rights_ask(c->w, NULL, k->identity, k->rules, &q, on_will_rights_later, c, &now,
+		&k->pending)) {
 		k->pending = NULL;
 		on_will_rights(c, &now);
 	}
@@ -745,7 +803,9 @@ same_user(const struct identity *a, const struct identity *b)
 {
 	if ((a->username.data == NULL) != (b->username.data == NULL))
 		return false;
-	return a->username.len == b->username.len && (a->username.len == 0 || memcmp(a->username.data, b->username.data, a->username.len) == 0);
+	return a->username.len == b->username.len &&
+	    (a->username.len == 0 ||
+		memcmp(a->username.data, b->username.data, a->username.len) == 0);
 }
 
 static uint32_t
@@ -766,7 +826,8 @@ limits_with(const struct limits *base, const struct grapnel_client_limits *a)
 	l->max_inflight = lower(a->max_inflight, base->max_inflight);
 	l->max_packet_size = lower(a->max_packet_size, base->max_packet_size);
 	l->max_session_expiry = lower(a->max_session_expiry, base->max_session_expiry);
-	if (a->message_rate != 0 && (base->message_rate == 0 || a->message_rate < base->message_rate))
+	if (a->message_rate != 0 &&
+	    (base->message_rate == 0 || a->message_rate < base->message_rate))
 		l->message_rate = a->message_rate;
 	if (a->byte_rate != 0 && (base->byte_rate == 0 || a->byte_rate < base->byte_rate))
 		l->byte_rate = a->byte_rate;
@@ -789,8 +850,10 @@ send_connack(struct conn *c, bool session_present)
 	size_t n = 0;
 	uint8_t *p;
 
-#define NUMBER(prop, value) (props[n++] = (struct grapnel_property){ .id = (prop), .u.number = (value) })
-#define TEXT(prop, ptr, length) (props[n++] = (struct grapnel_property){ .id = (prop), .u.str = { (ptr), (length) } })
+#define NUMBER(prop, value) \
+	(props[n++] = (struct grapnel_property){ .id = (prop), .u.number = (value) })
+#define TEXT(prop, ptr, length) \
+	(props[n++] = (struct grapnel_property){ .id = (prop), .u.str = { (ptr), (length) } })
 	if (c->version == 5) {
 		if (expiry != k->p.session_expiry)
 			NUMBER(PROP_SESSION_EXPIRY, expiry);
@@ -846,7 +909,8 @@ connect_attach(struct conn *c)
 		s = NULL;
 	}
 	if (s != NULL && !c->limits->takeover_any && !same_user(s->identity, k->identity)) {
-		refuse_simple(c, RC_CLIENT_ID_NOT_VALID, "this Client Identifier belongs to another user's session");
+		refuse_simple(c, RC_CLIENT_ID_NOT_VALID,
+		    "this Client Identifier belongs to another user's session");
 		return;
 	}
 	if (k->has_limits && (own = limits_with(c->limits, &k->asked_limits)) == NULL) {
@@ -858,9 +922,12 @@ connect_attach(struct conn *c)
 
 		metric_add(&w->metrics, METRIC_SESSIONS_TAKEN_OVER, 1);
 		if (event_wanted(w, GRAPNEL_EVENT_SESSION_TAKEN_OVER))
-			core_event(w, GRAPNEL_EVENT_SESSION_TAKEN_OVER, s, NULL, RC_SESSION_TAKEN_OVER, "taken over");
-		conn_close(old, RC_SESSION_TAKEN_OVER, "session taken over by another connection"); /* [MQTT-3.1.4-3] */
-		s = session_find(w, k->identity->mountpoint, k->identity->client_id); /* it may have ended with its connection */
+			core_event(w, GRAPNEL_EVENT_SESSION_TAKEN_OVER, s, NULL,
+			    RC_SESSION_TAKEN_OVER, "taken over");
+		conn_close(old, RC_SESSION_TAKEN_OVER,
+		    "session taken over by another connection"); /* [MQTT-3.1.4-3] */
+		s = session_find(w, k->identity->mountpoint,
+		    k->identity->client_id); /* it may have ended with its connection */
 	}
 	if (s != NULL && k->p.clean_start) { /* [MQTT-3.1.2-4] */
 		session_end(s, 0, "clean start");
@@ -869,7 +936,8 @@ connect_attach(struct conn *c)
 	if (s == NULL) {
 		const struct limits *total = atomic_load_explicit(&b->limits, memory_order_acquire);
 
-		if ((uint64_t)atomic_load_explicit(&b->sessions, memory_order_relaxed) >= total->max_sessions) {
+		if ((uint64_t)atomic_load_explicit(&b->sessions, memory_order_relaxed) >=
+		    total->max_sessions) {
 			free(own);
 			refuse_simple(c, RC_QUOTA_EXCEEDED, "max_sessions reached");
 			return;
@@ -902,7 +970,8 @@ connect_attach(struct conn *c)
 	if (own != NULL)
 		c->limits = own;
 	s->superuser = k->superuser;
-	message_unref(s->will); /* one that waited for its delay is not published any more [MQTT-3.1.3-9] */
+	message_unref(
+	    s->will); /* one that waited for its delay is not published any more [MQTT-3.1.3-9] */
 	s->will = k->will;
 	s->will_delay = k->will != NULL ? k->p.will.props.will_delay : 0;
 	k->will = NULL;
@@ -916,7 +985,8 @@ connect_attach(struct conn *c)
 	c->alias_out_max = k->p.topic_alias_maximum;
 	c->keep_alive = k->p.keep_alive;
 	/* The ceiling's default means no ceiling: 0 stays "off". */
-	if (c->limits->max_keep_alive < 65535 && (c->keep_alive == 0 || c->keep_alive > c->limits->max_keep_alive))
+	if (c->limits->max_keep_alive < 65535 &&
+	    (c->keep_alive == 0 || c->keep_alive > c->limits->max_keep_alive))
 		c->keep_alive = (uint16_t)c->limits->max_keep_alive;
 	session_attach(s, c);
 	c->last_packet_ms = w->now_ms;
@@ -927,12 +997,18 @@ connect_attach(struct conn *c)
 	if (c->state != CONN_ESTABLISHED)
 		return;
 	metric_add(&w->metrics, METRIC_CONNECTS_ACCEPTED, 1);
-	log_at(GRAPNEL_LOG_INFO, "client_connected", "client \"%.*s\" user \"%.*s\" from %s connected: MQTT %s, %s session",
-	    STR(s->identity->client_id), STR(s->identity->username), c->peer, c->version == 5 ? "5.0" : c->version == 4 ? "3.1.1" : "3.1",
+	log_at(GRAPNEL_LOG_INFO, "client_connected",
+	    "client \"%.*s\" user \"%.*s\" from %s connected: MQTT %s, %s session",
+	    STR(s->identity->client_id), STR(s->identity->username), c->peer,
+	    c->version == 5       ? "5.0"
+		: c->version == 4 ? "3.1.1"
+				  : "3.1",
 	    present ? "resumed" : "new");
 	if (event_wanted(w, GRAPNEL_EVENT_CLIENT_CONNECTED)) {
 		struct grapnel_client_info info;
-		struct grapnel_event ev = { .type = GRAPNEL_EVENT_CLIENT_CONNECTED, .client = &info, .session_present = present };
+		struct grapnel_event ev = { .type = GRAPNEL_EVENT_CLIENT_CONNECTED,
+			.client = &info,
+			.session_present = present };
 
 		session_info(s, &info);
 		event_emit(w, &ev);

@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SWEEP_MS 1000
-#define SWEEP_NODES 4096 /* retained messages looked at in one go */
-#define SHUTDOWN_MS 2000
+#define SWEEP_MS         1000
+#define SWEEP_NODES      4096 /* retained messages looked at in one go */
+#define SHUTDOWN_MS      2000
 #define SHUTDOWN_POLL_MS 10
 
 /* ---- hashing ------------------------------------------------------------------------------- */
@@ -22,12 +22,12 @@ rotl(uint64_t x, int b)
 	return x << b | x >> (64 - b);
 }
 
-#define SIPROUND                                                                                                     \
-	do {                                                                                                         \
-		v0 += v1, v1 = rotl(v1, 13), v1 ^= v0, v0 = rotl(v0, 32);                                            \
-		v2 += v3, v3 = rotl(v3, 16), v3 ^= v2;                                                               \
-		v0 += v3, v3 = rotl(v3, 21), v3 ^= v0;                                                               \
-		v2 += v1, v1 = rotl(v1, 17), v1 ^= v2, v2 = rotl(v2, 32);                                            \
+#define SIPROUND                                                          \
+	do {                                                              \
+		v0 += v1, v1 = rotl(v1, 13), v1 ^= v0, v0 = rotl(v0, 32); \
+		v2 += v3, v3 = rotl(v3, 16), v3 ^= v2;                    \
+		v0 += v3, v3 = rotl(v3, 21), v3 ^= v0;                    \
+		v2 += v1, v1 = rotl(v1, 17), v1 ^= v2, v2 = rotl(v2, 32); \
 	} while (0)
 
 /* SipHash-2-4. */
@@ -104,7 +104,8 @@ core_init(struct broker *b)
 
 		if ((w->core = calloc(1, sizeof(*w->core))) == NULL)
 			return GRAPNEL_ENOMEM;
-		if ((err = batch_init(w)) != GRAPNEL_OK || (err = session_table_new(w)) != GRAPNEL_OK ||
+		if ((err = batch_init(w)) != GRAPNEL_OK ||
+		    (err = session_table_new(w)) != GRAPNEL_OK ||
 		    (err = router_init(w)) != GRAPNEL_OK || (err = shared_init(w)) != GRAPNEL_OK)
 			return err;
 	}
@@ -165,11 +166,13 @@ on_settings(struct worker *w, struct mail *m)
 		const struct listener_settings *ls;
 		struct session *s;
 
-		if (c == NULL || c->dead || c->settings == neu || (ls = listener_named(neu, c->ls->name)) == NULL)
+		if (c == NULL || c->dead || c->settings == neu ||
+		    (ls = listener_named(neu, c->ls->name)) == NULL)
 			continue;
 		s = c->session;
 		if (s == NULL || s->own_limits == NULL)
-			c->limits = &ls->limits; /* limits that came with a login stay until the next one */
+			c->limits =
+			    &ls->limits; /* limits that came with a login stay until the next one */
 		if (s != NULL) {
 			if (s->own_limits == NULL)
 				s->limits = &ls->limits;
@@ -207,7 +210,8 @@ take_revalidation(struct session *s, const struct decision *d)
 {
 	if (d->verdict != GRAPNEL_DENY)
 		return;
-	log_at(GRAPNEL_LOG_NOTICE, "login_revoked", "client \"%.*s\" user \"%.*s\": the login is no longer valid (plugin %s)",
+	log_at(GRAPNEL_LOG_NOTICE, "login_revoked",
+	    "client \"%.*s\" user \"%.*s\": the login is no longer valid (plugin %s)",
 	    STR(s->identity->client_id), STR(s->identity->username), d->plugin);
 	conn_close(s->conn, RC_NOT_AUTHORIZED, "the login is no longer valid");
 }
@@ -233,7 +237,8 @@ revalidate(struct session *s, void *arg)
 	if (s->conn == NULL || s->auth_plugin == NULL || s->revalidating != NULL)
 		return;
 	session_info(s, &info);
-	if (hooks_ask(w, HOOK_REVALIDATE, &q, s->auth_plugin, on_revalidated, s, &now, &s->revalidating)) {
+	if (hooks_ask(w, HOOK_REVALIDATE, &q, s->auth_plugin, on_revalidated, s, &now,
+		&s->revalidating)) {
 		s->revalidating = NULL;
 		take_revalidation(s, &now);
 		decision_release(&now);
@@ -292,7 +297,8 @@ on_worker_stopped(struct worker *w, struct mail *m)
 static void
 on_stop_poll(struct timer *t, void *owner)
 {
-	struct core_worker *cw = (struct core_worker *)(void *)((char *)t - offsetof(struct core_worker, stop_timer));
+	struct core_worker *cw =
+	    (struct core_worker *)(void *)((char *)t - offsetof(struct core_worker, stop_timer));
 	struct worker *w = owner;
 	struct stop_mail *m = cw->stop;
 
@@ -351,7 +357,8 @@ core_shutdown(struct broker *b, void (*done)(void *arg), void *arg)
 		struct stop_mail *m = calloc(1, sizeof(*m));
 
 		if (m == NULL) {
-			log_error("out of memory while stopping worker %u: its clients are not told", i);
+			log_error(
+			    "out of memory while stopping worker %u: its clients are not told", i);
 			if (--stop->left == 0) {
 				free(stop);
 				done(arg);

@@ -15,7 +15,7 @@
 #include <string.h>
 
 #define PENDING_MAX 32
-#define RETRY_MS 1000
+#define RETRY_MS    1000
 #define PUMP_BUDGET 1024 /* messages per call, so that one session does not hold the loop */
 
 enum pending_state { ASK_READ, ASK_HOOK, ASK_READ_AGAIN, WAITING, RETRY, SEND, DROP };
@@ -27,7 +27,7 @@ struct pending_delivery {
 	struct grapnel_request *request;
 	const char *drop_why;
 	enum metric drop_metric;
-	uint16_t resend_id; /* retransmission of that Packet Identifier; 0: a new message */
+	uint16_t resend_id;   /* retransmission of that Packet Identifier; 0: a new message */
 	uint8_t state, stage; /* enum pending_state; stage: what WAITING waits for */
 };
 
@@ -68,7 +68,8 @@ finish(struct session *s, struct entry *e)
 void
 deliver_dropped(struct session *s, struct entry *e, enum metric m, const char *why)
 {
-	enum grapnel_event_type type = m == METRIC_MESSAGES_EXPIRED ? GRAPNEL_EVENT_MESSAGE_EXPIRED : GRAPNEL_EVENT_MESSAGE_DROPPED;
+	enum grapnel_event_type type = m == METRIC_MESSAGES_EXPIRED ? GRAPNEL_EVENT_MESSAGE_EXPIRED
+								    : GRAPNEL_EVENT_MESSAGE_DROPPED;
 
 	metric_add(&s->w->metrics, m, 1);
 	if (event_wanted(s->w, type))
@@ -88,7 +89,9 @@ on_queue_expired(struct entry *e, void *arg)
 static void
 enqueue(struct session *s, struct entry *e)
 {
-	const struct limits *l = s->limits, *total = atomic_load_explicit(&s->w->broker->limits, memory_order_acquire);
+	const struct limits *l = s->limits,
+			    *total =
+				atomic_load_explicit(&s->w->broker->limits, memory_order_acquire);
 	size_t size = message_size(e->msg);
 	const char *why = NULL;
 
@@ -98,13 +101,16 @@ enqueue(struct session *s, struct entry *e)
 		why = "max_queued_messages reached";
 	else if (s->queue.bytes + size > l->max_queued_bytes)
 		why = "max_queued_bytes reached";
-	else if ((uint64_t)atomic_load_explicit(&s->w->broker->queued_bytes, memory_order_relaxed) + size > total->max_total_queued_bytes)
+	else if ((uint64_t)atomic_load_explicit(&s->w->broker->queued_bytes, memory_order_relaxed) +
+		size >
+	    total->max_total_queued_bytes)
 		why = "max_total_queued_bytes reached";
 	if (why != NULL) {
 		unsigned suppressed;
 
 		if (log_allowed("queue", &suppressed))
-			log_at(GRAPNEL_LOG_WARNING, "message_dropped", "client \"%.*s\": message to \"%.*s\" dropped: %s",
+			log_at(GRAPNEL_LOG_WARNING, "message_dropped",
+			    "client \"%.*s\": message to \"%.*s\" dropped: %s",
 			    STR(s->identity->client_id), STR(message_topic(e->msg)), why);
 		deliver_dropped(s, e, METRIC_MESSAGES_DROPPED_QUEUE_FULL, why);
 		return;
@@ -125,8 +131,10 @@ deliver_congested(struct session *s)
 {
 	const struct conn *c = s->conn;
 
-	if (c == NULL || (c->out_bytes <= s->limits->max_output_bytes / 2 && s->queue.count <= s->limits->max_queued_messages / 2 &&
-			     s->queue.bytes <= s->limits->max_queued_bytes / 2))
+	if (c == NULL ||
+	    (c->out_bytes <= s->limits->max_output_bytes / 2 &&
+		s->queue.count <= s->limits->max_queued_messages / 2 &&
+		s->queue.bytes <= s->limits->max_queued_bytes / 2))
 		return false;
 	if (s->congested_since_ms == 0)
 		s->congested_since_ms = s->w->now_ms;
@@ -138,7 +146,8 @@ congestion_eased(struct session *s)
 {
 	if ((s->congested_since_ms == 0 && !s->shared_held) || s->conn == NULL)
 		return;
-	if (s->conn->out_bytes > s->limits->max_output_bytes / 4 || s->queue.count > s->limits->max_queued_messages / 4 ||
+	if (s->conn->out_bytes > s->limits->max_output_bytes / 4 ||
+	    s->queue.count > s->limits->max_queued_messages / 4 ||
 	    s->queue.bytes > s->limits->max_queued_bytes / 4)
 		return;
 	if (s->shared_held)
@@ -174,17 +183,22 @@ send_now(struct session *s, struct entry *e)
 	int err;
 
 	if (e->qos == 0) {
-		err = conn_send_publish(c, e->msg, e->ids, 0, (e->flags & ENTRY_RETAIN) != 0, false, 0);
+		err = conn_send_publish(
+		    c, e->msg, e->ids, 0, (e->flags & ENTRY_RETAIN) != 0, false, 0);
 		if (err == GRAPNEL_OK)
 			finish(s, e);
 		else
-			deliver_dropped(s, e, err == GRAPNEL_EQUOTA ? METRIC_MESSAGES_DROPPED_TOO_LARGE : METRIC_MESSAGES_DROPPED_MEMORY,
-			    err == GRAPNEL_EQUOTA ? "larger than the client's Maximum Packet Size" : "out of memory");
+			deliver_dropped(s, e,
+			    err == GRAPNEL_EQUOTA ? METRIC_MESSAGES_DROPPED_TOO_LARGE
+						  : METRIC_MESSAGES_DROPPED_MEMORY,
+			    err == GRAPNEL_EQUOTA ? "larger than the client's Maximum Packet Size"
+						  : "out of memory");
 		return true;
 	}
 	if ((ie = inflight_add(&s->inflight, e, window(s))) == NULL)
 		return false;
-	err = conn_send_publish(c, e->msg, e->ids, e->qos, (e->flags & ENTRY_RETAIN) != 0, false, ie->packet_id);
+	err = conn_send_publish(
+	    c, e->msg, e->ids, e->qos, (e->flags & ENTRY_RETAIN) != 0, false, ie->packet_id);
 	if (err == GRAPNEL_OK) {
 		metric_add(&s->w->metrics, METRIC_INFLIGHT_MESSAGES, 1);
 		return true;
@@ -193,21 +207,26 @@ send_now(struct session *s, struct entry *e)
 	inflight_remove(&s->inflight, ie);
 	if (err != GRAPNEL_EQUOTA)
 		return false;
-	deliver_dropped(s, e, METRIC_MESSAGES_DROPPED_TOO_LARGE, "larger than the client's Maximum Packet Size");
+	deliver_dropped(s, e, METRIC_MESSAGES_DROPPED_TOO_LARGE,
+	    "larger than the client's Maximum Packet Size");
 	return true;
 }
 
 void
-deliver(struct session *s, struct message *msg, uint8_t qos, uint8_t flags, subids ids, uint16_t member)
+deliver(
+    struct session *s, struct message *msg, uint8_t qos, uint8_t flags, subids ids, uint16_t member)
 {
 	deliver_from_group(s, msg, qos, flags, ids, member, 0);
 }
 
 void
-deliver_from_group(struct session *s, struct message *msg, uint8_t qos, uint8_t flags, subids ids, uint16_t member, uint32_t seq)
+deliver_from_group(struct session *s, struct message *msg, uint8_t qos, uint8_t flags, subids ids,
+    uint16_t member, uint32_t seq)
 {
 	struct conn *c = s->conn;
-	struct entry e = { .msg = msg, .ids = ids, .member = member, .qos = qos, .flags = flags, .seq = seq };
+	struct entry e = {
+		.msg = msg, .ids = ids, .member = member, .qos = qos, .flags = flags, .seq = seq
+	};
 	bool ask = (flags & ENTRY_CHECK) != 0 || hook_used(s->w, HOOK_DELIVER);
 
 	if (!ask)
@@ -216,16 +235,22 @@ deliver_from_group(struct session *s, struct message *msg, uint8_t qos, uint8_t 
 		if (c->out_bytes > s->limits->max_output_bytes / 8 * 7) {
 			metric_add(&s->w->metrics, METRIC_MESSAGES_DROPPED_OUTPUT_FULL, 1);
 			if (event_wanted(s->w, GRAPNEL_EVENT_MESSAGE_DROPPED))
-				core_event(s->w, GRAPNEL_EVENT_MESSAGE_DROPPED, s, msg, 0, "max_output_bytes reached");
+				core_event(s->w, GRAPNEL_EVENT_MESSAGE_DROPPED, s, msg, 0,
+				    "max_output_bytes reached");
 		} else {
-			int err = conn_send_publish(c, msg, ids, 0, (flags & ENTRY_RETAIN) != 0, false, 0);
+			int err = conn_send_publish(
+			    c, msg, ids, 0, (flags & ENTRY_RETAIN) != 0, false, 0);
 
 			if (err != GRAPNEL_OK) {
 				metric_add(&s->w->metrics,
-				    err == GRAPNEL_EQUOTA ? METRIC_MESSAGES_DROPPED_TOO_LARGE : METRIC_MESSAGES_DROPPED_MEMORY, 1);
+				    err == GRAPNEL_EQUOTA ? METRIC_MESSAGES_DROPPED_TOO_LARGE
+							  : METRIC_MESSAGES_DROPPED_MEMORY,
+				    1);
 				if (event_wanted(s->w, GRAPNEL_EVENT_MESSAGE_DROPPED))
 					core_event(s->w, GRAPNEL_EVENT_MESSAGE_DROPPED, s, msg, 0,
-					    err == GRAPNEL_EQUOTA ? "larger than the client's Maximum Packet Size" : "out of memory");
+					    err == GRAPNEL_EQUOTA
+						? "larger than the client's Maximum Packet Size"
+						: "out of memory");
 			}
 		}
 		if (c->out_bytes > s->limits->max_output_bytes / 2 && deliver_congested(s))
@@ -238,7 +263,8 @@ deliver_from_group(struct session *s, struct message *msg, uint8_t qos, uint8_t 
 	if (qos == 0 && c == NULL && !s->limits->queue_qos0) {
 		metric_add(&s->w->metrics, METRIC_MESSAGES_DROPPED_OFFLINE, 1);
 		if (event_wanted(s->w, GRAPNEL_EVENT_MESSAGE_DROPPED))
-			core_event(s->w, GRAPNEL_EVENT_MESSAGE_DROPPED, s, msg, 0, "QoS 0, receiver offline");
+			core_event(s->w, GRAPNEL_EVENT_MESSAGE_DROPPED, s, msg, 0,
+			    "QoS 0, receiver offline");
 		subids_unref(ids);
 		if (member != 0)
 			shared_finished(s, member);
@@ -251,7 +277,8 @@ deliver_from_group(struct session *s, struct message *msg, uint8_t qos, uint8_t 
 			shared_finished(s, member);
 		return;
 	}
-	if (c != NULL && !ask && s->queue.count == 0 && s->pending_first == NULL && !output_full(s) && send_now(s, &e))
+	if (c != NULL && !ask && s->queue.count == 0 && s->pending_first == NULL &&
+	    !output_full(s) && send_now(s, &e))
 		return;
 	enqueue(s, &e);
 	if (c == NULL)
@@ -277,7 +304,8 @@ pending_drop(struct pending_delivery *pd, enum metric m, const char *why)
 static struct grapnel_str
 unmounted_topic(const struct session *s, const struct message *msg)
 {
-	size_t skip = s->identity->mountpoint.len <= msg->topic_len ? s->identity->mountpoint.len : 0;
+	size_t skip =
+	    s->identity->mountpoint.len <= msg->topic_len ? s->identity->mountpoint.len : 0;
 
 	return (struct grapnel_str){ msg->topic + skip, msg->topic_len - skip };
 }
@@ -307,7 +335,8 @@ changed_message(struct pending_delivery *pd, const struct grapnel_publish_answer
 		return true;
 	if (a->topic_name.data != NULL) {
 		if (mp.len + a->topic_name.len > 65535 || !topic_name_valid(a->topic_name) ||
-		    !utf8_valid(a->topic_name.data, a->topic_name.len) || (topic = malloc(mp.len + a->topic_name.len)) == NULL)
+		    !utf8_valid(a->topic_name.data, a->topic_name.len) ||
+		    (topic = malloc(mp.len + a->topic_name.len)) == NULL)
 			return false;
 		memcpy(topic, mp.data, mp.len);
 		memcpy(topic + mp.len, a->topic_name.data, a->topic_name.len);
@@ -323,7 +352,8 @@ changed_message(struct pending_delivery *pd, const struct grapnel_publish_answer
 		bool expires;
 		size_t len;
 
-		if ((props = message_props_new(a->properties, a->property_count, &len, &expires, &expiry)) == NULL) {
+		if ((props = message_props_new(
+			 a->properties, a->property_count, &len, &expires, &expiry)) == NULL) {
 			free(topic);
 			return false;
 		}
@@ -357,7 +387,8 @@ take_hook(struct pending_delivery *pd, const struct decision *d)
 			return;
 		}
 		if (a->has_retain)
-			pd->e.flags = (uint8_t)(a->retain ? pd->e.flags | ENTRY_RETAIN : pd->e.flags & ~ENTRY_RETAIN);
+			pd->e.flags = (uint8_t)(a->retain ? pd->e.flags | ENTRY_RETAIN
+							  : pd->e.flags & ~ENTRY_RETAIN);
 		if (!changed_message(pd, a)) {
 			pending_drop(pd, METRIC_MESSAGES_DROPPED_HOOK, "a plugin made it invalid");
 			return;
@@ -415,8 +446,12 @@ pending_go(struct pending_delivery *pd)
 		switch ((enum pending_state)pd->state) {
 		case ASK_READ:
 		case ASK_READ_AGAIN: {
-			struct rights_question q = { .action = GRAPNEL_READ, .qos = pd->e.qos, .retain = (pd->e.flags & ENTRY_RETAIN) != 0,
-				.topic = unmounted_topic(s, pd->e.msg), .msg = pd->e.msg, .mounted = true };
+			struct rights_question q = { .action = GRAPNEL_READ,
+				.qos = pd->e.qos,
+				.retain = (pd->e.flags & ENTRY_RETAIN) != 0,
+				.topic = unmounted_topic(s, pd->e.msg),
+				.msg = pd->e.msg,
+				.mounted = true };
 			struct rights_answer now;
 			int known;
 
@@ -430,7 +465,8 @@ pending_go(struct pending_delivery *pd)
 				continue;
 			}
 			pd->state = WAITING;
-			if (!rights_ask(s->w, s, s->identity, s->rules, &q, on_read_later, pd, &now, &pd->request))
+			if (!rights_ask(s->w, s, s->identity, s->rules, &q, on_read_later, pd, &now,
+				&pd->request))
 				return;
 			take_read(pd, now.verdict);
 			continue;
@@ -438,7 +474,9 @@ pending_go(struct pending_delivery *pd)
 		case ASK_HOOK: {
 			struct grapnel_client_info info;
 			struct grapnel_message_info mi;
-			struct grapnel_message_deliver q = { .size = sizeof(q), .client = &info, .message = &mi };
+			struct grapnel_message_deliver q = {
+				.size = sizeof(q), .client = &info, .message = &mi
+			};
 			struct decision now;
 
 			pd->stage = ASK_HOOK;
@@ -452,7 +490,8 @@ pending_go(struct pending_delivery *pd)
 			mi.qos = pd->e.qos;
 			mi.retain = (pd->e.flags & ENTRY_RETAIN) != 0;
 			pd->state = WAITING;
-			if (!hooks_ask(s->w, HOOK_DELIVER, &q, NULL, on_hook_later, pd, &now, &pd->request))
+			if (!hooks_ask(s->w, HOOK_DELIVER, &q, NULL, on_hook_later, pd, &now,
+				&pd->request))
 				return;
 			take_hook(pd, &now);
 			decision_release(&now);
@@ -515,10 +554,12 @@ resend_dropped(struct session *s, struct inflight_entry *ie, enum metric m, cons
 static void
 resend(struct session *s, struct inflight_entry *ie)
 {
-	int err = conn_send_publish(s->conn, ie->e.msg, ie->e.ids, ie->e.qos, (ie->e.flags & ENTRY_RETAIN) != 0, true, ie->packet_id);
+	int err = conn_send_publish(s->conn, ie->e.msg, ie->e.ids, ie->e.qos,
+	    (ie->e.flags & ENTRY_RETAIN) != 0, true, ie->packet_id);
 
 	if (err == GRAPNEL_EQUOTA)
-		resend_dropped(s, ie, METRIC_MESSAGES_DROPPED_TOO_LARGE, "larger than the client's Maximum Packet Size");
+		resend_dropped(s, ie, METRIC_MESSAGES_DROPPED_TOO_LARGE,
+		    "larger than the client's Maximum Packet Size");
 	else if (err != GRAPNEL_OK)
 		conn_fail(s->conn, "out of memory");
 }
@@ -537,9 +578,11 @@ pending_finish_first(struct session *s)
 	if (pd->state != SEND && pd->state != DROP)
 		return false;
 	if (pd->resend_id != 0) {
-		ie = inflight_find(&s->inflight, pd->resend_id); /* NULL: acknowledged before it was sent again */
+		ie = inflight_find(
+		    &s->inflight, pd->resend_id); /* NULL: acknowledged before it was sent again */
 		/* The Client may have lowered its Receive Maximum: those that wait here are not in its hands. */
-		if (ie != NULL && pd->state == SEND && (int64_t)s->inflight.count - s->resend_count >= window(s))
+		if (ie != NULL && pd->state == SEND &&
+		    (int64_t)s->inflight.count - s->resend_count >= window(s))
 			return false;
 		s->resend_count--;
 		if (ie != NULL && ie->state != INFLIGHT_WAIT_PUBCOMP) {
@@ -612,7 +655,8 @@ deliver_pump(struct session *s)
 		if (!(head->flags & ENTRY_ALLOWED)) {
 			struct pending_delivery *pd;
 
-			if (s->pending_count >= PENDING_MAX || (pd = pending_new(s, head, 0)) == NULL)
+			if (s->pending_count >= PENDING_MAX ||
+			    (pd = pending_new(s, head, 0)) == NULL)
 				break;
 			pop(s, &e); /* the references are in pd now */
 			pending_go(pd);
@@ -629,12 +673,14 @@ deliver_pump(struct session *s)
 			if (queue_push_head(&s->queue, &e) == GRAPNEL_OK)
 				account(s, &e, 1);
 			else
-				deliver_dropped(s, &e, METRIC_MESSAGES_DROPPED_MEMORY, "out of memory");
+				deliver_dropped(
+				    s, &e, METRIC_MESSAGES_DROPPED_MEMORY, "out of memory");
 			s->conn->drain_waiting = true;
 			break;
 		}
 	}
-	if (budget == UINT32_MAX && !timer_armed(&s->retry_timer)) /* used up: go on in the next turn */
+	if (budget == UINT32_MAX &&
+	    !timer_armed(&s->retry_timer)) /* used up: go on in the next turn */
 		worker_timer(s->w, &s->retry_timer, 0);
 	s->pumping = false;
 	congestion_eased(s);
@@ -659,7 +705,8 @@ deliver_resume(struct session *s)
 		struct inflight_entry *ie = all[i];
 
 		if (ie->state == INFLIGHT_WAIT_PUBCOMP) {
-			conn_send_ack(s->conn, MQTT_PUBREL, ie->packet_id, 0, (struct grapnel_str){ 0 });
+			conn_send_ack(
+			    s->conn, MQTT_PUBREL, ie->packet_id, 0, (struct grapnel_str){ 0 });
 		} else if (ask || n > window(s)) {
 			struct entry e = ie->e;
 			struct pending_delivery *pd;
@@ -709,7 +756,8 @@ deliver_offline(struct session *s)
 			pd->e.member = 0;
 			entry_clear(&pd->e);
 		} else if (pd->e.qos == 0 && !s->limits->queue_qos0) {
-			deliver_dropped(s, &pd->e, METRIC_MESSAGES_DROPPED_OFFLINE, "QoS 0, receiver offline");
+			deliver_dropped(
+			    s, &pd->e, METRIC_MESSAGES_DROPPED_OFFLINE, "QoS 0, receiver offline");
 		} else if (queue_push_head(&s->queue, &pd->e) == GRAPNEL_OK) {
 			account(s, &pd->e, 1);
 		} else {
@@ -751,7 +799,8 @@ deliver_acknowledged(struct session *s, struct inflight_entry *ie, uint8_t reaso
 	uint16_t member = ie->e.member;
 
 	if (event_wanted(s->w, GRAPNEL_EVENT_MESSAGE_ACKNOWLEDGED))
-		core_event(s->w, GRAPNEL_EVENT_MESSAGE_ACKNOWLEDGED, s, ie->e.msg, reason_code, NULL);
+		core_event(
+		    s->w, GRAPNEL_EVENT_MESSAGE_ACKNOWLEDGED, s, ie->e.msg, reason_code, NULL);
 	inflight_remove(&s->inflight, ie);
 	metric_add(&s->w->metrics, METRIC_INFLIGHT_MESSAGES, -1);
 	if (member != 0)

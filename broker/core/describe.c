@@ -19,10 +19,13 @@ core_describe_listeners(struct broker *b, json_t *out_array)
 		const struct listener_settings *l = &b->settings->listeners[i];
 		json_t *object = json_object();
 
-		if (object == NULL || !set_str(object, "name", l->name) || !set_str(object, "bind", l->bind) ||
-		    !set_str(object, "address", listener_address(b, l)) || !set_str(object, "mountpoint", l->mountpoint) ||
+		if (object == NULL || !set_str(object, "name", l->name) ||
+		    !set_str(object, "bind", l->bind) ||
+		    !set_str(object, "address", listener_address(b, l)) ||
+		    !set_str(object, "mountpoint", l->mountpoint) ||
 		    json_object_set_new(object, "anonymous", json_boolean(l->anonymous)) != 0 ||
-		    json_object_set_new(object, "connections", json_integer(listener_connections(b, l))) != 0) {
+		    json_object_set_new(
+			object, "connections", json_integer(listener_connections(b, l))) != 0) {
 			json_decref(object);
 			return false;
 		}

@@ -55,7 +55,10 @@ asked_for(const struct client_query *q, const struct session *s)
 	if (q->after_id == NULL)
 		return true;
 	c = compare_str(id->client_id, (struct grapnel_str){ q->after_id, strlen(q->after_id) });
-	return c > 0 || (c == 0 && compare_str(id->mountpoint, (struct grapnel_str){ q->after_mountpoint, strlen(q->after_mountpoint) }) > 0);
+	return c > 0 ||
+	    (c == 0 &&
+		compare_str(id->mountpoint,
+		    (struct grapnel_str){ q->after_mountpoint, strlen(q->after_mountpoint) }) > 0);
 }
 
 static void
@@ -115,10 +118,13 @@ subscription_list(const struct session *s)
 		len = topic_index_filter(s->w->broker->index, sub->node, filter, sizeof(filter));
 		if (len < skip || len > sizeof(filter))
 			continue;
-		json_array_append_new(list, json_pack("{s:o, s:i, s:b, s:b, s:i, s:I}", "filter",
-		    describe_str((struct grapnel_str){ filter + skip, len - skip }), "qos", sub->qos, "no_local",
-		    (sub->flags & SUB_NO_LOCAL) != 0, "retain_as_published", (sub->flags & SUB_RETAIN_AS_PUBLISHED) != 0,
-		    "retain_handling", sub->retain_handling, "subscription_identifier", (json_int_t)sub->id));
+		json_array_append_new(list,
+		    json_pack("{s:o, s:i, s:b, s:b, s:i, s:I}", "filter",
+			describe_str((struct grapnel_str){ filter + skip, len - skip }), "qos",
+			sub->qos, "no_local", (sub->flags & SUB_NO_LOCAL) != 0,
+			"retain_as_published", (sub->flags & SUB_RETAIN_AS_PUBLISHED) != 0,
+			"retain_handling", sub->retain_handling, "subscription_identifier",
+			(json_int_t)sub->id));
 	}
 	for (uint32_t i = 0; list != NULL && i < s->member_count; i++) {
 		const struct member *m = s->members[i];
@@ -131,11 +137,14 @@ subscription_list(const struct session *s)
 		skip = m->share_len + 1 + s->identity->mountpoint.len;
 		if (skip > m->key_len)
 			continue;
-		n = snprintf(filter, sizeof(filter), "$share/%.*s/%.*s", (int)m->share_len, m->key, (int)(m->key_len - skip), m->key + skip);
+		n = snprintf(filter, sizeof(filter), "$share/%.*s/%.*s", (int)m->share_len, m->key,
+		    (int)(m->key_len - skip), m->key + skip);
 		if (n < 0 || (size_t)n >= sizeof(filter))
 			continue;
-		json_array_append_new(list, json_pack("{s:o, s:i, s:I}", "filter", describe_str((struct grapnel_str){ filter, (size_t)n }), "qos",
-		    m->qos, "subscription_identifier", (json_int_t)m->id));
+		json_array_append_new(list,
+		    json_pack("{s:o, s:i, s:I}", "filter",
+			describe_str((struct grapnel_str){ filter, (size_t)n }), "qos", m->qos,
+			"subscription_identifier", (json_int_t)m->id));
 	}
 	return list;
 }
@@ -150,16 +159,24 @@ describe(const struct session *s, bool with_subscriptions)
 	for (uint32_t i = 0; i < s->member_count; i++)
 		members += s->members[i] != NULL;
 	for (size_t i = 0; attributes != NULL && i < id->attribute_count; i++)
-		json_object_setn_new(attributes, id->attributes[i].name.data, id->attributes[i].name.len,
-		    describe_str(id->attributes[i].value));
-	o = json_pack("{s:o, s:o, s:o, s:o, s:o, s:s, s:b, s:b, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "client_id",
-	    describe_str(id->client_id), "username", describe_str(id->username), "mountpoint", describe_str(id->mountpoint), "peer",
-	    describe_str(id->peer), "listener", describe_str(id->listener), "protocol",
-	    id->protocol == 5 ? "5.0" : id->protocol == 4 ? "3.1.1" : "3.1", "connected", s->conn != NULL, "clean_start", s->clean_start,
-	    "keep_alive", s->conn != NULL ? s->conn->keep_alive : 0, "session_expiry", (json_int_t)session_expiry_effective(s),
-	    "connected_since", (json_int_t)(s->connected_us / 1000000), "subscriptions", (json_int_t)(s->sub_count + members), "inflight",
-	    (json_int_t)s->inflight.count, "queued", (json_int_t)s->queue.count, "queued_bytes", (json_int_t)s->queue.bytes, "output_bytes",
-	    (json_int_t)(s->conn != NULL ? s->conn->out_bytes : 0), "messages_received", (json_int_t)s->messages_in, "messages_sent",
+		json_object_setn_new(attributes, id->attributes[i].name.data,
+		    id->attributes[i].name.len, describe_str(id->attributes[i].value));
+	o = json_pack("{s:o, s:o, s:o, s:o, s:o, s:s, s:b, s:b, s:i, s:I, s:I, s:I, s:I, s:I, s:I, "
+		      "s:I, s:I, s:I, s:o}",
+	    "client_id", describe_str(id->client_id), "username", describe_str(id->username),
+	    "mountpoint", describe_str(id->mountpoint), "peer", describe_str(id->peer), "listener",
+	    describe_str(id->listener), "protocol",
+	    id->protocol == 5       ? "5.0"
+		: id->protocol == 4 ? "3.1.1"
+				    : "3.1",
+	    "connected", s->conn != NULL, "clean_start", s->clean_start, "keep_alive",
+	    s->conn != NULL ? s->conn->keep_alive : 0, "session_expiry",
+	    (json_int_t)session_expiry_effective(s), "connected_since",
+	    (json_int_t)(s->connected_us / 1000000), "subscriptions",
+	    (json_int_t)(s->sub_count + members), "inflight", (json_int_t)s->inflight.count,
+	    "queued", (json_int_t)s->queue.count, "queued_bytes", (json_int_t)s->queue.bytes,
+	    "output_bytes", (json_int_t)(s->conn != NULL ? s->conn->out_bytes : 0),
+	    "messages_received", (json_int_t)s->messages_in, "messages_sent",
 	    (json_int_t)s->messages_out, "attributes", attributes);
 	if (o != NULL && with_subscriptions) {
 		json_object_set_new(o, "subscription_list", subscription_list(s));
@@ -182,9 +199,11 @@ core_describe_clients(struct worker *w, const struct client_query *q, json_t *ou
 	if (w->sessions != NULL)
 		session_each(w, pick, &p);
 	for (unsigned i = 0; i < p.count && good; i++)
-		good = json_array_append_new(out_array, describe(p.found[i], q->client_id != NULL)) == 0;
+		good = json_array_append_new(
+			   out_array, describe(p.found[i], q->client_id != NULL)) == 0;
 	free(p.found);
 	if (good && p.count == 0 && q->client_id != NULL && w->hooks != NULL)
-		good = trace_describe_absent(*worker_traces(w), q->mountpoint, q->client_id, out_array);
+		good = trace_describe_absent(
+		    *worker_traces(w), q->mountpoint, q->client_id, out_array);
 	return good;
 }

@@ -21,7 +21,8 @@ group_fini(struct group *g)
 
 	while (queue_pop(&g->queue, &e)) {
 		g->ops->queued(g, e.msg, -1);
-		g->ops->dropped(g, e.msg, METRIC_MESSAGES_DROPPED_OFFLINE, "the last member of the shared group left");
+		g->ops->dropped(g, e.msg, METRIC_MESSAGES_DROPPED_OFFLINE,
+		    "the last member of the shared group left");
 		entry_clear(&e);
 	}
 	queue_clear(&g->queue);
@@ -72,7 +73,9 @@ static int
 members_grow(struct group *g)
 {
 	uint32_t capacity = g->capacity == 0 ? 4 : g->capacity * 2;
-	struct group_member **members = realloc(g->members, capacity * sizeof(struct group_member *)), **ready;
+	struct group_member **members =
+				realloc(g->members, capacity * sizeof(struct group_member *)),
+			    **ready;
 
 	if (members == NULL)
 		return GRAPNEL_ENOMEM;
@@ -115,7 +118,9 @@ group_join(struct group *g, const struct group_member *values)
 struct group_member *
 group_member(struct group *g, uint32_t slot, uint64_t serial)
 {
-	return slot < g->slots && g->members[slot] != NULL && g->members[slot]->serial == serial ? g->members[slot] : NULL;
+	return slot < g->slots && g->members[slot] != NULL && g->members[slot]->serial == serial
+	    ? g->members[slot]
+	    : NULL;
 }
 
 struct group_member *
@@ -144,7 +149,8 @@ purge_qos0(struct entry *e, void *arg)
 	if (effective_qos(g, e->qos) > 0)
 		return false;
 	g->ops->queued(g, e->msg, -1);
-	g->ops->dropped(g, e->msg, METRIC_MESSAGES_DROPPED_OFFLINE, "QoS 0, all members of the shared group are offline");
+	g->ops->dropped(g, e->msg, METRIC_MESSAGES_DROPPED_OFFLINE,
+	    "QoS 0, all members of the shared group are offline");
 	entry_clear(e);
 	return true;
 }
@@ -261,7 +267,8 @@ pick(struct group *g, enum share_strategy strategy, const struct message *msg)
 		if (msg->author == NULL)
 			break;
 		/* Always the same member, as long as none joins or leaves; the next one when that one cannot. */
-		for (uint64_t i = 0, start = author_hash(msg) % g->slots; i < g->slots && i < PROBES; i++) {
+		for (uint64_t i = 0, start = author_hash(msg) % g->slots;
+		     i < g->slots && i < PROBES; i++) {
 			struct group_member *gm = g->members[(start + i) % g->slots];
 
 			if (gm != NULL && gm->ready != GROUP_NOT_READY)
@@ -321,7 +328,8 @@ group_route(struct group *g, const struct group_terms *terms, struct message *ms
 	if (g->queue.count == 0 && give(g, terms, msg, e.seq) == GROUP_GIVEN)
 		return;
 	if (g->online == 0 && effective_qos(g, msg->qos) == 0) {
-		g->ops->dropped(g, msg, METRIC_MESSAGES_DROPPED_OFFLINE, "QoS 0, all members of the shared group are offline");
+		g->ops->dropped(g, msg, METRIC_MESSAGES_DROPPED_OFFLINE,
+		    "QoS 0, all members of the shared group are offline");
 		return;
 	}
 	if (g->queue.count >= terms->max_messages || g->queue.bytes + size > terms->max_bytes)
@@ -353,7 +361,8 @@ group_return(struct group *g, const struct group_terms *terms, struct message *m
 	if (message_expired(msg, terms->now_ms)) {
 		g->ops->dropped(g, msg, METRIC_MESSAGES_EXPIRED, "expired");
 	} else if (g->online == 0 && effective_qos(g, msg->qos) == 0) {
-		g->ops->dropped(g, msg, METRIC_MESSAGES_DROPPED_OFFLINE, "QoS 0, all members of the shared group are offline");
+		g->ops->dropped(g, msg, METRIC_MESSAGES_DROPPED_OFFLINE,
+		    "QoS 0, all members of the shared group are offline");
 	} else if (queue_push_head(&g->queue, &e) != GRAPNEL_OK) {
 		g->ops->dropped(g, msg, METRIC_MESSAGES_DROPPED_MEMORY, "out of memory");
 	} else {

@@ -31,15 +31,18 @@ on_publish(struct worker *w, struct mail *m)
 int
 core_publish(struct broker *b, const struct grapnel_publication *pub)
 {
-	struct worker *w = worker_self != NULL && worker_self->index < b->worker_count ? worker_self : b->workers[0];
+	struct worker *w = worker_self != NULL && worker_self->index < b->worker_count
+	    ? worker_self
+	    : b->workers[0];
 	struct message m = { 0 };
 	struct publish_mail *pm;
 	struct grapnel_property kept[256];
 	size_t n = 0, len;
 	char *props;
 
-	if (pub->topic_name.len > 65535 || pub->payload.len > 268435455 || pub->qos > 2 || pub->property_count > 256 ||
-	    !utf8_valid(pub->topic_name.data, pub->topic_name.len) || !topic_name_valid(pub->topic_name))
+	if (pub->topic_name.len > 65535 || pub->payload.len > 268435455 || pub->qos > 2 ||
+	    pub->property_count > 256 || !utf8_valid(pub->topic_name.data, pub->topic_name.len) ||
+	    !topic_name_valid(pub->topic_name))
 		return GRAPNEL_EINVAL;
 	for (size_t i = 0; i < pub->property_count; i++) {
 		switch (pub->properties[i].id) {
@@ -133,7 +136,8 @@ on_kick(struct worker *w, struct mail *mail)
 }
 
 int
-core_kick(struct broker *b, struct grapnel_str mountpoint, struct grapnel_str client_id, uint8_t reason_code)
+core_kick(struct broker *b, struct grapnel_str mountpoint, struct grapnel_str client_id,
+    uint8_t reason_code)
 {
 	struct client_mail *m = client_mail_new(mountpoint, client_id);
 
@@ -164,7 +168,7 @@ on_find(struct worker *w, struct mail *mail)
 
 	if (s != NULL) {
 		session_info(s, &m->info);
-		m->info.client = NULL; /* it is another thread's */
+		m->info.client = NULL;                /* it is another thread's */
 		m->found = identity_ref(s->identity); /* what the strings live in */
 	}
 	m->mail.fn = on_found;
@@ -201,7 +205,8 @@ struct grapnel_sub {
 static void
 on_add(struct worker *w, struct mail *m)
 {
-	struct grapnel_sub *g = (struct grapnel_sub *)(void *)((char *)m - offsetof(struct grapnel_sub, add));
+	struct grapnel_sub *g =
+	    (struct grapnel_sub *)(void *)((char *)m - offsetof(struct grapnel_sub, add));
 
 	g->added = node_add(w, g->sub.node, &g->sub) == GRAPNEL_OK;
 	if (!g->added)
@@ -214,8 +219,9 @@ core_subscribe(struct worker *w, struct grapnel_str filter, grapnel_message_fn f
 	struct grapnel_sub *g;
 	struct topic_node *node;
 
-	if (w->index >= w->broker->worker_count || filter.len == 0 || filter.len > 65535 || !utf8_valid(filter.data, filter.len) ||
-	    !topic_filter_valid(filter, NULL, NULL) || (filter.len > 7 && memcmp(filter.data, "$share/", 7) == 0))
+	if (w->index >= w->broker->worker_count || filter.len == 0 || filter.len > 65535 ||
+	    !utf8_valid(filter.data, filter.len) || !topic_filter_valid(filter, NULL, NULL) ||
+	    (filter.len > 7 && memcmp(filter.data, "$share/", 7) == 0))
 		return NULL;
 	if ((g = calloc(1, sizeof(*g))) == NULL)
 		return NULL;
@@ -230,7 +236,8 @@ core_subscribe(struct worker *w, struct grapnel_str filter, grapnel_message_fn f
 		return NULL;
 	}
 	g->sub.node = node;
-	if (router_busy(w)) { /* called from a hook or a message's callback: the node's array is being walked */
+	if (router_busy(
+		w)) { /* called from a hook or a message's callback: the node's array is being walked */
 		g->add.fn = on_add;
 		worker_post(w, &g->add);
 		return g;
@@ -258,7 +265,8 @@ on_unsubscribe(struct worker *w, struct mail *m)
 void
 core_unsubscribe(struct grapnel_sub *g)
 {
-	g->fn = NULL; /* it may be called from inside its own callback, while the node's array is walked */
+	g->fn =
+	    NULL; /* it may be called from inside its own callback, while the node's array is walked */
 	g->mail.fn = on_unsubscribe;
 	worker_post(g->w, &g->mail);
 }
@@ -298,7 +306,8 @@ core_each_client(struct worker *w, void (*fn)(struct grapnel_client *c, void *ar
 		return;
 	session_each(w, each_session, &e);
 	for (uint32_t i = 0; i < w->core->conn_capacity; i++) {
-		struct grapnel_client *c = w->core->conns[i] != NULL ? connecting_client(w->core->conns[i]) : NULL;
+		struct grapnel_client *c =
+		    w->core->conns[i] != NULL ? connecting_client(w->core->conns[i]) : NULL;
 
 		if (c != NULL)
 			fn(c, arg);

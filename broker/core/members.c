@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CREDIT_MAX 256u
-#define BUCKETS_FROM 16u   /* memberships, from which on they are found by hash */
-#define MEMBERS_MAX 65535u /* entry.member */
+#define CREDIT_MAX   256u
+#define BUCKETS_FROM 16u    /* memberships, from which on they are found by hash */
+#define MEMBERS_MAX  65535u /* entry.member */
 
 /* At the very end, when the threads are joined, nobody takes mail any more. */
 static bool
@@ -29,7 +29,8 @@ member_find(struct session *s, struct grapnel_str key, uint64_t hash)
 		for (; at != 0; at = s->members[at - 1]->hash_next) {
 			struct member *m = s->members[at - 1];
 
-			if (m->hash == hash && m->key_len == key.len && memcmp(m->key, key.data, key.len) == 0)
+			if (m->hash == hash && m->key_len == key.len &&
+			    memcmp(m->key, key.data, key.len) == 0)
 				return m;
 		}
 		return NULL;
@@ -37,7 +38,8 @@ member_find(struct session *s, struct grapnel_str key, uint64_t hash)
 	for (uint32_t i = 0; i < s->member_count; i++) {
 		struct member *m = s->members[i];
 
-		if (m != NULL && m->hash == hash && m->key_len == key.len && memcmp(m->key, key.data, key.len) == 0)
+		if (m != NULL && m->hash == hash && m->key_len == key.len &&
+		    memcmp(m->key, key.data, key.len) == 0)
 			return m;
 	}
 	return NULL;
@@ -56,7 +58,8 @@ static int
 table_room(struct session *s)
 {
 	if (s->member_live >= BUCKETS_FROM && s->member_live >= s->member_bucket_count) {
-		uint32_t n = s->member_bucket_count == 0 ? BUCKETS_FROM * 2 : s->member_bucket_count * 2;
+		uint32_t n =
+		    s->member_bucket_count == 0 ? BUCKETS_FROM * 2 : s->member_bucket_count * 2;
 		uint32_t *buckets = calloc(n, sizeof(*buckets));
 
 		if (buckets == NULL)
@@ -163,7 +166,9 @@ member_drop(struct member *m)
 static uint32_t
 credit_limit(const struct session *s)
 {
-	uint32_t limit = CREDIT_MAX, share = s->limits->max_queued_messages / 2 / (s->member_live > 0 ? s->member_live : 1);
+	uint32_t limit = CREDIT_MAX,
+		 share =
+		     s->limits->max_queued_messages / 2 / (s->member_live > 0 ? s->member_live : 1);
 
 	if (limit > s->limits->max_inflight)
 		limit = s->limits->max_inflight;
@@ -180,8 +185,8 @@ session_full(const struct session *s)
 {
 	const struct limits *l = s->limits;
 
-	return s->conn->out_bytes > l->max_output_bytes / 2 || s->queue.count > l->max_queued_messages / 2 ||
-	       s->queue.bytes > l->max_queued_bytes / 2;
+	return s->conn->out_bytes > l->max_output_bytes / 2 ||
+	    s->queue.count > l->max_queued_messages / 2 || s->queue.bytes > l->max_queued_bytes / 2;
 }
 
 static struct state_item
@@ -349,8 +354,11 @@ join_send(struct member *m, bool again, shared_joined_fn joined, uint32_t token)
 	}
 	period_begin(m);
 	m->state_due = m->qos_due = false;
-	j->values = (struct group_member){
-		.serial = m->serial, .generation = s->generation, .worker = w->index, .index = m->index, .qos = m->qos };
+	j->values = (struct group_member){ .serial = m->serial,
+		.generation = s->generation,
+		.worker = w->index,
+		.index = m->index,
+		.qos = m->qos };
 	j->hash = m->hash;
 	j->group_worker = m->group_worker;
 	j->epoch = m->epoch;
@@ -380,7 +388,8 @@ members_joined_mail(struct worker *w, struct mail *mail)
 {
 	struct join_mail *j = (struct join_mail *)(void *)mail;
 	struct session *s = session_by_generation(w, j->values.generation);
-	struct member *m = s != NULL && j->values.index < s->member_count ? s->members[j->values.index] : NULL;
+	struct member *m =
+	    s != NULL && j->values.index < s->member_count ? s->members[j->values.index] : NULL;
 	shared_joined_fn joined = j->joined;
 	uint64_t generation = j->values.generation;
 	uint32_t token = j->token;
@@ -409,7 +418,8 @@ members_joined_mail(struct worker *w, struct mail *mail)
 }
 
 static uint64_t
-make_key(const struct session *s, struct grapnel_str share, struct grapnel_str filter, struct grapnel_str *key)
+make_key(const struct session *s, struct grapnel_str share, struct grapnel_str filter,
+    struct grapnel_str *key)
 {
 	char *p = malloc(share.len + 1 + filter.len);
 
@@ -423,8 +433,8 @@ make_key(const struct session *s, struct grapnel_str share, struct grapnel_str f
 }
 
 int
-shared_join(struct session *s, struct grapnel_str share, struct grapnel_str filter, uint8_t qos, uint32_t id, uint8_t flags,
-    bool *existed, bool *later, shared_joined_fn joined, uint32_t token)
+shared_join(struct session *s, struct grapnel_str share, struct grapnel_str filter, uint8_t qos,
+    uint32_t id, uint8_t flags, bool *existed, bool *later, shared_joined_fn joined, uint32_t token)
 {
 	struct grapnel_str key;
 	uint64_t hash = make_key(s, share, filter, &key);
@@ -456,7 +466,8 @@ shared_join(struct session *s, struct grapnel_str share, struct grapnel_str filt
 		}
 		return GRAPNEL_OK;
 	}
-	if (s->member_live >= MEMBERS_MAX || (m = member_new(s, key, hash, (uint32_t)share.len)) == NULL) {
+	if (s->member_live >= MEMBERS_MAX ||
+	    (m = member_new(s, key, hash, (uint32_t)share.len)) == NULL) {
 		free((void *)(uintptr_t)key.data);
 		return s->member_live >= MEMBERS_MAX ? GRAPNEL_EQUOTA : GRAPNEL_ENOMEM;
 	}
@@ -494,7 +505,8 @@ shared_leave(struct session *s, struct grapnel_str share, struct grapnel_str fil
 	if (m == NULL)
 		return false;
 	if (m->out > 0)
-		deliver_forget_member(s, (uint16_t)(m->index + 1)); /* what it was given stays with it */
+		deliver_forget_member(
+		    s, (uint16_t)(m->index + 1)); /* what it was given stays with it */
 	member_drop(m);
 	return true;
 }
@@ -616,8 +628,12 @@ returns_add(struct returns *r, struct message *msg, uint16_t member, uint32_t se
 		message_unref(msg);
 		return;
 	}
-	r->items[r->count++] = (struct parcel_item){
-		.ref = m->ref, .msg = msg, .index = m->index, .worker = m->group_worker, .epoch = m->epoch - 1, .seq = seq };
+	r->items[r->count++] = (struct parcel_item){ .ref = m->ref,
+		.msg = msg,
+		.index = m->index,
+		.worker = m->group_worker,
+		.epoch = m->epoch - 1,
+		.seq = seq };
 }
 
 static bool
@@ -711,7 +727,8 @@ shared_session_offline(struct session *s)
 	if (s->member_live == 0)
 		return;
 	period_begin_all(s);
-	queue_filter(&s->queue, take_queued, &r); /* what is in flight stays with the session [MQTT-4.8.2-4] */
+	queue_filter(&s->queue, take_queued,
+	    &r); /* what is in flight stays with the session [MQTT-4.8.2-4] */
 	returns_send(&r);
 }
 

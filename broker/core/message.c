@@ -124,13 +124,15 @@ message_release_borrowed(struct message *msg)
 }
 
 char *
-message_props_new(const struct grapnel_property *props, size_t count, size_t *len, bool *expires, uint32_t *expiry)
+message_props_new(const struct grapnel_property *props, size_t count, size_t *len, bool *expires,
+    uint32_t *expiry)
 {
 	const struct grapnel_property *behind = props;
 	size_t at = 0, more = 0;
 	uint8_t *p;
 
-	while (at < count && props[at].id != PROP_MESSAGE_EXPIRY) /* at most one: the answer was checked */
+	while (at < count &&
+	    props[at].id != PROP_MESSAGE_EXPIRY) /* at most one: the answer was checked */
 		at++;
 	*expires = at < count;
 	*expiry = *expires ? props[at].u.number : 0;

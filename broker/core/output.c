@@ -13,17 +13,19 @@
 #include <string.h>
 #include <sys/uio.h>
 
-#define CHUNK_SMALL (2048 - sizeof(struct out_chunk))
-#define CHUNK_LARGE (32768 - sizeof(struct out_chunk))
+#define CHUNK_SMALL    (2048 - sizeof(struct out_chunk))
+#define CHUNK_LARGE    (32768 - sizeof(struct out_chunk))
 #define POOL_SMALL_MAX 512
 #define POOL_LARGE_MAX 64
-#define IOV_MAX_HERE 64
+#define IOV_MAX_HERE   64
 
 static struct out_chunk *
 chunk_new(struct out_pool *p, size_t len, bool first)
 {
 	struct out_chunk *k;
-	size_t capacity = first && len <= CHUNK_SMALL ? CHUNK_SMALL : len <= CHUNK_LARGE ? CHUNK_LARGE : len;
+	size_t capacity = first && len <= CHUNK_SMALL ? CHUNK_SMALL
+	    : len <= CHUNK_LARGE                      ? CHUNK_LARGE
+						      : len;
 
 	if (capacity == CHUNK_SMALL && p->small != NULL) {
 		k = p->small;
@@ -129,7 +131,10 @@ conn_out_ref(struct conn *c, struct message *msg, const char *data, size_t len)
 
 	if (k == NULL)
 		return GRAPNEL_ENOMEM;
-	*k = (struct out_chunk){ .ref = message_ref(msg), .ref_data = data, .end = (uint32_t)len, .capacity = (uint32_t)len };
+	*k = (struct out_chunk){ .ref = message_ref(msg),
+		.ref_data = data,
+		.end = (uint32_t)len,
+		.capacity = (uint32_t)len };
 	out_append(c, k);
 	c->out_bytes += len;
 	metric_add(&c->w->metrics, METRIC_OUTPUT_BYTES, (int64_t)len);
@@ -152,7 +157,8 @@ out_clear(struct conn *c)
 /* ---- packets -------------------------------------------------------------------------- */
 
 void
-conn_send_ack(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code, struct grapnel_str reason_string)
+conn_send_ack(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code,
+    struct grapnel_str reason_string)
 {
 	struct mqtt_ack a = { .packet_id = packet_id, .reason_code = reason_code };
 	size_t size;
@@ -178,9 +184,11 @@ conn_send_ack(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_c
 }
 
 void
-conn_send_disconnect(struct conn *c, uint8_t reason_code, const char *why, struct grapnel_str server_reference)
+conn_send_disconnect(
+    struct conn *c, uint8_t reason_code, const char *why, struct grapnel_str server_reference)
 {
-	struct mqtt_disconnect d = { .reason_code = reason_code, .server_reference = server_reference };
+	struct mqtt_disconnect d = { .reason_code = reason_code,
+		.server_reference = server_reference };
 	size_t size;
 	uint8_t *p;
 
@@ -234,8 +242,9 @@ alias_out(struct conn *c, struct grapnel_str topic, bool *fresh)
 	if (topic.len < 4 || (x = conn_extra(c)) == NULL) /* shorter ones gain nothing */
 		return 0;
 	if ((a = x->alias_out) == NULL) {
-		uint16_t max = c->alias_out_max < c->limits->topic_alias_maximum ? c->alias_out_max
-										: (uint16_t)c->limits->topic_alias_maximum;
+		uint16_t max = c->alias_out_max < c->limits->topic_alias_maximum
+		    ? c->alias_out_max
+		    : (uint16_t)c->limits->topic_alias_maximum;
 
 		if (max == 0 || (a = calloc(1, sizeof(*a) + max * sizeof(a->t[0]))) == NULL)
 			return 0;
@@ -261,7 +270,9 @@ delivered_event(struct conn *c, const struct message *msg, uint8_t qos, bool ret
 {
 	struct grapnel_client_info info;
 	struct grapnel_message_info mi;
-	struct grapnel_event ev = { .type = GRAPNEL_EVENT_MESSAGE_DELIVERED, .client = &info, .message = &mi, .qos = qos };
+	struct grapnel_event ev = {
+		.type = GRAPNEL_EVENT_MESSAGE_DELIVERED, .client = &info, .message = &mi, .qos = qos
+	};
 
 	session_info(c->session, &info);
 	message_info_of(msg, c->session->identity->mountpoint, c->w->now_ms, &mi);
@@ -272,7 +283,8 @@ delivered_event(struct conn *c, const struct message *msg, uint8_t qos, bool ret
 }
 
 int
-conn_send_publish(struct conn *c, struct message *msg, subids ids, uint8_t qos, bool retain, bool dup, uint16_t packet_id)
+conn_send_publish(struct conn *c, struct message *msg, subids ids, uint8_t qos, bool retain,
+    bool dup, uint16_t packet_id)
 {
 	struct encoded *enc = &c->w->core->encoded;
 	uint32_t skip = (uint32_t)c->session->identity->mountpoint.len;
@@ -286,7 +298,8 @@ conn_send_publish(struct conn *c, struct message *msg, subids ids, uint8_t qos, 
 	if (skip > msg->topic_len)
 		skip = 0;
 	cacheable = qos == 0 && (c->version < 5 || (ids == SUBIDS_NONE && c->alias_out_max == 0));
-	if (cacheable && enc->msg == msg && enc->version == c->version && enc->retain == retain && enc->topic_skip == skip) {
+	if (cacheable && enc->msg == msg && enc->version == c->version && enc->retain == retain &&
+	    enc->topic_skip == skip) {
 		if (c->client_max_packet != 0 && enc->len > c->client_max_packet)
 			return GRAPNEL_EQUOTA;
 		if ((p = conn_out(c, enc->len)) == NULL)
@@ -303,14 +316,17 @@ conn_send_publish(struct conn *c, struct message *msg, subids ids, uint8_t qos, 
 	if (c->version == 5) {
 		o.forward_props = (struct grapnel_str){ msg->props, msg->props_len };
 		if (msg->flags & MSG_EXPIRES) {
-			uint64_t left = msg->expires_at_ms > c->w->now_ms ? msg->expires_at_ms - c->w->now_ms : 0;
+			uint64_t left = msg->expires_at_ms > c->w->now_ms
+			    ? msg->expires_at_ms - c->w->now_ms
+			    : 0;
 
 			o.has_message_expiry = true; /* the time left [MQTT-3.3.2-6] */
 			o.message_expiry = (uint32_t)((left + 999) / 1000);
 		}
 		o.subscription_id_count = subids_get(ids, id_list, SUBIDS_MAX);
 		o.subscription_ids = id_list;
-		if (c->client_max_packet != 0) { /* sized without an alias first: one that is not sent must not be given */
+		if (c->client_max_packet !=
+		    0) { /* sized without an alias first: one that is not sent must not be given */
 			head = mqtt_publish_head_size(5, &o);
 			if (head == 0 || head + 3 + msg->payload_len > c->client_max_packet)
 				return GRAPNEL_EQUOTA;
@@ -342,7 +358,8 @@ conn_send_publish(struct conn *c, struct message *msg, subids ids, uint8_t qos, 
 	} else {
 		if ((kept = message_keep(msg)) == NULL)
 			return GRAPNEL_ENOMEM;
-		if ((p = conn_out(c, head)) == NULL || conn_out_ref(c, kept, kept->payload, kept->payload_len) != GRAPNEL_OK) {
+		if ((p = conn_out(c, head)) == NULL ||
+		    conn_out_ref(c, kept, kept->payload, kept->payload_len) != GRAPNEL_OK) {
 			message_unref(kept);
 			if (p != NULL) /* half a packet is in the output: nothing can follow it */
 				conn_fail(c, "out of memory");
@@ -376,7 +393,8 @@ static int
 wait_writable(struct conn *c)
 {
 	if (c->write_event == NULL &&
-	    (c->write_event = event_new(c->w->base, c->stream.fd, EV_WRITE, on_writable, c)) == NULL)
+	    (c->write_event = event_new(c->w->base, c->stream.fd, EV_WRITE, on_writable, c)) ==
+		NULL)
 		return GRAPNEL_ENOMEM;
 	return event_add(c->write_event, NULL) == 0 ? GRAPNEL_OK : GRAPNEL_ENOMEM;
 }
@@ -417,9 +435,11 @@ conn_flush(struct conn *c)
 		size_t want = 0;
 		ssize_t got;
 
-		for (struct out_chunk *k = c->out_first; k != NULL && n < IOV_MAX_HERE; k = k->next, n++) {
-			iov[n].iov_base = k->ref != NULL ? (void *)(uintptr_t)(k->ref_data + k->start)
-							 : (void *)(k->data + k->start);
+		for (struct out_chunk *k = c->out_first; k != NULL && n < IOV_MAX_HERE;
+		     k = k->next, n++) {
+			iov[n].iov_base = k->ref != NULL
+			    ? (void *)(uintptr_t)(k->ref_data + k->start)
+			    : (void *)(k->data + k->start);
 			iov[n].iov_len = k->end - k->start;
 			want += iov[n].iov_len;
 		}
@@ -474,7 +494,9 @@ conn_flush_dirty(struct worker *w)
 		next = c->dirty_next;
 		c->dirty = false;
 		c->dirty_next = NULL;
-		if (!c->dead && (c->fail_why != NULL || c->write_event == NULL || !event_pending(c->write_event, EV_WRITE, NULL)))
+		if (!c->dead &&
+		    (c->fail_why != NULL || c->write_event == NULL ||
+			!event_pending(c->write_event, EV_WRITE, NULL)))
 			conn_flush(c);
 	}
 	decision_release(&w->core->last_decision); /* rights.c */

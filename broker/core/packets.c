@@ -55,8 +55,10 @@ packet_malformed(struct conn *c, uint8_t reason_code, const char *why)
 		return HANDLED_CLOSED;
 	metric_add(&c->w->metrics, METRIC_PACKETS_MALFORMED, 1);
 	if (log_allowed(c->peer, &suppressed))
-		log_at(GRAPNEL_LOG_NOTICE, "protocol_error", "client \"%.*s\" from %s: %s (0x%02x)%s", STR(conn_client_name(c)), c->peer,
-		    why != NULL ? why : "malformed packet", reason_code, suppressed > 0 ? " [more lines left out]" : "");
+		log_at(GRAPNEL_LOG_NOTICE, "protocol_error",
+		    "client \"%.*s\" from %s: %s (0x%02x)%s", STR(conn_client_name(c)), c->peer,
+		    why != NULL ? why : "malformed packet", reason_code,
+		    suppressed > 0 ? " [more lines left out]" : "");
 	else
 		metric_add(&c->w->metrics, METRIC_LOG_SUPPRESSED, 1);
 	connect_fault(c, reason_code, why != NULL ? why : "malformed packet");
@@ -75,7 +77,8 @@ on_disconnect(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 		return packet_malformed(c, w.err, w.why);
 	if (d.has_session_expiry) {
 		if (s->expiry == 0 && d.session_expiry != 0) /* [MQTT-3.14.2-2] */
-			return packet_malformed(c, RC_PROTOCOL_ERROR, "Session Expiry Interval in DISCONNECT, but 0 in CONNECT");
+			return packet_malformed(c, RC_PROTOCOL_ERROR,
+			    "Session Expiry Interval in DISCONNECT, but 0 in CONNECT");
 		s->expiry = d.session_expiry;
 	}
 	if (c->version < 5 || d.reason_code == 0)
@@ -97,7 +100,8 @@ conn_on_packet(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 			conn_close(c, 0, "DISCONNECT during authentication");
 			return HANDLED_CLOSED;
 		}
-		return packet_malformed(c, RC_PROTOCOL_ERROR, "only AUTH and DISCONNECT may come before CONNACK [MQTT-3.1.2-30]");
+		return packet_malformed(c, RC_PROTOCOL_ERROR,
+		    "only AUTH and DISCONNECT may come before CONNACK [MQTT-3.1.2-30]");
 	}
 	if (f->type == MQTT_PUBLISH)
 		return on_publish(c, f, body);
@@ -129,11 +133,13 @@ conn_on_packet(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 		return on_disconnect(c, f, body);
 	case MQTT_AUTH:
 		if (c->version < 5)
-			return packet_malformed(c, RC_MALFORMED_PACKET, "packet type 15 is reserved in MQTT 3.x");
+			return packet_malformed(
+			    c, RC_MALFORMED_PACKET, "packet type 15 is reserved in MQTT 3.x");
 		return conn_on_auth(c, body, f->remaining);
 	case MQTT_CONNECT:
 		return packet_malformed(c, RC_PROTOCOL_ERROR, "second CONNECT [MQTT-3.1.0-2]");
 	default:
-		return packet_malformed(c, RC_PROTOCOL_ERROR, "packet type that only a Server sends");
+		return packet_malformed(
+		    c, RC_PROTOCOL_ERROR, "packet type that only a Server sends");
 	}
 }

@@ -18,11 +18,11 @@
 struct pub_item {
 	struct message msg;
 	struct publish_step *step; /* owns what the slices point to; NULL: the read buffer does */
-	char *scratch;	   /* topic with mountpoint and rewritten properties; NULL: none needed */
+	char *scratch; /* topic with mountpoint and rewritten properties; NULL: none needed */
 	uint16_t packet_id;
 	uint8_t qos, reason_code;
-	bool route;	   /* false: acknowledged only */
-	bool dropped;	   /* accepted and forgotten, as somebody decided */
+	bool route;                       /* false: acknowledged only */
+	bool dropped;                     /* accepted and forgotten, as somebody decided */
 	struct grapnel_str reason_string; /* heap; .data NULL: none */
 };
 struct pub_batch {
@@ -50,7 +50,8 @@ struct publish_step { /* a PUBLISH that plugins are asked about */
 int
 batch_init(struct worker *w)
 {
-	return (w->core->batch = calloc(1, sizeof(*w->core->batch))) != NULL ? GRAPNEL_OK : GRAPNEL_ENOMEM;
+	return (w->core->batch = calloc(1, sizeof(*w->core->batch))) != NULL ? GRAPNEL_OK
+									     : GRAPNEL_ENOMEM;
 }
 
 void
@@ -82,7 +83,8 @@ acknowledge(struct conn *c, const struct pub_item *it, uint8_t reason_code)
 
 	if (it->qos == 0)
 		return;
-	if (it->qos == 2 && reason_code < 0x80 && id_set_add(&c->session->received, it->packet_id) != GRAPNEL_OK) {
+	if (it->qos == 2 && reason_code < 0x80 &&
+	    id_set_add(&c->session->received, it->packet_id) != GRAPNEL_OK) {
 		conn_close(c, RC_UNSPECIFIED, "out of memory");
 		return;
 	}
@@ -109,15 +111,19 @@ conn_batch_end(struct conn *c)
 		struct pub_item *it = &b->items[i];
 		uint8_t code = it->route ? codes[k++] : it->reason_code;
 
-		if (c->state == CONN_ESTABLISHED && it->route && code >= 0x80 && it->qos > 0 && c->version < 5) {
+		if (c->state == CONN_ESTABLISHED && it->route && code >= 0x80 && it->qos > 0 &&
+		    c->version < 5) {
 			/* No memory: 3.x has no negative acknowledgement, so none, and the Client keeps its message. */
 			conn_close(c, RC_QUOTA_EXCEEDED, "no memory for its message");
 		}
 		if (c->state == CONN_ESTABLISHED) {
-			if (it->route && code < 0x80 && event_wanted(c->w, GRAPNEL_EVENT_MESSAGE_PUBLISHED))
-				core_event(c->w, GRAPNEL_EVENT_MESSAGE_PUBLISHED, c->session, &it->msg, code, NULL);
+			if (it->route && code < 0x80 &&
+			    event_wanted(c->w, GRAPNEL_EVENT_MESSAGE_PUBLISHED))
+				core_event(c->w, GRAPNEL_EVENT_MESSAGE_PUBLISHED, c->session,
+				    &it->msg, code, NULL);
 			else if (it->dropped && event_wanted(c->w, GRAPNEL_EVENT_MESSAGE_DROPPED))
-				core_event(c->w, GRAPNEL_EVENT_MESSAGE_DROPPED, c->session, &it->msg, 0, "dropped by a plugin or a rule");
+				core_event(c->w, GRAPNEL_EVENT_MESSAGE_DROPPED, c->session,
+				    &it->msg, 0, "dropped by a plugin or a rule");
 			acknowledge(c, it, code);
 		}
 		free((void *)(uintptr_t)it->reason_string.data);
@@ -131,13 +137,15 @@ conn_batch_end(struct conn *c)
 
 /* Put a decided PUBLISH into the batch; takes the step. */
 static void
-batch_add(struct conn *c, const struct mqtt_publish *p, struct publish_step *st, bool route, bool no_retain, uint8_t reason_code)
+batch_add(struct conn *c, const struct mqtt_publish *p, struct publish_step *st, bool route,
+    bool no_retain, uint8_t reason_code)
 {
 	struct pub_batch *b = c->w->core->batch;
 	struct session *s = c->session;
 	struct grapnel_str mp = s->identity->mountpoint;
 	struct grapnel_str topic = st != NULL && st->topic.data != NULL ? st->topic : p->topic_name;
-	struct grapnel_str payload = st != NULL && st->payload.data != NULL ? st->payload : p->payload;
+	struct grapnel_str payload =
+	    st != NULL && st->payload.data != NULL ? st->payload : p->payload;
 	struct pub_item *it = &b->items[b->count];
 	size_t props_len, need;
 	bool own_props = st != NULL && st->new_props != NULL;
@@ -151,8 +159,10 @@ batch_add(struct conn *c, const struct mqtt_publish *p, struct publish_step *st,
 	it->dropped = !route && reason_code < 0x80;
 	it->reason_string = b->reason_string;
 	b->reason_string = (struct grapnel_str){ 0 };
-	it->msg.qos = st != NULL && st->qos_plus_one != 0 ? (uint8_t)(st->qos_plus_one - 1) : p->qos;
-	it->msg.flags = (uint8_t)((p->retain && !no_retain ? MSG_RETAIN : 0) | (p->props.payload_is_utf8 ? MSG_UTF8 : 0));
+	it->msg.qos =
+	    st != NULL && st->qos_plus_one != 0 ? (uint8_t)(st->qos_plus_one - 1) : p->qos;
+	it->msg.flags = (uint8_t)((p->retain && !no_retain ? MSG_RETAIN : 0) |
+	    (p->props.payload_is_utf8 ? MSG_UTF8 : 0));
 	it->msg.topic = topic.data;
 	it->msg.topic_len = (uint16_t)topic.len;
 	it->msg.payload = payload.data;
@@ -168,7 +178,8 @@ batch_add(struct conn *c, const struct mqtt_publish *p, struct publish_step *st,
 		it->msg.props = st->new_props;
 	else if (props_len > 0 && p->props.plain)
 		it->msg.props = p->props.block.data;
-	need = (mp.len > 0 ? mp.len + topic.len : 0) + (props_len > 0 && it->msg.props == NULL ? props_len : 0);
+	need = (mp.len > 0 ? mp.len + topic.len : 0) +
+	    (props_len > 0 && it->msg.props == NULL ? props_len : 0);
 	if (need > 0) {
 		if (mp.len + topic.len > 65535 || (it->scratch = malloc(need)) == NULL) {
 			it->route = false;
@@ -197,10 +208,12 @@ batch_add(struct conn *c, const struct mqtt_publish *p, struct publish_step *st,
 
 /* The same for one that is refused, with a Reason String (copied). */
 static void
-batch_refuse(struct conn *c, const struct mqtt_publish *p, struct publish_step *st, uint8_t reason_code, struct grapnel_str reason)
+batch_refuse(struct conn *c, const struct mqtt_publish *p, struct publish_step *st,
+    uint8_t reason_code, struct grapnel_str reason)
 {
 	struct pub_batch *b = c->w->core->batch;
-	char *copy = reason_code >= 0x80 && p->qos > 0 && reason.len > 0 ? malloc(reason.len) : NULL;
+	char *copy =
+	    reason_code >= 0x80 && p->qos > 0 && reason.len > 0 ? malloc(reason.len) : NULL;
 
 	if (copy != NULL) { /* without memory there is none: it only explains */
 		memcpy(copy, reason.data, reason.len);
@@ -212,8 +225,8 @@ batch_refuse(struct conn *c, const struct mqtt_publish *p, struct publish_step *
 /* ---- refusals ----------------------------------------------------------------------------------- */
 
 static void
-denied(struct conn *c, const struct mqtt_publish *p, struct publish_step *st, uint8_t reason_code, struct grapnel_str topic,
-    struct grapnel_str rule, struct grapnel_str reason, bool unavailable)
+denied(struct conn *c, const struct mqtt_publish *p, struct publish_step *st, uint8_t reason_code,
+    struct grapnel_str topic, struct grapnel_str rule, struct grapnel_str reason, bool unavailable)
 {
 	struct session *s = c->session;
 	unsigned suppressed;
@@ -223,9 +236,11 @@ denied(struct conn *c, const struct mqtt_publish *p, struct publish_step *st, ui
 		metric_add(&c->w->metrics, METRIC_ACL_DENIED, 1);
 	if (log_allowed(c->peer, &suppressed))
 		log_at(GRAPNEL_LOG_NOTICE, unavailable ? "publish_unavailable" : "acl_denied",
-		    "client \"%.*s\" user \"%.*s\" from %s: publish to \"%.*s\" %s%s%.*s%s", STR(s->identity->client_id),
-		    STR(s->identity->username), c->peer, STR(topic), unavailable ? "not decided: backend unavailable" : "denied",
-		    rule.len > 0 ? " by " : "", STR(rule), suppressed > 0 ? " [more lines left out]" : "");
+		    "client \"%.*s\" user \"%.*s\" from %s: publish to \"%.*s\" %s%s%.*s%s",
+		    STR(s->identity->client_id), STR(s->identity->username), c->peer, STR(topic),
+		    unavailable ? "not decided: backend unavailable" : "denied",
+		    rule.len > 0 ? " by " : "", STR(rule),
+		    suppressed > 0 ? " [more lines left out]" : "");
 	else
 		metric_add(&c->w->metrics, METRIC_LOG_SUPPRESSED, 1);
 	if (c->version < 5) {
@@ -240,7 +255,8 @@ denied(struct conn *c, const struct mqtt_publish *p, struct publish_step *st, ui
 		reason_code = 0; /* acknowledged and forgotten, as [v3.1.1 MQTT-3.3.5-2] allows */
 	}
 	if (reason.data == NULL)
-		reason = unavailable ? GRAPNEL_STR("not decided: the backend is unavailable") : GRAPNEL_STR("no right to publish there");
+		reason = unavailable ? GRAPNEL_STR("not decided: the backend is unavailable")
+				     : GRAPNEL_STR("no right to publish there");
 	batch_refuse(c, p, st, reason_code, reason);
 }
 
@@ -293,7 +309,8 @@ step_message(const struct publish_step *st, struct message *m)
 
 	memset(m, 0, sizeof(*m));
 	m->qos = st->qos_plus_one != 0 ? (uint8_t)(st->qos_plus_one - 1) : st->p.qos;
-	m->flags = (uint8_t)((st->p.retain ? MSG_RETAIN : 0) | (st->p.props.payload_is_utf8 ? MSG_UTF8 : 0));
+	m->flags = (uint8_t)((st->p.retain ? MSG_RETAIN : 0) |
+	    (st->p.props.payload_is_utf8 ? MSG_UTF8 : 0));
 	m->topic = topic.data;
 	m->topic_len = (uint16_t)topic.len;
 	m->payload = payload.data;
@@ -303,7 +320,8 @@ step_message(const struct publish_step *st, struct message *m)
 	m->author = st->head.c->session->identity;
 	if (st->p.props.has_message_expiry) {
 		m->flags |= MSG_EXPIRES;
-		m->expires_at_ms = st->head.c->w->now_ms + (uint64_t)st->p.props.message_expiry * 1000;
+		m->expires_at_ms =
+		    st->head.c->w->now_ms + (uint64_t)st->p.props.message_expiry * 1000;
 	}
 }
 
@@ -314,8 +332,10 @@ take_rights(struct publish_step *st, const struct rights_answer *a)
 		struct mqtt_publish p = st->p;
 		bool unavailable = a->verdict == GRAPNEL_UNAVAILABLE;
 
-		denied(st->head.c, &p, st, unavailable ? RC_IMPLEMENTATION_SPECIFIC : a->reason_code,
-		    st->topic.data != NULL ? st->topic : st->p.topic_name, a->rule, a->reason_string, unavailable);
+		denied(st->head.c, &p, st,
+		    unavailable ? RC_IMPLEMENTATION_SPECIFIC : a->reason_code,
+		    st->topic.data != NULL ? st->topic : st->p.topic_name, a->rule,
+		    a->reason_string, unavailable);
 		return DONE;
 	}
 	st->drop |= (a->flags & GRAPNEL_ACL_DROP) != 0;
@@ -336,23 +356,26 @@ step_apply(struct publish_step *st, const struct grapnel_publish_answer *a)
 	if (a->has_qos) /* of the message; the acknowledgement is that of the packet */
 		st->qos_plus_one = (uint8_t)((a->qos < l->max_qos ? a->qos : l->max_qos) + 1);
 	if (a->topic_name.data != NULL) {
-		if (a->topic_name.len > 65535 || !utf8_valid(a->topic_name.data, a->topic_name.len) ||
-		    !topic_name_valid(a->topic_name) || topic_levels(a->topic_name) > l->max_topic_levels)
+		if (a->topic_name.len > 65535 ||
+		    !utf8_valid(a->topic_name.data, a->topic_name.len) ||
+		    !topic_name_valid(a->topic_name) ||
+		    topic_levels(a->topic_name) > l->max_topic_levels)
 			return RC_TOPIC_NAME_INVALID;
 		if ((st->new_topic = dup_bytes(a->topic_name.data, a->topic_name.len)) == NULL)
 			return RC_UNSPECIFIED;
 		st->topic = (struct grapnel_str){ st->new_topic, a->topic_name.len };
 	}
 	if (a->payload.data != NULL) {
-		if (a->payload.len > 268435455 || (st->new_payload = dup_bytes(a->payload.data, a->payload.len)) == NULL)
+		if (a->payload.len > 268435455 ||
+		    (st->new_payload = dup_bytes(a->payload.data, a->payload.len)) == NULL)
 			return RC_UNSPECIFIED;
 		st->payload = (struct grapnel_str){ st->new_payload, a->payload.len };
 	}
 	if (a->has_properties) {
 		size_t len;
 
-		st->new_props = message_props_new(a->properties, a->property_count, &len, &st->p.props.has_message_expiry,
-		    &st->p.props.message_expiry);
+		st->new_props = message_props_new(a->properties, a->property_count, &len,
+		    &st->p.props.has_message_expiry, &st->p.props.message_expiry);
 		if (st->new_props == NULL)
 			return RC_UNSPECIFIED;
 		st->new_props_len = (uint32_t)len;
@@ -369,22 +392,27 @@ take_decision(struct publish_step *st, const struct decision *d)
 	if (d->verdict == GRAPNEL_ALLOW)
 		err = step_apply(st, d->publish);
 	else if (d->verdict == GRAPNEL_DENY)
-		err = d->publish->reason_code >= 0x80 ? d->publish->reason_code : RC_IMPLEMENTATION_SPECIFIC;
+		err = d->publish->reason_code >= 0x80 ? d->publish->reason_code
+						      : RC_IMPLEMENTATION_SPECIFIC;
 	else if (d->verdict == GRAPNEL_UNAVAILABLE)
 		err = RC_IMPLEMENTATION_SPECIFIC;
 	if (err != 0) {
 		struct grapnel_str by = { d->plugin, d->plugin != NULL ? strlen(d->plugin) : 0 };
 		struct mqtt_publish p = st->p;
 
-		denied(st->head.c, &p, st, err, st->topic.data != NULL ? st->topic : st->p.topic_name, by,
-		    d->verdict == GRAPNEL_DENY && d->publish->reason_string.data != NULL ? d->publish->reason_string :
-		    d->verdict == GRAPNEL_UNAVAILABLE ? (struct grapnel_str){ 0 } :
-		    d->verdict == GRAPNEL_ALLOW ? GRAPNEL_STR("a plugin made it invalid") : GRAPNEL_STR("refused by a plugin"),
+		denied(st->head.c, &p, st, err,
+		    st->topic.data != NULL ? st->topic : st->p.topic_name, by,
+		    d->verdict == GRAPNEL_DENY && d->publish->reason_string.data != NULL
+			? d->publish->reason_string
+			: d->verdict == GRAPNEL_UNAVAILABLE ? (struct grapnel_str){ 0 }
+			: d->verdict == GRAPNEL_ALLOW ? GRAPNEL_STR("a plugin made it invalid")
+						      : GRAPNEL_STR("refused by a plugin"),
 		    d->verdict == GRAPNEL_UNAVAILABLE);
 		return DONE;
 	}
 	/* Rights are asked again for what is really used. */
-	more = st->new_topic != NULL || (st->p.retain && !retained) || st->qos_plus_one > st->p.qos + 1;
+	more = st->new_topic != NULL || (st->p.retain && !retained) ||
+	    st->qos_plus_one > st->p.qos + 1;
 	st->stage = more && !st->drop ? STAGE_RIGHTS_AGAIN : STAGE_ROUTE;
 	return GO_ON;
 }
@@ -432,11 +460,15 @@ step_go(struct publish_step *st)
 		switch (st->stage) {
 		case STAGE_RIGHTS:
 		case STAGE_RIGHTS_AGAIN: {
-			struct rights_question q = { .action = GRAPNEL_PUBLISH, .qos = m.qos, .retain = st->p.retain,
-				.topic = message_topic(&m), .msg = &m };
+			struct rights_question q = { .action = GRAPNEL_PUBLISH,
+				.qos = m.qos,
+				.retain = st->p.retain,
+				.topic = message_topic(&m),
+				.msg = &m };
 			struct rights_answer now;
 
-			if (!rights_ask(c->w, s, s->identity, s->rules, &q, on_rights_later, st, &now, &st->head.pending))
+			if (!rights_ask(c->w, s, s->identity, s->rules, &q, on_rights_later, st,
+				&now, &st->head.pending))
 				return WAIT;
 			o = take_rights(st, &now);
 			break;
@@ -444,7 +476,9 @@ step_go(struct publish_step *st)
 		case STAGE_HOOK: {
 			struct grapnel_client_info info;
 			struct grapnel_message_info mi;
-			struct grapnel_message_publish q = { .size = sizeof(q), .client = &info, .message = &mi };
+			struct grapnel_message_publish q = {
+				.size = sizeof(q), .client = &info, .message = &mi
+			};
 			struct decision now;
 
 			if (!hook_used(c->w, HOOK_PUBLISH) || st->drop) {
@@ -454,7 +488,8 @@ step_go(struct publish_step *st)
 			session_info(s, &info);
 			message_info_of(&m, (struct grapnel_str){ "", 0 }, c->w->now_ms, &mi);
 			mi.dup = st->p.dup;
-			if (!hooks_ask(c->w, HOOK_PUBLISH, &q, NULL, on_decision_later, st, &now, &st->head.pending))
+			if (!hooks_ask(c->w, HOOK_PUBLISH, &q, NULL, on_decision_later, st, &now,
+				&st->head.pending))
 				return WAIT;
 			o = take_decision(st, &now);
 			decision_release(&now);
@@ -483,15 +518,18 @@ resolve_alias(struct conn *c, struct mqtt_publish *p)
 	struct conn_extra *x;
 	char *copy;
 
-	if (p->topic_name.len > 0) { /* the alias is set anew, and an item of the batch may still point at its old name */
+	if (p->topic_name.len >
+	    0) { /* the alias is set anew, and an item of the batch may still point at its old name */
 		conn_batch_end(c);
 		if (c->state != CONN_ESTABLISHED)
 			return false;
 	}
 	if (c->extra != NULL && c->extra->alias_in != NULL)
-		max = c->extra->alias_in_count; /* what CONNACK said, whatever a reload changed since */
+		max = c->extra
+			  ->alias_in_count; /* what CONNACK said, whatever a reload changed since */
 	if (alias > max || (x = conn_extra(c)) == NULL) {
-		(void)packet_malformed(c, RC_TOPIC_ALIAS_INVALID, "Topic Alias above Topic Alias Maximum [MQTT-3.3.2-9]");
+		(void)packet_malformed(c, RC_TOPIC_ALIAS_INVALID,
+		    "Topic Alias above Topic Alias Maximum [MQTT-3.3.2-9]");
 		return false;
 	}
 	if (x->alias_in == NULL) {
@@ -508,7 +546,8 @@ resolve_alias(struct conn *c, struct mqtt_publish *p)
 			(void)packet_malformed(c, RC_PROTOCOL_ERROR, "Topic Alias was never set");
 			return false;
 		}
-		p->topic_name = (struct grapnel_str){ x->alias_in[alias - 1], x->alias_in_len[alias - 1] };
+		p->topic_name =
+		    (struct grapnel_str){ x->alias_in[alias - 1], x->alias_in_len[alias - 1] };
 		return true;
 	}
 	if ((copy = dup_bytes(p->topic_name.data, p->topic_name.len)) == NULL) {
@@ -545,16 +584,20 @@ on_publish(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 	metric_add(&c->w->metrics, METRIC_MESSAGES_RECEIVED, 1);
 	s->messages_in++;
 	if (p.qos > l->max_qos)
-		return packet_malformed(c, RC_QOS_NOT_SUPPORTED, "QoS above Maximum QoS [MQTT-3.2.2-11]");
+		return packet_malformed(
+		    c, RC_QOS_NOT_SUPPORTED, "QoS above Maximum QoS [MQTT-3.2.2-11]");
 	if (p.retain && !l->retain_available)
-		return packet_malformed(c, RC_RETAIN_NOT_SUPPORTED, "RETAIN, but retain_available = no [MQTT-3.2.2-14]");
+		return packet_malformed(c, RC_RETAIN_NOT_SUPPORTED,
+		    "RETAIN, but retain_available = no [MQTT-3.2.2-14]");
 	if (p.props.topic_alias != 0 && !resolve_alias(c, &p))
 		return HANDLED_CLOSED;
 	if (topic_levels(p.topic_name) > l->max_topic_levels)
-		return packet_malformed(c, RC_TOPIC_NAME_INVALID, "more levels than max_topic_levels");
+		return packet_malformed(
+		    c, RC_TOPIC_NAME_INVALID, "more levels than max_topic_levels");
 	if (p.qos > 0) {
 		if (p.qos == 2 && batch_has(c->w->core->batch, p.packet_id)) {
-			conn_batch_end(c); /* sent twice in one go: the first is not in s->received yet */
+			conn_batch_end(
+			    c); /* sent twice in one go: the first is not in s->received yet */
 			if (c->state != CONN_ESTABLISHED)
 				return HANDLED_CLOSED;
 		}
@@ -563,27 +606,36 @@ on_publish(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 			conn_batch_end(c);
 			if (c->state != CONN_ESTABLISHED)
 				return HANDLED_CLOSED;
-			if (!held_ack_has(c, MQTT_PUBREC, p.packet_id)) /* else the answer is still to come */
-				conn_send_ack(c, MQTT_PUBREC, p.packet_id, 0, (struct grapnel_str){ 0 });
+			if (!held_ack_has(
+				c, MQTT_PUBREC, p.packet_id)) /* else the answer is still to come */
+				conn_send_ack(
+				    c, MQTT_PUBREC, p.packet_id, 0, (struct grapnel_str){ 0 });
 			return HANDLED;
 		}
-		if (s->received.count + held_ack_count(c) + c->w->core->batch->count >= c->own_receive_maximum) {
+		if (s->received.count + held_ack_count(c) + c->w->core->batch->count >=
+		    c->own_receive_maximum) {
 			conn_batch_end(c);
 			if (c->state != CONN_ESTABLISHED)
 				return HANDLED_CLOSED;
-			if (c->version == 5 && s->received.count + held_ack_count(c) >= c->own_receive_maximum)
-				return packet_malformed(c, RC_RECEIVE_MAXIMUM_EXCEEDED, "more than Receive Maximum messages unacknowledged [MQTT-3.3.4-8]");
+			if (c->version == 5 &&
+			    s->received.count + held_ack_count(c) >= c->own_receive_maximum)
+				return packet_malformed(c, RC_RECEIVE_MAXIMUM_EXCEEDED,
+				    "more than Receive Maximum messages unacknowledged "
+				    "[MQTT-3.3.4-8]");
 		}
 	}
 	if (l->message_rate != 0)
 		conn_rate(c, 1, 0);
-	if (l->check_payload_format && p.props.payload_is_utf8 && !utf8_valid(p.payload.data, p.payload.len)) {
+	if (l->check_payload_format && p.props.payload_is_utf8 &&
+	    !utf8_valid(p.payload.data, p.payload.len)) {
 		if (p.qos == 0 || c->version < 5)
-			return packet_malformed(c, RC_PAYLOAD_FORMAT_INVALID, "payload is not UTF-8 as announced");
+			return packet_malformed(
+			    c, RC_PAYLOAD_FORMAT_INVALID, "payload is not UTF-8 as announced");
 		batch_add(c, &p, NULL, false, false, RC_PAYLOAD_FORMAT_INVALID);
 		return HANDLED;
 	}
-	if (!hook_used(c->w, HOOK_PUBLISH) && rights_publish_cached(s, p.topic_name, p.qos, p.retain)) {
+	if (!hook_used(c->w, HOOK_PUBLISH) &&
+	    rights_publish_cached(s, p.topic_name, p.qos, p.retain)) {
 		batch_add(c, &p, NULL, true, false, 0);
 		return c->state == CONN_ESTABLISHED ? HANDLED : HANDLED_CLOSED;
 	}

@@ -181,7 +181,8 @@ queue_filter(struct queue *q, bool (*fn)(struct entry *e, void *arg), void *arg)
 }
 
 unsigned
-queue_expire(struct queue *q, uint64_t now_ms, unsigned budget, void (*dropped)(struct entry *e, void *arg), void *arg)
+queue_expire(struct queue *q, uint64_t now_ms, unsigned budget,
+    void (*dropped)(struct entry *e, void *arg), void *arg)
 {
 	uint32_t looked = q->count < budget ? q->count : budget;
 	uint32_t kept = 0;
@@ -236,8 +237,8 @@ inflight_add(struct inflight *f, const struct entry *e, uint32_t max)
 	if (f->count >= max || f->count >= 65535)
 		return NULL;
 	/* At most three quarters full, so that a free slot is near. */
-	if ((f->count + 1) * 4 > f->capacity * 3 && f->capacity < 65536 && inflight_grow(f) != GRAPNEL_OK &&
-	    f->count == f->capacity)
+	if ((f->count + 1) * 4 > f->capacity * 3 && f->capacity < 65536 &&
+	    inflight_grow(f) != GRAPNEL_OK && f->count == f->capacity)
 		return NULL;
 	for (uint32_t tries = 0; tries <= f->capacity; tries++) {
 		if (++f->next_id == 0)
@@ -282,7 +283,8 @@ static int
 by_seq(const void *a, const void *b)
 {
 	/* Serial-number comparison: seq wraps. */
-	int32_t d = (int32_t)((*(struct inflight_entry *const *)a)->seq - (*(struct inflight_entry *const *)b)->seq);
+	int32_t d = (int32_t)((*(struct inflight_entry *const *)a)->seq -
+	    (*(struct inflight_entry *const *)b)->seq);
 
 	return d < 0 ? -1 : d > 0;
 }

@@ -12,15 +12,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PORTION 64
+#define PORTION       64
 #define PORTION_NODES 1024
-#define CALL_BUDGET 64	 /* portions per call */
-#define QUEUE_ENOUGH 64 /* messages in the queue that make us wait */
+#define CALL_BUDGET   64 /* portions per call */
+#define QUEUE_ENOUGH  64 /* messages in the queue that make us wait */
 
 #define AUTHOR_RETRY_MS 1000
 
 struct retained_job {
-	struct retained_job *next, **link; /* in the session's list, which may be long: one per subscription of a SUBSCRIBE */
+	struct retained_job *next,
+	    **link; /* in the session's list, which may be long: one per subscription of a SUBSCRIBE */
 	struct session *s;
 	struct sub *sub;
 	char *filter;
@@ -29,8 +30,8 @@ struct retained_job {
 	struct message **batch; /* PORTION of them; NULL until its turn comes */
 	unsigned count, at;
 	struct grapnel_request *pending; /* about the author of batch[at] */
-	bool author_good; /* of batch[at]: answered just now */
-	uint64_t asked_at_ms; /* the backend was unavailable then; 0: not */
+	bool author_good;                /* of batch[at]: answered just now */
+	uint64_t asked_at_ms;            /* the backend was unavailable then; 0: not */
 };
 
 struct continue_mail {
@@ -102,7 +103,8 @@ collect(struct message *msg, void *arg)
 static void
 on_continue(struct worker *w, struct mail *m)
 {
-	struct session *s = session_by_generation(w, ((struct continue_mail *)(void *)m)->generation);
+	struct session *s =
+	    session_by_generation(w, ((struct continue_mail *)(void *)m)->generation);
 
 	free(m);
 	if (s != NULL)
@@ -154,8 +156,13 @@ static int
 author_good(struct retained_job *j, struct message *msg)
 {
 	struct worker *w = j->s->w;
-	uint64_t generation = atomic_load_explicit(&w->broker->rights_generation, memory_order_relaxed);
-	struct rights_question q = { .action = GRAPNEL_PUBLISH, .qos = msg->qos, .retain = true, .msg = msg, .mounted = true };
+	uint64_t generation =
+	    atomic_load_explicit(&w->broker->rights_generation, memory_order_relaxed);
+	struct rights_question q = { .action = GRAPNEL_PUBLISH,
+		.qos = msg->qos,
+		.retain = true,
+		.msg = msg,
+		.mounted = true };
 	struct rights_answer now;
 	size_t skip;
 
@@ -191,7 +198,8 @@ serve(struct retained_job *j, struct message *msg)
 
 	if (message_expired(msg, s->w->now_ms))
 		return;
-	if (sub->flags & SUB_WILD_FIRST && msg->topic_len > s->identity->mountpoint.len && msg->topic[s->identity->mountpoint.len] == '$')
+	if (sub->flags & SUB_WILD_FIRST && msg->topic_len > s->identity->mountpoint.len &&
+	    msg->topic[s->identity->mountpoint.len] == '$')
 		return;
 	if (rights_read_needed(s, sub))
 		flags |= ENTRY_CHECK;
@@ -237,18 +245,21 @@ retained_continue(struct session *s)
 			break;
 		}
 		j->at = j->count = 0;
-		if (j->batch == NULL && (j->batch = malloc(PORTION * sizeof(struct message *))) == NULL) {
+		if (j->batch == NULL &&
+		    (j->batch = malloc(PORTION * sizeof(struct message *))) == NULL) {
 			continue_later(s);
 			break;
 		}
-		if (retain_match(s->w->broker->retain, (struct grapnel_str){ j->filter, j->filter_len }, &j->cursor, PORTION, PORTION_NODES,
-			collect, j) != GRAPNEL_OK) {
+		if (retain_match(s->w->broker->retain,
+			(struct grapnel_str){ j->filter, j->filter_len }, &j->cursor, PORTION,
+			PORTION_NODES, collect, j) != GRAPNEL_OK) {
 			continue_later(s);
 			break;
 		}
 	}
 	s->pumping = false;
 	/* What needed a decision went to the queue while pumping was set. */
-	if (s->conn != NULL && s->queue.count > 0 && s->pending_count == 0 && !(queue_peek(&s->queue)->flags & ENTRY_ALLOWED))
+	if (s->conn != NULL && s->queue.count > 0 && s->pending_count == 0 &&
+	    !(queue_peek(&s->queue)->flags & ENTRY_ALLOWED))
 		continue_later(s);
 }

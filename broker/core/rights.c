@@ -20,7 +20,7 @@ struct cached {
 	uint64_t until_ms;
 	uint32_t len;
 	uint8_t publish; /* bit qos * 2 + retain: allowed */
-	int8_t read;	 /* 1, 0, -1: not known */
+	int8_t read;     /* 1, 0, -1: not known */
 };
 struct rights_cache {
 	uint32_t stamp;
@@ -30,7 +30,9 @@ struct rights_cache {
 uint32_t
 rights_stamp(const struct session *s)
 {
-	return (uint32_t)atomic_load_explicit(&s->w->broker->rights_generation, memory_order_relaxed) + s->rights_epoch;
+	return (uint32_t)atomic_load_explicit(
+		   &s->w->broker->rights_generation, memory_order_relaxed) +
+	    s->rights_epoch;
 }
 
 /* ---- what is remembered per session ------------------------------------------------------------ */
@@ -54,7 +56,8 @@ cache_slot(struct grapnel_str topic)
 	if (topic.len >= 8) {
 		uint64_t last;
 
-		memcpy(&last, topic.data + topic.len - 8, 8); /* topics of one client differ near their end */
+		memcpy(&last, topic.data + topic.len - 8,
+		    8); /* topics of one client differ near their end */
 		h += (unsigned)(last * 0x9e3779b97f4a7c15u >> 56);
 	} else {
 		for (size_t i = 0; i < topic.len; i++)
@@ -76,7 +79,8 @@ cache_find(struct session *s, struct grapnel_str topic)
 		return NULL;
 	}
 	e = &rc->e[cache_slot(topic)];
-	if (e->topic == NULL || e->len != topic.len || memcmp(e->topic, topic.data, topic.len) != 0 || s->w->now_ms >= e->until_ms)
+	if (e->topic == NULL || e->len != topic.len ||
+	    memcmp(e->topic, topic.data, topic.len) != 0 || s->w->now_ms >= e->until_ms)
 		return NULL;
 	return e;
 }
@@ -87,7 +91,8 @@ cache_put(struct session *s, const struct rights_question *q, bool allowed, uint
 	uint64_t until = ttl_ms == UINT32_MAX ? UINT64_MAX : s->w->now_ms + ttl_ms;
 	struct cached *e;
 
-	if (ttl_ms == 0 || (q->action == GRAPNEL_PUBLISH && !allowed) || (q->action != GRAPNEL_PUBLISH && q->action != GRAPNEL_READ))
+	if (ttl_ms == 0 || (q->action == GRAPNEL_PUBLISH && !allowed) ||
+	    (q->action != GRAPNEL_PUBLISH && q->action != GRAPNEL_READ))
 		return;
 	if ((e = cache_find(s, q->topic)) == NULL) {
 		char *copy;
@@ -102,7 +107,9 @@ cache_put(struct session *s, const struct rights_question *q, bool allowed, uint
 		memcpy(copy, q->topic.data, q->topic.len);
 		e = &s->rights_cache->e[cache_slot(q->topic)];
 		free(e->topic);
-		*e = (struct cached){ .topic = copy, .len = (uint32_t)q->topic.len, .until_ms = until, .read = -1 };
+		*e = (struct cached){
+			.topic = copy, .len = (uint32_t)q->topic.len, .until_ms = until, .read = -1
+		};
 	}
 	if (until < e->until_ms)
 		e->until_ms = until;
@@ -122,17 +129,23 @@ only_default(const struct session *s)
 static bool
 is_sys(struct grapnel_str topic)
 {
-	return topic.len >= 4 && memcmp(topic.data, "$SYS", 4) == 0 && (topic.len == 4 || topic.data[4] == '/');
+	return topic.len >= 4 && memcmp(topic.data, "$SYS", 4) == 0 &&
+	    (topic.len == 4 || topic.data[4] == '/');
 }
 
 /* A decision that no plugin was asked about. */
 static void
-record_own(struct worker *w, const struct session *s, const struct identity *id, const struct rights_question *q, bool allowed,
-    struct grapnel_str rule)
+record_own(struct worker *w, const struct session *s, const struct identity *id,
+    const struct rights_question *q, bool allowed, struct grapnel_str rule)
 {
 	struct grapnel_client_info info;
-	struct record r = { .hook = HOOK_ACL, .client = &info, .action = q->action, .qos = q->qos, .topic = q->topic,
-		.verdict = allowed ? GRAPNEL_ALLOW : GRAPNEL_DENY, .rule = rule };
+	struct record r = { .hook = HOOK_ACL,
+		.client = &info,
+		.action = q->action,
+		.qos = q->qos,
+		.topic = q->topic,
+		.verdict = allowed ? GRAPNEL_ALLOW : GRAPNEL_DENY,
+		.rule = rule };
 
 	if (s != NULL)
 		session_info(s, &info);
@@ -143,13 +156,16 @@ record_own(struct worker *w, const struct session *s, const struct identity *id,
 
 /* The same for an answer that was known: under trace only, since there is one per message. */
 static void
-record_known(const struct session *s, enum grapnel_action action, struct grapnel_str topic, uint8_t qos, bool allowed)
+record_known(const struct session *s, enum grapnel_action action, struct grapnel_str topic,
+    uint8_t qos, bool allowed)
 {
 	struct rights_question q = { .action = action, .qos = qos, .topic = topic };
 
 	if (traces_used(s->w))
-		record_own(s->w, s, s->identity, &q, allowed, s->superuser ? GRAPNEL_STR("superuser") : only_default(s) ?
-		    GRAPNEL_STR("default ($-topics need a rule)") : GRAPNEL_STR("an earlier answer, kept"));
+		record_own(s->w, s, s->identity, &q, allowed,
+		    s->superuser          ? GRAPNEL_STR("superuser")
+			: only_default(s) ? GRAPNEL_STR("default ($-topics need a rule)")
+					  : GRAPNEL_STR("an earlier answer, kept"));
 }
 
 bool
@@ -206,7 +222,8 @@ rights_from(const struct decision *d, struct rights_answer *a)
 	case GRAPNEL_DENY:
 	case GRAPNEL_PENDING:
 		a->verdict = GRAPNEL_DENY;
-		a->reason_code = d->acl->reason_code >= 0x80 ? d->acl->reason_code : RC_NOT_AUTHORIZED;
+		a->reason_code =
+		    d->acl->reason_code >= 0x80 ? d->acl->reason_code : RC_NOT_AUTHORIZED;
 		if (a->rule.data == NULL)
 			a->rule = GRAPNEL_STR("default (no rule allows it)");
 		break;
@@ -214,8 +231,9 @@ rights_from(const struct decision *d, struct rights_answer *a)
 }
 
 static void
-answer_own(struct worker *w, const struct session *s, const struct identity *id, const struct rights_question *q,
-    struct rights_answer *a, bool allow, uint32_t flags, struct grapnel_str rule)
+answer_own(struct worker *w, const struct session *s, const struct identity *id,
+    const struct rights_question *q, struct rights_answer *a, bool allow, uint32_t flags,
+    struct grapnel_str rule)
 {
 	memset(a, 0, sizeof(*a));
 	a->verdict = allow ? GRAPNEL_ALLOW : GRAPNEL_DENY;
@@ -227,7 +245,8 @@ answer_own(struct worker *w, const struct session *s, const struct identity *id,
 }
 
 void
-message_info_of(const struct message *msg, struct grapnel_str mountpoint, uint64_t now_ms, struct grapnel_message_info *out)
+message_info_of(const struct message *msg, struct grapnel_str mountpoint, uint64_t now_ms,
+    struct grapnel_message_info *out)
 {
 	size_t skip = mountpoint.len <= msg->topic_len ? mountpoint.len : 0;
 
@@ -242,7 +261,9 @@ message_info_of(const struct message *msg, struct grapnel_str mountpoint, uint64
 	}
 	if (msg->flags & MSG_EXPIRES) {
 		out->has_message_expiry = true;
-		out->message_expiry = msg->expires_at_ms > now_ms ? (uint32_t)((msg->expires_at_ms - now_ms + 999) / 1000) : 0;
+		out->message_expiry = msg->expires_at_ms > now_ms
+		    ? (uint32_t)((msg->expires_at_ms - now_ms + 999) / 1000)
+		    : 0;
 	}
 	out->qos = msg->qos;
 	out->retain = (msg->flags & MSG_RETAIN) != 0;
@@ -252,18 +273,25 @@ message_info_of(const struct message *msg, struct grapnel_str mountpoint, uint64
 static bool
 rights_one_source(const struct worker *w)
 {
-	return ((const struct hook_state_head *)(const void *)w->hooks)->chain_length[HOOK_ACL] == 1;
+	return ((const struct hook_state_head *)(const void *)w->hooks)->chain_length[HOOK_ACL] ==
+	    1;
 }
 
 bool
-rights_ask(struct worker *w, struct session *s, const struct identity *id, struct grapnel_rules *rules, const struct rights_question *q,
-    decision_fn fn, void *arg, struct rights_answer *now, struct grapnel_request **pending)
+rights_ask(struct worker *w, struct session *s, const struct identity *id,
+    struct grapnel_rules *rules, const struct rights_question *q, decision_fn fn, void *arg,
+    struct rights_answer *now, struct grapnel_request **pending)
 {
 	struct core_worker *cw = w->core;
 	struct grapnel_client_info info;
 	struct grapnel_message_info mi;
-	struct grapnel_acl_check question = { .size = sizeof(question), .client = &info, .action = q->action, .qos = q->qos,
-		.retain = q->retain, .topic = q->topic, .share = q->share };
+	struct grapnel_acl_check question = { .size = sizeof(question),
+		.client = &info,
+		.action = q->action,
+		.qos = q->qos,
+		.retain = q->retain,
+		.topic = q->topic,
+		.share = q->share };
 	bool rules_covered = false;
 
 	decision_release(&cw->last_decision); /* the last answer's strings */
@@ -278,8 +306,14 @@ rights_ask(struct worker *w, struct session *s, const struct identity *id, struc
 		return true;
 	}
 	if (rules != NULL) {
-		struct grapnel_rules_question rq = { .size = sizeof(rq), .action = q->action, .qos = q->qos, .retain = q->retain,
-			.topic = q->topic, .client_id = id->client_id, .username = id->username, .attributes = id->attributes,
+		struct grapnel_rules_question rq = { .size = sizeof(rq),
+			.action = q->action,
+			.qos = q->qos,
+			.retain = q->retain,
+			.topic = q->topic,
+			.client_id = id->client_id,
+			.username = id->username,
+			.attributes = id->attributes,
 			.attribute_count = id->attribute_count };
 		struct grapnel_str rule;
 		uint32_t flags = 0;
@@ -297,7 +331,8 @@ rights_ask(struct worker *w, struct session *s, const struct identity *id, struc
 		bool allow = rules == NULL && (q->topic.len == 0 || q->topic.data[0] != '$');
 
 		answer_own(w, s, id, q, now, allow, allow ? GRAPNEL_ACL_COVERED : 0,
-		    rules == NULL ? GRAPNEL_STR("default ($-topics need a rule)") : GRAPNEL_STR("default (no rule allows it)"));
+		    rules == NULL ? GRAPNEL_STR("default ($-topics need a rule)")
+				  : GRAPNEL_STR("default (no rule allows it)"));
 		return true;
 	}
 	if (s != NULL)
@@ -305,17 +340,20 @@ rights_ask(struct worker *w, struct session *s, const struct identity *id, struc
 	else
 		identity_info(id, &info);
 	if (q->msg != NULL) {
-		message_info_of(q->msg, q->mounted ? id->mountpoint : (struct grapnel_str){ "", 0 }, w->now_ms, &mi);
+		message_info_of(q->msg, q->mounted ? id->mountpoint : (struct grapnel_str){ "", 0 },
+		    w->now_ms, &mi);
 		question.message = &mi;
 	}
 	if (!hooks_ask(w, HOOK_ACL, &question, NULL, fn, arg, &cw->last_decision, pending))
 		return false;
-	w->flush_due = true; /* it is let go of when the turn ends: instances that a reload replaced wait for that */
+	w->flush_due =
+	    true; /* it is let go of when the turn ends: instances that a reload replaced wait for that */
 	rights_from(&cw->last_decision, now);
 	/* The session's own rules, or another plugin of the chain, may still deny some of it. */
 	if ((rules != NULL && !rules_covered) || !rights_one_source(w))
 		now->flags &= ~(uint32_t)GRAPNEL_ACL_COVERED;
-	if (s != NULL && (now->verdict == GRAPNEL_ALLOW || cw->last_decision.verdict == GRAPNEL_DENY) &&
+	if (s != NULL &&
+	    (now->verdict == GRAPNEL_ALLOW || cw->last_decision.verdict == GRAPNEL_DENY) &&
 	    !cw->last_decision.acl->no_store && (now->flags & ~(uint32_t)GRAPNEL_ACL_COVERED) == 0)
 		cache_put(s, q, now->verdict == GRAPNEL_ALLOW, cw->last_decision.acl->cache_ttl_ms);
 	return true;
@@ -358,7 +396,8 @@ learn_sub_covered(struct session *s, const struct sub *sub)
 	size_t len = topic_index_filter(s->w->broker->index, sub->node, filter, sizeof(filter));
 
 	return len <= sizeof(filter) &&
-	    learn_covered(s, (struct grapnel_str){ filter, len }, (struct grapnel_str){ 0 }, sub->qos);
+	    learn_covered(
+		s, (struct grapnel_str){ filter, len }, (struct grapnel_str){ 0 }, sub->qos);
 }
 
 bool

@@ -15,7 +15,7 @@
 #include <string.h>
 
 #define FORWARD_BYTES (64u * 1024u) /* of one mail of forwarded messages */
-#define MAILBOX_FULL 256	     /* mails that another worker may be behind before publishers wait */
+#define MAILBOX_FULL  256 /* mails that another worker may be behind before publishers wait */
 
 struct merged {
 	struct session *s;
@@ -50,8 +50,11 @@ struct router_state {
 	void **slots;
 	uint32_t slot_capacity;
 	struct forward *out[WORKER_MAX];
-	struct origin origin;  /* of the message being expanded */
-	struct { uint32_t slot; uint64_t serial; } *paused;
+	struct origin origin; /* of the message being expanded */
+	struct {
+		uint32_t slot;
+		uint64_t serial;
+	} * paused;
 	uint32_t paused_count, paused_capacity;
 	struct timer pause_timer;
 	struct worker *w;
@@ -84,7 +87,8 @@ pause_publisher(struct worker *w, uint32_t slot, uint64_t serial)
 	}
 	r->paused[r->paused_count].slot = slot;
 	r->paused[r->paused_count++].serial = serial;
-	atomic_store_explicit(&w->broker->paused_publishers[w->index], r->paused_count, memory_order_relaxed);
+	atomic_store_explicit(
+	    &w->broker->paused_publishers[w->index], r->paused_count, memory_order_relaxed);
 	metric_add(&w->metrics, METRIC_PUBLISHERS_PAUSED, 1);
 	conn_pause(c, PAUSE_CONGESTION);
 	if (!timer_armed(&r->pause_timer))
@@ -130,7 +134,8 @@ resume_local(struct worker *w)
 		struct conn *c = conn_by_serial(w, r->paused[i].slot, r->paused[i].serial);
 
 		if (c != NULL)
-			conn_resume(c, PAUSE_CONGESTION); /* from the loop; if it is still too early, it is paused again */
+			conn_resume(c,
+			    PAUSE_CONGESTION); /* from the loop; if it is still too early, it is paused again */
 	}
 }
 
@@ -139,7 +144,9 @@ static void
 on_pause_timer(struct timer *t, void *owner)
 {
 	(void)owner;
-	resume_local(((struct router_state *)(void *)((char *)t - offsetof(struct router_state, pause_timer)))->w);
+	resume_local((
+	    (struct router_state *)(void *)((char *)t - offsetof(struct router_state, pause_timer)))
+			 ->w);
 }
 
 static void
@@ -159,7 +166,8 @@ router_resume_paused(struct worker *w)
 	for (unsigned i = 0; i < b->worker_count; i++) {
 		struct mail *m;
 
-		if (i == w->index || atomic_load_explicit(&b->paused_publishers[i], memory_order_relaxed) == 0)
+		if (i == w->index ||
+		    atomic_load_explicit(&b->paused_publishers[i], memory_order_relaxed) == 0)
 			continue;
 		if ((m = malloc(sizeof(*m))) != NULL) {
 			m->fn = on_resume_mail;
@@ -173,9 +181,12 @@ router_resume_paused(struct worker *w)
 static bool
 same_client(const struct identity *a, const struct identity *b)
 {
-	return a != NULL && (a == b || (a->client_id.len == b->client_id.len && a->mountpoint.len == b->mountpoint.len &&
-	    memcmp(a->client_id.data, b->client_id.data, a->client_id.len) == 0 &&
-	    (a->mountpoint.len == 0 || memcmp(a->mountpoint.data, b->mountpoint.data, a->mountpoint.len) == 0)));
+	return a != NULL &&
+	    (a == b ||
+		(a->client_id.len == b->client_id.len && a->mountpoint.len == b->mountpoint.len &&
+		    memcmp(a->client_id.data, b->client_id.data, a->client_id.len) == 0 &&
+		    (a->mountpoint.len == 0 ||
+			memcmp(a->mountpoint.data, b->mountpoint.data, a->mountpoint.len) == 0)));
 }
 
 /* Is this message for that subscription? Fills QoS and flags. */
@@ -185,10 +196,12 @@ wanted(struct sub *sub, const struct message *msg, uint8_t *qos, uint8_t *flags)
 	struct session *s = sub->u.session;
 
 	if (sub->flags & (SUB_NO_LOCAL | SUB_WILD_FIRST)) {
-		if (sub->flags & SUB_NO_LOCAL && same_client(msg->author, s->identity)) /* [MQTT-3.8.3-3] */
+		if (sub->flags & SUB_NO_LOCAL &&
+		    same_client(msg->author, s->identity)) /* [MQTT-3.8.3-3] */
 			return false;
 		if (sub->flags & SUB_WILD_FIRST && msg->topic_len > s->identity->mountpoint.len &&
-		    msg->topic[s->identity->mountpoint.len] == '$') /* [MQTT-4.7.2-1], behind the mountpoint */
+		    msg->topic[s->identity->mountpoint.len] ==
+			'$') /* [MQTT-4.7.2-1], behind the mountpoint */
 			return false;
 	}
 	*qos = msg->qos < sub->qos ? msg->qos : sub->qos;
@@ -214,7 +227,8 @@ merge(struct router_state *r, uint32_t *count, struct sub *sub, const struct mes
 		m = &r->merged[s->merge_slot];
 		if (qos > m->qos)
 			m->qos = qos;
-		m->flags = (uint8_t)(((m->flags | flags) & ENTRY_RETAIN) | (m->flags & flags & ENTRY_CHECK));
+		m->flags = (uint8_t)(((m->flags | flags) & ENTRY_RETAIN) |
+		    (m->flags & flags & ENTRY_CHECK));
 		m->ids = subids_add(m->ids, sub->id);
 		return;
 	}
@@ -270,8 +284,10 @@ expand(struct worker *w, struct message *msg, void *const *slots, unsigned n)
 		}
 	}
 	for (uint32_t i = 0; i < count; i++)
-		deliver(r->merged[i].s, msg, r->merged[i].qos, r->merged[i].flags, r->merged[i].ids, 0);
-	if (events_blocked(w)) /* what happens to it here is to be seen without loss: its publisher, on whatever worker, waits */
+		deliver(
+		    r->merged[i].s, msg, r->merged[i].qos, r->merged[i].flags, r->merged[i].ids, 0);
+	if (events_blocked(
+		w)) /* what happens to it here is to be seen without loss: its publisher, on whatever worker, waits */
 		router_congested(w);
 	enc->candidate = NULL;
 	enc->msg = NULL;
@@ -314,7 +330,8 @@ on_forward(struct worker *w, struct mail *m)
 		at += (uint32_t)(sizeof(*item) + item->count * sizeof(*nodes));
 		if (!w->core->stopping && slots_room(r, item->count)) {
 			for (uint32_t i = 0; i < item->count; i++) {
-				void *slot = topic_node_slot_checked(nodes[i].node, nodes[i].generation, w->index);
+				void *slot = topic_node_slot_checked(
+				    nodes[i].node, nodes[i].generation, w->index);
 
 				if (slot != NULL)
 					r->slots[n++] = slot;
@@ -341,7 +358,8 @@ forward_post(struct worker *w, unsigned target)
 }
 
 static void
-forward(struct worker *w, unsigned target, struct message *msg, struct topic_node *const *nodes, unsigned n)
+forward(struct worker *w, unsigned target, struct message *msg, struct topic_node *const *nodes,
+    unsigned n)
 {
 	struct router_state *r = w->router;
 	struct forward *f;
@@ -370,7 +388,8 @@ forward(struct worker *w, unsigned target, struct message *msg, struct topic_nod
 		room = (unsigned)((FORWARD_BYTES - f->used - sizeof(*item)) / sizeof(*out));
 		for (; at < n && take < room; at++)
 			if (topic_node_has(nodes[at], target))
-				out[take++] = (struct forward_node){ nodes[at], topic_node_generation(nodes[at]) };
+				out[take++] = (struct forward_node){ nodes[at],
+					topic_node_generation(nodes[at]) };
 		if (take == 0) {
 			message_unref(kept);
 			return;
@@ -403,7 +422,8 @@ retain_message(struct worker *w, struct message *msg, const struct conn *publish
 
 	if (kept == NULL)
 		return RC_QUOTA_EXCEEDED;
-	atomic_store_explicit(&kept->author_checked, atomic_load_explicit(&w->broker->rights_generation, memory_order_relaxed),
+	atomic_store_explicit(&kept->author_checked,
+	    atomic_load_explicit(&w->broker->rights_generation, memory_order_relaxed),
 	    memory_order_relaxed);
 	/* Only the broker writes $SYS, a bounded number of topics: what clients have kept does not push them out. */
 	err = retain_set(w->broker->retain, kept, sys ? UINT64_MAX : l->retained_max_messages,
@@ -412,13 +432,18 @@ retain_message(struct worker *w, struct message *msg, const struct conn *publish
 	if (err != GRAPNEL_OK) {
 		metric_add(&w->metrics, METRIC_RETAINED_REFUSED, 1);
 		if (log_allowed("retained", &suppressed))
-			log_warning("retained message for \"%.*s\" not kept: %s%s", STR(message_topic(msg)),
-			    err == GRAPNEL_EQUOTA ? "retained_max_messages or retained_max_bytes reached" : "out of memory",
+			log_warning("retained message for \"%.*s\" not kept: %s%s",
+			    STR(message_topic(msg)),
+			    err == GRAPNEL_EQUOTA
+				? "retained_max_messages or retained_max_bytes reached"
+				: "out of memory",
 			    suppressed > 0 ? " [more lines left out]" : "");
 		else
 			metric_add(&w->metrics, METRIC_LOG_SUPPRESSED, 1);
 		/* Who can be told is told, and nothing is forwarded; for others it is a message like any other. */
-		return publisher != NULL && publisher->version == 5 && msg->qos > 0 ? RC_QUOTA_EXCEEDED : 0;
+		return publisher != NULL && publisher->version == 5 && msg->qos > 0
+		    ? RC_QUOTA_EXCEEDED
+		    : 0;
 	}
 	if (msg->payload_len > 0 && event_wanted(w, GRAPNEL_EVENT_RETAINED_SET))
 		core_event(w, GRAPNEL_EVENT_RETAINED_SET, NULL, msg, 0, NULL);
@@ -458,7 +483,8 @@ publish_again(struct worker *w, struct message *msg)
 }
 
 void
-router_publish(struct worker *w, struct message *const *msgs, unsigned n, struct conn *publisher, uint8_t *reason_codes)
+router_publish(struct worker *w, struct message *const *msgs, unsigned n, struct conn *publisher,
+    uint8_t *reason_codes)
 {
 	struct broker *b = w->broker;
 	struct router_state *r = w->router;
@@ -475,7 +501,8 @@ router_publish(struct worker *w, struct message *const *msgs, unsigned n, struct
 	}
 	for (unsigned i = 0; i < n; i++) {
 		/* The retained index first: a subscription that is being made sees the message in one place or both. */
-		reason_codes[i] = msgs[i]->flags & MSG_RETAIN ? retain_message(w, msgs[i], publisher) : 0;
+		reason_codes[i] =
+		    msgs[i]->flags & MSG_RETAIN ? retain_message(w, msgs[i], publisher) : 0;
 		topics[i] = message_topic(msgs[i]);
 	}
 	rcu_read_begin();
@@ -562,9 +589,11 @@ router_fini(struct worker *w)
 			struct forward *f = r->out[i];
 
 			for (uint32_t at = 0; at < f->used;) {
-				struct forward_item *item = (struct forward_item *)(void *)(f->data + at);
+				struct forward_item *item =
+				    (struct forward_item *)(void *)(f->data + at);
 
-				at += (uint32_t)(sizeof(*item) + item->count * sizeof(struct forward_node));
+				at += (uint32_t)(sizeof(*item) +
+				    item->count * sizeof(struct forward_node));
 				message_unref(item->msg);
 			}
 			free(f);

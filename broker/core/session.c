@@ -22,7 +22,8 @@ static uint64_t
 id_hash(const struct worker *w, struct grapnel_str mountpoint, struct grapnel_str client_id)
 {
 	/* The length of the first part separates ("a", "bc") from ("ab", "c"). */
-	return broker_hash(w->broker, mountpoint) * 0x9e3779b97f4a7c15u + broker_hash(w->broker, client_id) + mountpoint.len;
+	return broker_hash(w->broker, mountpoint) * 0x9e3779b97f4a7c15u +
+	    broker_hash(w->broker, client_id) + mountpoint.len;
 }
 
 static size_t
@@ -66,7 +67,8 @@ table_grow(struct session_table *t)
 	}
 	for (size_t i = 0; i < t->capacity; i++) {
 		for (struct session *s = t->by_generation[i], *next; s != NULL; s = next) {
-			size_t at = (size_t)(s->generation * 0x9e3779b97f4a7c15u >> 20) & (capacity - 1);
+			size_t at =
+			    (size_t)(s->generation * 0x9e3779b97f4a7c15u >> 20) & (capacity - 1);
 
 			next = s->generation_next;
 			s->generation_next = by_generation[at];
@@ -89,9 +91,11 @@ session_find(struct worker *w, struct grapnel_str mountpoint, struct grapnel_str
 	for (; s != NULL; s = s->hash_next) {
 		const struct identity *id = s->identity;
 
-		if (s->hash == hash && id->client_id.len == client_id.len && id->mountpoint.len == mountpoint.len &&
+		if (s->hash == hash && id->client_id.len == client_id.len &&
+		    id->mountpoint.len == mountpoint.len &&
 		    memcmp(id->client_id.data, client_id.data, client_id.len) == 0 &&
-		    (mountpoint.len == 0 || memcmp(id->mountpoint.data, mountpoint.data, mountpoint.len) == 0))
+		    (mountpoint.len == 0 ||
+			memcmp(id->mountpoint.data, mountpoint.data, mountpoint.len) == 0))
 			return s;
 	}
 	return NULL;
@@ -216,8 +220,8 @@ session_info(const struct session *s, struct grapnel_client_info *info)
 }
 
 void
-core_event(struct worker *w, enum grapnel_event_type type, const struct session *s, const struct message *msg, uint8_t reason_code,
-    const char *reason)
+core_event(struct worker *w, enum grapnel_event_type type, const struct session *s,
+    const struct message *msg, uint8_t reason_code, const char *reason)
 {
 	struct grapnel_client_info info;
 	struct grapnel_message_info mi;
@@ -231,7 +235,10 @@ core_event(struct worker *w, enum grapnel_event_type type, const struct session 
 		ev.client = &info;
 	}
 	if (msg != NULL) {
-		message_info_of(msg, s != NULL ? s->identity->mountpoint : msg->author != NULL ? msg->author->mountpoint : (struct grapnel_str){ "", 0 },
+		message_info_of(msg,
+		    s != NULL                 ? s->identity->mountpoint
+			: msg->author != NULL ? msg->author->mountpoint
+					      : (struct grapnel_str){ "", 0 },
 		    w->now_ms, &mi);
 		ev.message = &mi;
 		ev.qos = msg->qos;
@@ -255,7 +262,8 @@ session_new(struct worker *w, struct identity *identity)
 	}
 	s->w = w;
 	s->identity = identity;
-	s->generation = atomic_fetch_add_explicit(&w->broker->session_generation, 1, memory_order_relaxed) + 1;
+	s->generation =
+	    atomic_fetch_add_explicit(&w->broker->session_generation, 1, memory_order_relaxed) + 1;
 	s->hash = id_hash(w, identity->mountpoint, identity->client_id);
 	s->expires_at_ms = UINT64_MAX;
 	timer_init(&s->timer, on_session_timer);
@@ -291,7 +299,8 @@ session_new_login(struct session *s, struct identity *identity)
 uint32_t
 session_expiry_effective(const struct session *s)
 {
-	return s->expiry < s->limits->max_session_expiry ? s->expiry : s->limits->max_session_expiry;
+	return s->expiry < s->limits->max_session_expiry ? s->expiry
+							 : s->limits->max_session_expiry;
 }
 
 void
@@ -329,7 +338,10 @@ session_arm(struct session *s)
 			int64_t left_ms = s->valid_until * 1000 - clock_wall_us() / 1000;
 
 			/* In portions, since the wall clock may be set meanwhile. */
-			due = s->w->now_ms + (left_ms <= 0 ? 0 : left_ms > 60000 ? 60000 : (uint64_t)left_ms);
+			due = s->w->now_ms +
+			    (left_ms <= 0             ? 0
+				    : left_ms > 60000 ? 60000
+						      : (uint64_t)left_ms);
 		}
 	} else {
 		due = s->expires_at_ms;
@@ -376,7 +388,8 @@ on_session_timer(struct timer *t, void *owner)
 static void
 on_retry_timer(struct timer *t, void *owner)
 {
-	struct session *s = (struct session *)(void *)((char *)t - offsetof(struct session, retry_timer));
+	struct session *s =
+	    (struct session *)(void *)((char *)t - offsetof(struct session, retry_timer));
 
 	(void)owner;
 	deliver_pump(s);
@@ -417,7 +430,8 @@ session_end(struct session *s, uint8_t reason_code, const char *why)
 {
 	struct worker *w = s->w;
 
-	if (s->conn != NULL) { /* its connection goes first; that comes back here when nothing keeps the session */
+	if (s->conn !=
+	    NULL) { /* its connection goes first; that comes back here when nothing keeps the session */
 		s->expiry = 0;
 		conn_close(s->conn, reason_code, why);
 		return;

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define DRAIN_BUDGET 1024u /* messages of a group in one turn */
-#define RETRY_MS 100
+#define RETRY_MS     100
 
 /* A group with what ties it to its worker. */
 struct shared_group {
@@ -75,7 +75,9 @@ terms(const struct worker *w)
 		.strategy = l->share_strategy,
 		.max_messages = l->max_queued_messages,
 		.max_bytes = l->max_queued_bytes,
-		.total_left = used < 0 ? total : (uint64_t)used < total ? total - (uint64_t)used : 0,
+		.total_left = used < 0       ? total
+		    : (uint64_t)used < total ? total - (uint64_t)used
+					     : 0,
 		.now_ms = w->now_ms,
 		.hold = w->core->stopping,
 	};
@@ -97,14 +99,17 @@ on_queued(struct group *g, const struct message *msg, int sign)
 static void
 on_dropped(struct group *g, const struct message *msg, enum metric m, const char *why)
 {
-	enum grapnel_event_type type = m == METRIC_MESSAGES_EXPIRED ? GRAPNEL_EVENT_MESSAGE_EXPIRED : GRAPNEL_EVENT_MESSAGE_DROPPED;
+	enum grapnel_event_type type = m == METRIC_MESSAGES_EXPIRED ? GRAPNEL_EVENT_MESSAGE_EXPIRED
+								    : GRAPNEL_EVENT_MESSAGE_DROPPED;
 	struct shared_group *sg = of(g);
 	unsigned suppressed;
 
 	metric_add(&sg->w->metrics, m, 1);
 	if (m == METRIC_MESSAGES_DROPPED_QUEUE_FULL && log_allowed("queue", &suppressed))
-		log_at(GRAPNEL_LOG_WARNING, "message_dropped", "shared group \"%.*s\": message to \"%.*s\" dropped: %s",
-		    STR(((struct grapnel_str){ sg->key, sg->key_len })), STR(message_topic(msg)), why);
+		log_at(GRAPNEL_LOG_WARNING, "message_dropped",
+		    "shared group \"%.*s\": message to \"%.*s\" dropped: %s",
+		    STR(((struct grapnel_str){ sg->key, sg->key_len })), STR(message_topic(msg)),
+		    why);
 	if (worker_self == sg->w && event_wanted(sg->w, type)) /* not at the very end */
 		core_event(sg->w, type, NULL, msg, 0, why);
 }
@@ -140,7 +145,10 @@ on_give(struct group *g, struct group_member *gm, struct message *msg, uint32_t 
 	if ((kept = message_keep(msg)) == NULL)
 		return GROUP_NO_MEMORY;
 	p->items[p->count++] = (struct parcel_item){
-		.ref = { .group = sg->slot, .group_serial = sg->serial, .member = gm->slot, .member_serial = gm->serial },
+		.ref = { .group = sg->slot,
+		    .group_serial = sg->serial,
+		    .member = gm->slot,
+		    .member_serial = gm->serial },
 		.generation = gm->generation,
 		.msg = kept,
 		.index = gm->index,
@@ -161,18 +169,21 @@ group_of(struct worker *w, const struct group_ref *ref)
 {
 	struct shared_table *t = w->shared;
 
-	return ref->group < t->slot_count && t->slots[ref->group] != NULL && t->slots[ref->group]->serial == ref->group_serial
-		   ? t->slots[ref->group]
-		   : NULL;
+	return ref->group < t->slot_count && t->slots[ref->group] != NULL &&
+		t->slots[ref->group]->serial == ref->group_serial
+	    ? t->slots[ref->group]
+	    : NULL;
 }
 
 static struct shared_group *
 group_find(struct shared_table *t, const struct join_mail *j)
 {
-	struct shared_group *sg = t->bucket_count > 0 ? t->by_key[j->hash & (t->bucket_count - 1)] : NULL;
+	struct shared_group *sg =
+	    t->bucket_count > 0 ? t->by_key[j->hash & (t->bucket_count - 1)] : NULL;
 
-	while (sg != NULL && (sg->hash != j->hash || sg->mountpoint_len != j->mountpoint_len || sg->key_len != j->key_len ||
-				 memcmp(sg->key, j->key, j->key_len) != 0))
+	while (sg != NULL &&
+	    (sg->hash != j->hash || sg->mountpoint_len != j->mountpoint_len ||
+		sg->key_len != j->key_len || memcmp(sg->key, j->key, j->key_len) != 0))
 		sg = sg->key_next;
 	return sg;
 }
@@ -228,7 +239,8 @@ shared_group_new(struct worker *w, const struct join_mail *j)
 	sg->wild_first = j->wild_first;
 	memcpy(sg->key, j->key, j->key_len);
 	sg->sub = (struct sub){ .u.group = &sg->g, .flags = SUB_GROUP };
-	if (topic_index_acquire(w->broker->index, (struct grapnel_str){ sg->key + skip, sg->key_len - skip }, &node) != GRAPNEL_OK) {
+	if (topic_index_acquire(w->broker->index,
+		(struct grapnel_str){ sg->key + skip, sg->key_len - skip }, &node) != GRAPNEL_OK) {
 		free(sg);
 		return NULL;
 	}
@@ -300,7 +312,10 @@ home_join(struct worker *w, struct join_mail *j)
 		return GRAPNEL_ENOMEM;
 	}
 	group_state(&sg->g, gm, j->online, j->epoch, j->credit);
-	j->ref = (struct group_ref){ .group = sg->slot, .group_serial = sg->serial, .member = gm->slot, .member_serial = gm->serial };
+	j->ref = (struct group_ref){ .group = sg->slot,
+		.group_serial = sg->serial,
+		.member = gm->slot,
+		.member_serial = gm->serial };
 	look_again(sg);
 	return GRAPNEL_OK;
 }
@@ -350,7 +365,8 @@ home_state(struct worker *w, const struct state_item *item)
 	struct shared_group *sg = group_of(w, &item->ref);
 	struct group_member *gm;
 
-	if (sg == NULL || (gm = group_member(&sg->g, item->ref.member, item->ref.member_serial)) == NULL)
+	if (sg == NULL ||
+	    (gm = group_member(&sg->g, item->ref.member, item->ref.member_serial)) == NULL)
 		return;
 	if (gm->qos != item->qos)
 		group_qos(&sg->g, gm, item->qos);
@@ -415,12 +431,14 @@ congestion(struct shared_group *sg)
 	const struct limits *l = atomic_load_explicit(&sg->w->broker->limits, memory_order_acquire);
 	const struct queue *q = &sg->g.queue;
 
-	if (sg->g.online > 0 && (q->count > l->max_queued_messages / 2 || q->bytes > l->max_queued_bytes / 2)) {
+	if (sg->g.online > 0 &&
+	    (q->count > l->max_queued_messages / 2 || q->bytes > l->max_queued_bytes / 2)) {
 		if (sg->congested_since_ms == 0)
 			sg->congested_since_ms = sg->w->now_ms;
 		if (sg->w->now_ms - sg->congested_since_ms < l->publisher_pause_ms)
 			router_congested(sg->w);
-	} else if (sg->congested_since_ms != 0 && q->count <= l->max_queued_messages / 4 && q->bytes <= l->max_queued_bytes / 4) {
+	} else if (sg->congested_since_ms != 0 && q->count <= l->max_queued_messages / 4 &&
+	    q->bytes <= l->max_queued_bytes / 4) {
 		sg->congested_since_ms = 0;
 		router_resume_paused(sg->w);
 	}
@@ -432,7 +450,8 @@ shared_route(struct group *g, struct message *msg)
 	struct shared_group *sg = of(g);
 	struct group_terms now;
 
-	if (sg->wild_first && msg->topic_len > sg->mountpoint_len && msg->topic[sg->mountpoint_len] == '$')
+	if (sg->wild_first && msg->topic_len > sg->mountpoint_len &&
+	    msg->topic[sg->mountpoint_len] == '$')
 		return; /* [MQTT-4.7.2-1], behind the mountpoint */
 	now = terms(sg->w);
 	group_route(g, &now, msg);
@@ -488,7 +507,8 @@ shared_retry(struct worker *w)
 static void
 on_retry(struct timer *timer, void *owner)
 {
-	struct shared_table *t = (struct shared_table *)(void *)((char *)timer - offsetof(struct shared_table, retry));
+	struct shared_table *t =
+	    (struct shared_table *)(void *)((char *)timer - offsetof(struct shared_table, retry));
 
 	(void)owner;
 	for (uint32_t i = 0; i < t->slot_count; i++)

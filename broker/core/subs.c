@@ -34,7 +34,8 @@ node_add(struct worker *w, struct topic_node *node, struct sub *sub)
 		if (list->count == list->capacity) {
 			uint32_t capacity = list->capacity + list->capacity / 2 + 1;
 
-			if ((list = realloc(list, sizeof(*list) + capacity * sizeof(struct sub *))) == NULL)
+			if ((list = realloc(
+				 list, sizeof(*list) + capacity * sizeof(struct sub *))) == NULL)
 				return GRAPNEL_ENOMEM;
 			list->capacity = capacity;
 		}
@@ -83,7 +84,8 @@ subs_find(struct session *s, const struct topic_node *node)
 {
 	if (s->sub_capacity == 0)
 		return NULL;
-	for (uint32_t i = node_hash(node) & (s->sub_capacity - 1);; i = (i + 1) & (s->sub_capacity - 1)) {
+	for (uint32_t i = node_hash(node) & (s->sub_capacity - 1);;
+	     i = (i + 1) & (s->sub_capacity - 1)) {
 		if (s->subs[i] == NULL)
 			return NULL;
 		if (s->subs[i]->node == node)
@@ -140,7 +142,8 @@ table_drop(struct session *s, const struct sub *sub)
 }
 
 int
-subs_add(struct session *s, struct grapnel_str filter, const struct sub *values, bool *existed, struct sub **out)
+subs_add(struct session *s, struct grapnel_str filter, const struct sub *values, bool *existed,
+    struct sub **out)
 {
 	struct broker *b = s->w->broker;
 	struct topic_node *node;
@@ -149,7 +152,8 @@ subs_add(struct session *s, struct grapnel_str filter, const struct sub *values,
 
 	if ((err = topic_index_acquire(b->index, filter, &node)) != GRAPNEL_OK)
 		return err;
-	if ((sub = subs_find(s, node)) != NULL) { /* replaced: same node, other options [MQTT-3.8.4-3] */
+	if ((sub = subs_find(s, node)) !=
+	    NULL) { /* replaced: same node, other options [MQTT-3.8.4-3] */
 		topic_index_release(b->index, node);
 		sub->id = values->id;
 		sub->qos = values->qos;

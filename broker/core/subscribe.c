@@ -27,16 +27,16 @@ struct subscribe_step {
 	/* the item at hand */
 	struct mqtt_subscription item;
 	char *rewritten; /* filter as the hook wants it */
-	char *why;	 /* Reason String: of the first one that was refused; NULL: none */
+	char *why;       /* Reason String: of the first one that was refused; NULL: none */
 	size_t why_len;
 	uint32_t acl_flags;
-	uint32_t token;	 /* of the shared join that is waited for */
+	uint32_t token; /* of the shared join that is waited for */
 	bool joining;
-	uint8_t *codes;	 /* count of them, in body's tail */
+	uint8_t *codes; /* count of them, in body's tail */
 	uint8_t body[];
 };
 
-#define ITEMS_PER_TURN 256
+#define ITEMS_PER_TURN   256
 #define UNAVAILABLE_TEXT GRAPNEL_STR("not decided: the backend is unavailable")
 
 static enum outcome step_go(struct subscribe_step *st);
@@ -73,7 +73,10 @@ item_refused(struct subscribe_step *st, uint8_t code, struct grapnel_str why)
 		memcpy(st->why, why.data, why.len);
 		st->why_len = why.len;
 	}
-	item_done(st, mqtt_reason_valid(st->unsubscribe ? MQTT_UNSUBACK : MQTT_SUBACK, code) ? code : RC_IMPLEMENTATION_SPECIFIC);
+	item_done(st,
+	    mqtt_reason_valid(st->unsubscribe ? MQTT_UNSUBACK : MQTT_SUBACK, code)
+		? code
+		: RC_IMPLEMENTATION_SPECIFIC);
 }
 
 static void
@@ -81,7 +84,11 @@ subscribe_event(struct subscribe_step *st, enum grapnel_event_type type, uint8_t
 {
 	struct conn *c = st->head.c;
 	struct grapnel_client_info info;
-	struct grapnel_event ev = { .type = type, .client = &info, .filter = st->item.filter, .reason_code = code, .qos = st->item.qos };
+	struct grapnel_event ev = { .type = type,
+		.client = &info,
+		.filter = st->item.filter,
+		.reason_code = code,
+		.qos = st->item.qos };
 
 	if (!event_wanted(c->w, type))
 		return;
@@ -98,7 +105,8 @@ take_hook(struct subscribe_step *st, const struct decision *d)
 
 	if (d->verdict == GRAPNEL_DENY) {
 		item_refused(st, a->reason_code >= 0x80 ? a->reason_code : RC_NOT_AUTHORIZED,
-		    a->reason_string.data != NULL ? a->reason_string : GRAPNEL_STR("refused by a plugin"));
+		    a->reason_string.data != NULL ? a->reason_string
+						  : GRAPNEL_STR("refused by a plugin"));
 		return;
 	}
 	if (d->verdict == GRAPNEL_UNAVAILABLE) {
@@ -153,9 +161,15 @@ ask_hook(struct subscribe_step *st)
 	struct conn *c = st->head.c;
 	enum hook h = st->unsubscribe ? HOOK_UNSUBSCRIBE : HOOK_SUBSCRIBE;
 	struct grapnel_client_info info;
-	struct grapnel_client_subscribe q = { .size = sizeof(q), .client = &info, .filter = st->item.filter, .properties = st->props,
-		.subscription_identifier = st->subscription_id, .qos = st->item.qos, .retain_handling = st->item.retain_handling,
-		.no_local = st->item.no_local, .retain_as_published = st->item.retain_as_published };
+	struct grapnel_client_subscribe q = { .size = sizeof(q),
+		.client = &info,
+		.filter = st->item.filter,
+		.properties = st->props,
+		.subscription_identifier = st->subscription_id,
+		.qos = st->item.qos,
+		.retain_handling = st->item.retain_handling,
+		.no_local = st->item.no_local,
+		.retain_as_published = st->item.retain_as_published };
 	struct decision now;
 
 	if (!hook_used(c->w, h)) {
@@ -189,15 +203,20 @@ take_rights(struct subscribe_step *st, const struct rights_answer *a)
 	if (a->verdict == GRAPNEL_DENY)
 		metric_add(&c->w->metrics, METRIC_ACL_DENIED, 1);
 	if (log_allowed(c->peer, &suppressed))
-		log_at(GRAPNEL_LOG_NOTICE, a->verdict == GRAPNEL_DENY ? "acl_denied" : "subscribe_unavailable",
-		    "client \"%.*s\" user \"%.*s\" from %s: subscribe to \"%.*s\" %s%s%.*s%s", STR(s->identity->client_id),
-		    STR(s->identity->username), c->peer, STR(st->item.filter),
-		    a->verdict == GRAPNEL_DENY ? "denied" : "not decided: backend unavailable", a->rule.len > 0 ? " by " : "",
-		    STR(a->rule), suppressed > 0 ? " [more lines left out]" : "");
+		log_at(GRAPNEL_LOG_NOTICE,
+		    a->verdict == GRAPNEL_DENY ? "acl_denied" : "subscribe_unavailable",
+		    "client \"%.*s\" user \"%.*s\" from %s: subscribe to \"%.*s\" %s%s%.*s%s",
+		    STR(s->identity->client_id), STR(s->identity->username), c->peer,
+		    STR(st->item.filter),
+		    a->verdict == GRAPNEL_DENY ? "denied" : "not decided: backend unavailable",
+		    a->rule.len > 0 ? " by " : "", STR(a->rule),
+		    suppressed > 0 ? " [more lines left out]" : "");
 	else
 		metric_add(&c->w->metrics, METRIC_LOG_SUPPRESSED, 1);
 	if (a->verdict == GRAPNEL_DENY)
-		item_refused(st, a->reason_code, a->reason_string.data != NULL ? a->reason_string : GRAPNEL_STR("no right to subscribe to that"));
+		item_refused(st, a->reason_code,
+		    a->reason_string.data != NULL ? a->reason_string
+						  : GRAPNEL_STR("no right to subscribe to that"));
 	else
 		item_refused(st, RC_UNSPECIFIED, UNAVAILABLE_TEXT);
 }
@@ -209,7 +228,9 @@ on_rights_later(void *arg, const struct decision *d)
 	struct rights_answer a;
 
 	rights_from(d, &a);
-	a.flags &= ~(uint32_t)GRAPNEL_ACL_COVERED; /* of an answer that came late it is not known who else would deny */
+	a.flags &=
+	    ~(uint32_t)
+		GRAPNEL_ACL_COVERED; /* of an answer that came late it is not known who else would deny */
 	step_resumed(&st->head);
 	take_rights(st, &a);
 	go_on_later(st);
@@ -220,10 +241,14 @@ ask_rights(struct subscribe_step *st)
 {
 	struct conn *c = st->head.c;
 	struct session *s = c->session;
-	struct rights_question q = { .action = GRAPNEL_SUBSCRIBE, .qos = st->item.qos, .topic = st->item.rest, .share = st->item.share };
+	struct rights_question q = { .action = GRAPNEL_SUBSCRIBE,
+		.qos = st->item.qos,
+		.topic = st->item.rest,
+		.share = st->item.share };
 	struct rights_answer now;
 
-	if (!rights_ask(c->w, s, s->identity, s->rules, &q, on_rights_later, st, &now, &st->head.pending))
+	if (!rights_ask(
+		c->w, s, s->identity, s->rules, &q, on_rights_later, st, &now, &st->head.pending))
 		return false;
 	take_rights(st, &now);
 	return true;
@@ -250,7 +275,10 @@ join_done(struct subscribe_step *st, int err)
 {
 	if (err == GRAPNEL_OK)
 		subscribe_event(st, GRAPNEL_EVENT_SUBSCRIBED, st->item.qos);
-	item_done(st, err == GRAPNEL_OK ? st->item.qos : err == GRAPNEL_EQUOTA ? RC_QUOTA_EXCEEDED : RC_UNSPECIFIED);
+	item_done(st,
+	    err == GRAPNEL_OK           ? st->item.qos
+		: err == GRAPNEL_EQUOTA ? RC_QUOTA_EXCEEDED
+					: RC_UNSPECIFIED);
 }
 
 static void
@@ -259,7 +287,8 @@ on_joined(struct worker *w, uint64_t generation, uint32_t token, int err)
 	struct session *s = session_by_generation(w, generation);
 	struct subscribe_step *st;
 
-	if (s == NULL || s->conn == NULL || s->conn->step == NULL || s->conn->step->free_fn != subscribe_step_free)
+	if (s == NULL || s->conn == NULL || s->conn->step == NULL ||
+	    s->conn->step->free_fn != subscribe_step_free)
 		return; /* the connection left meanwhile; the membership stays with its session */
 	st = (struct subscribe_step *)(void *)s->conn->step;
 	if (!st->joining || st->token != token)
@@ -280,7 +309,8 @@ replaces(const struct subscribe_step *st)
 
 	if (filter.data == NULL)
 		return false;
-	has = st->item.share.data != NULL ? shared_has(s, st->item.share, filter) : subs_has(s, filter);
+	has = st->item.share.data != NULL ? shared_has(s, st->item.share, filter)
+					  : subs_has(s, filter);
 	free((void *)(uintptr_t)filter.data);
 	return has;
 }
@@ -301,8 +331,10 @@ apply_checks(const struct subscribe_step *st)
 		return RC_WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED;
 	if (!l->shared_available && st->item.share.data != NULL)
 		return RC_SHARED_SUBSCRIPTIONS_NOT_SUPPORTED;
-	if (((l->max_subscriptions_per_client != 0 && s->sub_count + s->member_live >= l->max_subscriptions_per_client) ||
-		(uint64_t)atomic_load_explicit(&b->subscriptions, memory_order_relaxed) >= total->max_subscriptions) &&
+	if (((l->max_subscriptions_per_client != 0 &&
+		 s->sub_count + s->member_live >= l->max_subscriptions_per_client) ||
+		(uint64_t)atomic_load_explicit(&b->subscriptions, memory_order_relaxed) >=
+		    total->max_subscriptions) &&
 	    !replaces(st))
 		return RC_QUOTA_EXCEEDED;
 	return 0;
@@ -316,7 +348,9 @@ apply_subscribe(struct subscribe_step *st)
 	struct conn *c = st->head.c;
 	struct session *s = c->session;
 	struct grapnel_str filter = mounted(s, st->item.rest), mp = s->identity->mountpoint;
-	struct sub values = { .id = st->subscription_id, .qos = st->item.qos, .retain_handling = st->item.retain_handling };
+	struct sub values = { .id = st->subscription_id,
+		.qos = st->item.qos,
+		.retain_handling = st->item.retain_handling };
 	struct sub *sub;
 	bool existed = false, later = false;
 	int err;
@@ -338,8 +372,8 @@ apply_subscribe(struct subscribe_step *st)
 	if (st->item.share.data != NULL) {
 		st->joining = true;
 		st->token = __atomic_add_fetch(&next_token, 1, __ATOMIC_RELAXED);
-		err = shared_join(s, st->item.share, filter, st->item.qos, st->subscription_id, values.flags, &existed, &later, on_joined,
-		    st->token);
+		err = shared_join(s, st->item.share, filter, st->item.qos, st->subscription_id,
+		    values.flags, &existed, &later, on_joined, st->token);
 		free((void *)(uintptr_t)filter.data);
 		if (err == GRAPNEL_OK && later)
 			return false;
@@ -377,7 +411,8 @@ apply_unsubscribe(struct subscribe_step *st)
 		item_done(st, RC_UNSPECIFIED);
 		return;
 	}
-	existed = st->item.share.data != NULL ? shared_leave(s, st->item.share, filter) : subs_remove(s, filter);
+	existed = st->item.share.data != NULL ? shared_leave(s, st->item.share, filter)
+					      : subs_remove(s, filter);
 	free((void *)(uintptr_t)filter.data);
 	if (existed)
 		subscribe_event(st, GRAPNEL_EVENT_UNSUBSCRIBED, 0);
@@ -389,12 +424,15 @@ answer(struct subscribe_step *st)
 {
 	struct conn *c = st->head.c;
 	uint8_t type = st->unsubscribe ? MQTT_UNSUBACK : MQTT_SUBACK;
-	struct mqtt_suback a = { .packet_id = st->packet_id, .codes = st->codes, .count = st->count };
+	struct mqtt_suback a = {
+		.packet_id = st->packet_id, .codes = st->codes, .count = st->count
+	};
 	uint8_t *p;
 
 	if (c->problem_info) /* [MQTT-3.1.2-29] */
 		a.reason_string = (struct grapnel_str){ st->why, st->why_len };
-	if (c->client_max_packet != 0 && mqtt_suback_size(c->version, type, &a) > c->client_max_packet)
+	if (c->client_max_packet != 0 &&
+	    mqtt_suback_size(c->version, type, &a) > c->client_max_packet)
 		a.reason_string.data = NULL; /* [MQTT-3.9.2-1] */
 	if ((p = conn_out(c, mqtt_suback_size(c->version, type, &a))) == NULL) {
 		conn_close(c, 0, "out of memory");
@@ -409,7 +447,8 @@ answer(struct subscribe_step *st)
 static void
 on_more(struct timer *t, void *owner)
 {
-	struct subscribe_step *st = (struct subscribe_step *)(void *)((char *)t - offsetof(struct subscribe_step, more));
+	struct subscribe_step *st =
+	    (struct subscribe_step *)(void *)((char *)t - offsetof(struct subscribe_step, more));
 
 	(void)owner;
 	step_resumed(&st->head);
@@ -431,8 +470,9 @@ step_go(struct subscribe_step *st)
 				return WAIT;
 			}
 			st->acl_flags = 0;
-			if (st->unsubscribe ? !mqtt_unsubscribe_next(&st->items, c->version, &st->item)
-					    : !mqtt_subscribe_next(&st->items, c->version, &st->item)) {
+			if (st->unsubscribe
+				? !mqtt_unsubscribe_next(&st->items, c->version, &st->item)
+				: !mqtt_subscribe_next(&st->items, c->version, &st->item)) {
 				answer(st);
 				subscribe_step_free(&st->head);
 				return DONE;
@@ -477,7 +517,8 @@ on_filters(struct conn *c, const struct mqtt_frame *f, const uint8_t *body, bool
 	struct wire w;
 
 	wire_init(&w, body, f->remaining);
-	if ((unsubscribe ? mqtt_unsubscribe_decode(&w, c->version, &s) : mqtt_subscribe_decode(&w, c->version, &s)) != 0)
+	if ((unsubscribe ? mqtt_unsubscribe_decode(&w, c->version, &s)
+			 : mqtt_subscribe_decode(&w, c->version, &s)) != 0)
 		return packet_malformed(c, w.err, w.why);
 	if ((st = calloc(1, sizeof(*st) + f->remaining + s.count)) == NULL) {
 		conn_close(c, RC_UNSPECIFIED, "out of memory");

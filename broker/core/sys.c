@@ -75,19 +75,24 @@ on_interval(struct timer *t, void *owner)
 
 	(void)owner;
 	/* A reload may have changed the interval; 0 is off until a reload turns it on. */
-	worker_timer(b->main, t, b->settings->sys_interval_ms != 0 ? b->settings->sys_interval_ms : 10000);
+	worker_timer(
+	    b->main, t, b->settings->sys_interval_ms != 0 ? b->settings->sys_interval_ms : 10000);
 	if (b->settings->sys_interval_ms == 0)
 		return;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
 		tell_number(b, rows[i].name, total(b, rows[i].id));
-	tell_number(b, "clients/disconnected", total(b, METRIC_SESSIONS) - total(b, METRIC_SESSIONS_ONLINE));
+	tell_number(b, "clients/disconnected",
+	    total(b, METRIC_SESSIONS) - total(b, METRIC_SESSIONS_ONLINE));
 	tell_number(b, "publish/messages/dropped",
-	    total(b, METRIC_MESSAGES_DROPPED_QUEUE_FULL) + total(b, METRIC_MESSAGES_DROPPED_OUTPUT_FULL) +
-		total(b, METRIC_MESSAGES_DROPPED_TOO_LARGE) + total(b, METRIC_MESSAGES_DROPPED_DENIED) +
-		total(b, METRIC_MESSAGES_DROPPED_HOOK) + total(b, METRIC_MESSAGES_DROPPED_MEMORY));
+	    total(b, METRIC_MESSAGES_DROPPED_QUEUE_FULL) +
+		total(b, METRIC_MESSAGES_DROPPED_OUTPUT_FULL) +
+		total(b, METRIC_MESSAGES_DROPPED_TOO_LARGE) +
+		total(b, METRIC_MESSAGES_DROPPED_DENIED) + total(b, METRIC_MESSAGES_DROPPED_HOOK) +
+		total(b, METRIC_MESSAGES_DROPPED_MEMORY));
 	retain_stats(b->retain, &retained);
 	tell_number(b, "retained messages/count", (int64_t)retained.messages);
-	snprintf(text, sizeof(text), "%" PRId64 " seconds", (clock_wall_us() - b->started_us) / 1000000);
+	snprintf(
+	    text, sizeof(text), "%" PRId64 " seconds", (clock_wall_us() - b->started_us) / 1000000);
 	tell(b, "uptime", text);
 	tell(b, "version", PACKAGE_STRING);
 }

@@ -4,7 +4,8 @@
 #include <string.h>
 
 size_t
-topic_index_filter(const struct topic_index *ix, const struct topic_node *node, char *buf, size_t cap)
+topic_index_filter(
+    const struct topic_index *ix, const struct topic_node *node, char *buf, size_t cap)
 {
 	size_t len = 0, at;
 

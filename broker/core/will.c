@@ -15,7 +15,7 @@
 #include <string.h>
 
 #define RETRY_MS 1000
-#define RETRIES 60
+#define RETRIES  60
 
 enum will_stage { WILL_USER, WILL_RIGHTS, WILL_HOOK, WILL_RIGHTS_AGAIN, WILL_PUBLISH };
 
@@ -32,9 +32,9 @@ struct will_job {
 	bool drop, no_retain;
 	char *new_topic, *new_payload, *new_props; /* from message_publish */
 	size_t new_topic_len, new_payload_len, new_props_len;
-	int new_retain; /* -1: as it was */
-	int new_qos;	/* -1: as it was */
-	bool new_expires; /* with new_props */
+	int new_retain;      /* -1: as it was */
+	int new_qos;         /* -1: as it was */
+	bool new_expires;    /* with new_props */
 	uint32_t new_expiry; /* seconds */
 };
 
@@ -70,7 +70,8 @@ refused(struct will_job *j, const char *why)
 	const struct identity *id = j->msg->author;
 
 	metric_add(&j->w->metrics, METRIC_WILLS_REFUSED, 1);
-	log_at(GRAPNEL_LOG_NOTICE, "will_refused", "client \"%.*s\" user \"%.*s\": Will Message to \"%.*s\" not published: %s",
+	log_at(GRAPNEL_LOG_NOTICE, "will_refused",
+	    "client \"%.*s\" user \"%.*s\": Will Message to \"%.*s\" not published: %s",
 	    STR(id->client_id), STR(id->username), STR(message_topic(j->msg)), why);
 	job_free(j);
 }
@@ -126,8 +127,10 @@ take_rights(struct will_job *j, const struct rights_answer *a)
 		char why[512];
 
 		metric_add(&j->w->metrics, METRIC_ACL_DENIED, 1);
-		snprintf(why, sizeof(why), "no right to publish it%s%.*s", a->rule.len > 0 ? ", denied by " : "",
-		    a->rule.len < 400 ? (int)a->rule.len : 400, a->rule.len > 0 ? a->rule.data : "");
+		snprintf(why, sizeof(why), "no right to publish it%s%.*s",
+		    a->rule.len > 0 ? ", denied by " : "",
+		    a->rule.len < 400 ? (int)a->rule.len : 400,
+		    a->rule.len > 0 ? a->rule.data : "");
 		refused(j, why);
 		return false;
 	}
@@ -169,27 +172,31 @@ take_hook(struct will_job *j, const struct decision *d)
 	if (a->has_qos)
 		j->new_qos = a->qos;
 	if (a->topic_name.data != NULL) {
-		if (a->topic_name.len > 65535 || !topic_name_valid(a->topic_name) || !utf8_valid(a->topic_name.data, a->topic_name.len) ||
+		if (a->topic_name.len > 65535 || !topic_name_valid(a->topic_name) ||
+		    !utf8_valid(a->topic_name.data, a->topic_name.len) ||
 		    !take_bytes(&j->new_topic, &j->new_topic_len, a->topic_name)) {
 			refused(j, "a plugin made its topic invalid");
 			return false;
 		}
 		j->stage = WILL_RIGHTS_AGAIN;
 	}
-	if (a->payload.data != NULL && !take_bytes(&j->new_payload, &j->new_payload_len, a->payload)) {
+	if (a->payload.data != NULL &&
+	    !take_bytes(&j->new_payload, &j->new_payload_len, a->payload)) {
 		refused(j, "out of memory");
 		return false;
 	}
 	if (a->has_properties) {
 		free(j->new_props);
-		j->new_props = message_props_new(a->properties, a->property_count, &j->new_props_len, &j->new_expires, &j->new_expiry);
+		j->new_props = message_props_new(a->properties, a->property_count,
+		    &j->new_props_len, &j->new_expires, &j->new_expiry);
 		if (j->new_props == NULL) {
 			refused(j, "out of memory");
 			return false;
 		}
 	}
 	/* RETAIN, or a higher QoS, may be what the author has no right to. */
-	if ((a->has_retain && a->retain && !(j->msg->flags & MSG_RETAIN)) || j->new_qos > j->msg->qos)
+	if ((a->has_retain && a->retain && !(j->msg->flags & MSG_RETAIN)) ||
+	    j->new_qos > j->msg->qos)
 		j->stage = WILL_RIGHTS_AGAIN;
 	return true;
 }
@@ -235,7 +242,8 @@ job_publish(struct will_job *j)
 	char *topic = NULL;
 
 	if (j->new_props != NULL) {
-		m.flags = (uint8_t)(j->new_expires ? m.flags | MSG_EXPIRES : m.flags & ~MSG_EXPIRES);
+		m.flags =
+		    (uint8_t)(j->new_expires ? m.flags | MSG_EXPIRES : m.flags & ~MSG_EXPIRES);
 		m.expires_at_ms = (uint64_t)j->new_expiry * 1000;
 	}
 	if (m.flags & MSG_EXPIRES) /* the interval begins now */
@@ -246,7 +254,8 @@ job_publish(struct will_job *j)
 		m.flags = (uint8_t)(j->new_retain ? m.flags | MSG_RETAIN : m.flags & ~MSG_RETAIN);
 	if (j->no_retain)
 		m.flags &= (uint8_t)~MSG_RETAIN;
-	if (j->new_topic != NULL && mp.len + j->new_topic_len <= 65535 && (topic = malloc(mp.len + j->new_topic_len + 1)) != NULL) {
+	if (j->new_topic != NULL && mp.len + j->new_topic_len <= 65535 &&
+	    (topic = malloc(mp.len + j->new_topic_len + 1)) != NULL) {
 		memcpy(topic, mp.data, mp.len);
 		memcpy(topic + mp.len, j->new_topic, j->new_topic_len);
 		m.topic = topic;
@@ -290,7 +299,8 @@ job_go(struct will_job *j)
 				j->stage = WILL_RIGHTS;
 				break;
 			}
-			if (!hooks_ask(w, HOOK_REVALIDATE, &q, j->auth_plugin, on_user_later, j, &now, &j->pending))
+			if (!hooks_ask(w, HOOK_REVALIDATE, &q, j->auth_plugin, on_user_later, j,
+				&now, &j->pending))
 				return;
 			go_on = take_user(j, now.verdict);
 			decision_release(&now);
@@ -298,19 +308,26 @@ job_go(struct will_job *j)
 		}
 		case WILL_RIGHTS:
 		case WILL_RIGHTS_AGAIN: {
-			struct rights_question q = { .action = GRAPNEL_WILL, .qos = j->new_qos >= 0 ? (uint8_t)j->new_qos : j->msg->qos,
-				.retain = j->new_retain >= 0 ? j->new_retain != 0 : (j->msg->flags & MSG_RETAIN) != 0,
-				.topic = job_topic(j), .msg = j->msg, .mounted = true };
+			struct rights_question q = { .action = GRAPNEL_WILL,
+				.qos = j->new_qos >= 0 ? (uint8_t)j->new_qos : j->msg->qos,
+				.retain = j->new_retain >= 0 ? j->new_retain != 0
+							     : (j->msg->flags & MSG_RETAIN) != 0,
+				.topic = job_topic(j),
+				.msg = j->msg,
+				.mounted = true };
 			struct rights_answer now;
 
-			if (!rights_ask(w, NULL, id, j->rules, &q, on_rights_later, j, &now, &j->pending))
+			if (!rights_ask(
+				w, NULL, id, j->rules, &q, on_rights_later, j, &now, &j->pending))
 				return;
 			go_on = take_rights(j, &now);
 			break;
 		}
 		case WILL_HOOK: {
 			struct grapnel_message_info mi;
-			struct grapnel_message_publish q = { .size = sizeof(q), .client = &info, .message = &mi };
+			struct grapnel_message_publish q = {
+				.size = sizeof(q), .client = &info, .message = &mi
+			};
 			struct decision now;
 
 			if (!hook_used(w, HOOK_PUBLISH) || j->drop) {
@@ -318,7 +335,8 @@ job_go(struct will_job *j)
 				break;
 			}
 			message_info_of(j->msg, id->mountpoint, 0, &mi);
-			if (!hooks_ask(w, HOOK_PUBLISH, &q, NULL, on_hook_later, j, &now, &j->pending))
+			if (!hooks_ask(
+				w, HOOK_PUBLISH, &q, NULL, on_hook_later, j, &now, &j->pending))
 				return;
 			go_on = take_hook(j, &now);
 			decision_release(&now);
@@ -332,7 +350,8 @@ job_go(struct will_job *j)
 }
 
 void
-will_publish(struct worker *w, struct message *will, const char *auth_plugin, struct grapnel_rules *rules)
+will_publish(
+    struct worker *w, struct message *will, const char *auth_plugin, struct grapnel_rules *rules)
 {
 	struct will_job *j = calloc(1, sizeof(*j));
 

@@ -104,8 +104,11 @@ record_nobody(struct record *r)
 static void
 ask_record(const struct ask *a)
 {
-	struct record r = { .hook = a->hook, .verdict = a->verdict, .plugin = a->plugin,
-		.steps = a->steps, .step_count = a->step_count };
+	struct record r = { .hook = a->hook,
+		.verdict = a->verdict,
+		.plugin = a->plugin,
+		.steps = a->steps,
+		.step_count = a->step_count };
 
 	if (!records_used(a->hs->w) || a->question == NULL)
 		return;

@@ -50,13 +50,12 @@ equal(struct grapnel_str a, struct grapnel_str b)
 }
 
 static struct trace *
-trace_find(
-    const struct traces *ts, struct grapnel_str mountpoint, struct grapnel_str client_id)
+trace_find(const struct traces *ts, struct grapnel_str mountpoint, struct grapnel_str client_id)
 {
 	struct trace *t = ts != NULL ? ts->first : NULL;
 
-	while (t != NULL &&
-	    !(equal(trace_id(t), client_id) && equal(trace_mountpoint(t), mountpoint)))
+	while (
+	    t != NULL && !(equal(trace_id(t), client_id) && equal(trace_mountpoint(t), mountpoint)))
 		t = t->next;
 	return t;
 }
@@ -297,8 +296,8 @@ trace_put(const struct trace *t, json_t *client)
 }
 
 void
-trace_describe(const struct traces *ts, struct grapnel_str mountpoint,
-    struct grapnel_str client_id, json_t *client)
+trace_describe(const struct traces *ts, struct grapnel_str mountpoint, struct grapnel_str client_id,
+    json_t *client)
 {
 	const struct trace *t = trace_find(ts, mountpoint, client_id);
 
@@ -336,7 +335,8 @@ static void
 put_subject(const struct record *r, char *out, size_t size)
 {
 	if (r->hook == HOOK_ACL)
-		snprintf(out, size, "%s \"%.*s\" qos %u: ", action_name(r->action), STR(r->topic), r->qos);
+		snprintf(out, size, "%s \"%.*s\" qos %u: ", action_name(r->action), STR(r->topic),
+		    r->qos);
 	else if (r->topic.data != NULL)
 		snprintf(out, size, "\"%.*s\": ", STR(r->topic));
 	else

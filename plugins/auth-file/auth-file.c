@@ -21,7 +21,7 @@
 struct auth_file {
 	const struct grapnel_host *host;
 	struct grapnel_instance *self;
-	struct passwd_file *users; /* NULL: no password_file */
+	struct passwd_file *users;    /* NULL: no password_file */
 	struct grapnel_rules **rules; /* asked in turn: `rules` as listed, then acl_file */
 	size_t rules_count;
 	int logins_accepted, logins_refused, logins_unknown, logins_unavailable; /* metrics */
@@ -33,7 +33,8 @@ static const struct grapnel_option auth_file_options[] = {
 	    .help = "Path of an ACL file in Mosquitto's format." },
 	{ .name = "password_file",
 	    .type = GRAPNEL_OPTION_STRING,
-	    .help = "Path of the password file, as grapnelctl passwd or mosquitto_passwd writes it." },
+	    .help =
+		"Path of the password file, as grapnelctl passwd or mosquitto_passwd writes it." },
 	{ .name = "rules",
 	    .type = GRAPNEL_OPTION_LIST,
 	    .help = "Paths of files with ACL rules in Grapnel's language, asked in this order." },
@@ -60,8 +61,8 @@ load(struct auth_file *a, const char *option, struct grapnel_str path, char name
 		return false;
 	}
 	if (text->mode & S_IWOTH)
-		a->host->log(a->self, GRAPNEL_LOG_WARNING, "%s can be changed by every user of this machine; chmod o-w",
-		    name);
+		a->host->log(a->self, GRAPNEL_LOG_WARNING,
+		    "%s can be changed by every user of this machine; chmod o-w", name);
 	return true;
 }
 
@@ -75,7 +76,9 @@ load_users(struct auth_file *a, struct grapnel_str path)
 		return false;
 	if (text.mode & S_IROTH)
 		a->host->log(a->self, GRAPNEL_LOG_WARNING,
-		    "%s can be read by every user of this machine; its hashes can be guessed at: chmod o-r", name);
+		    "%s can be read by every user of this machine; its hashes can be guessed at: "
+		    "chmod o-r",
+		    name);
 	a->users = passwd_file_parse(text.data, text.len, name, error, sizeof(error));
 	if (a->users == NULL)
 		a->host->config_error(a->self, NULL, "password_file", "%s", error);
@@ -91,8 +94,8 @@ load_rules(struct auth_file *a, const char *option, struct grapnel_str path, boo
 
 	if (!load(a, option, path, name, MAX_RULES_BYTES, &text))
 		return false;
-	rules = a->host->rules_compile((struct grapnel_str){ text.data, text.len }, path, mosquitto, error,
-	    sizeof(error));
+	rules = a->host->rules_compile(
+	    (struct grapnel_str){ text.data, text.len }, path, mosquitto, error, sizeof(error));
 	file_text_free(&text);
 	if (rules == NULL) {
 		a->host->config_error(a->self, NULL, option, "%s", error);
@@ -124,10 +127,13 @@ load_all(struct auth_file *a)
 	for (; (path = host->option_list(a->self, NULL, "rules", n)).data != NULL; n++)
 		good = load_rules(a, "rules", path, false) && good;
 	if (acl_file)
-		good = load_rules(a, "acl_file", host->option_str(a->self, NULL, "acl_file"), true) && good;
+		good =
+		    load_rules(a, "acl_file", host->option_str(a->self, NULL, "acl_file"), true) &&
+		    good;
 	if (!users && !acl_file && n == 0) {
 		host->config_error(a->self, NULL, NULL,
-		    "there is nothing to do; set password_file, acl_file or rules, or several of them");
+		    "there is nothing to do; set password_file, acl_file or rules, or several of "
+		    "them");
 		return false;
 	}
 	return good;
@@ -158,13 +164,14 @@ auth_file_create(const struct grapnel_host *host, struct grapnel_instance *self,
 	if (!load_all(a))
 		goto fail;
 	/* What the options leave nothing for is not this instance's matter. */
-	if (a->users == NULL && ((err = host->hook_disable(self, "client_authenticate")) != GRAPNEL_OK ||
-				    (err = host->hook_disable(self, "client_revalidate")) != GRAPNEL_OK))
+	if (a->users == NULL &&
+	    ((err = host->hook_disable(self, "client_authenticate")) != GRAPNEL_OK ||
+		(err = host->hook_disable(self, "client_revalidate")) != GRAPNEL_OK))
 		goto fail;
 	if (a->rules_count == 0 && (err = host->hook_disable(self, "acl_check")) != GRAPNEL_OK)
 		goto fail;
-	a->logins_accepted = host->metric_new(self, GRAPNEL_COUNTER, "logins_accepted_total",
-	    "Logins with the right password.");
+	a->logins_accepted = host->metric_new(
+	    self, GRAPNEL_COUNTER, "logins_accepted_total", "Logins with the right password.");
 	a->logins_refused = host->metric_new(self, GRAPNEL_COUNTER, "logins_refused_total",
 	    "Logins of known users with a wrong password.");
 	a->logins_unknown = host->metric_new(self, GRAPNEL_COUNTER, "logins_unknown_total",
@@ -234,7 +241,8 @@ login_done(void *arg)
 		verdict = GRAPNEL_ALLOW;
 		metric = a->logins_accepted;
 	} else {
-		verdict = GRAPNEL_DENY; /* 0x87, as at the end of the chain: the same for an unknown user */
+		verdict =
+		    GRAPNEL_DENY; /* 0x87, as at the end of the chain: the same for an unknown user */
 		metric = a->logins_refused;
 	}
 	count(a, metric);
@@ -246,7 +254,8 @@ login_done(void *arg)
 }
 
 static enum grapnel_verdict
-auth_file_client_authenticate(void *instance, struct grapnel_request *req, const struct grapnel_authenticate *q)
+auth_file_client_authenticate(
+    void *instance, struct grapnel_request *req, const struct grapnel_authenticate *q)
 {
 	struct auth_file *a = instance;
 	struct passwd_entry user;
@@ -301,7 +310,8 @@ auth_file_request_cancelled(void *instance, struct grapnel_request *req)
 }
 
 static enum grapnel_verdict
-auth_file_client_revalidate(void *instance, struct grapnel_request *req, const struct grapnel_revalidate *q)
+auth_file_client_revalidate(
+    void *instance, struct grapnel_request *req, const struct grapnel_revalidate *q)
 {
 	struct auth_file *a = instance;
 	struct passwd_entry user;
@@ -309,7 +319,8 @@ auth_file_client_revalidate(void *instance, struct grapnel_request *req, const s
 	(void)req;
 	if (a->users == NULL || q->client->username.data == NULL)
 		return GRAPNEL_NEXT;
-	return passwd_file_find(a->users, q->client->username, &user) ? GRAPNEL_ALLOW : GRAPNEL_DENY;
+	return passwd_file_find(a->users, q->client->username, &user) ? GRAPNEL_ALLOW
+								      : GRAPNEL_DENY;
 }
 
 /* ------------------------------------------------------------------------- rights */
@@ -345,7 +356,8 @@ auth_file_acl_check(void *instance, struct grapnel_request *req, const struct gr
 		verdict = GRAPNEL_DENY;
 		answer.rule = GRAPNEL_STR("acl: default");
 	} else if (answer.rule.data == NULL) {
-		answer.rule = GRAPNEL_STR("acl_file: SUBSCRIBE is granted, read is asked at delivery");
+		answer.rule =
+		    GRAPNEL_STR("acl_file: SUBSCRIBE is granted, read is asked at delivery");
 	}
 	if (verdict == GRAPNEL_ALLOW && q->action == GRAPNEL_SUBSCRIBE)
 		answer.flags = covered;
@@ -354,15 +366,9 @@ auth_file_acl_check(void *instance, struct grapnel_request *req, const struct gr
 	return verdict;
 }
 
-GRAPNEL_PLUGIN(auth_file,
-    .version = PLUGIN_VERSION,
-    .license = "Apache-2.0",
+GRAPNEL_PLUGIN(auth_file, .version = PLUGIN_VERSION, .license = "Apache-2.0",
     .description = "Users from a password file, rights from ACL files.",
-    .options = auth_file_options,
-    .create = auth_file_create,
-    .destroy = auth_file_destroy,
-    .reload_always = true,
-    .request_cancelled = auth_file_request_cancelled,
+    .options = auth_file_options, .create = auth_file_create, .destroy = auth_file_destroy,
+    .reload_always = true, .request_cancelled = auth_file_request_cancelled,
     .client_authenticate = auth_file_client_authenticate,
-    .client_revalidate = auth_file_client_revalidate,
-    .acl_check = auth_file_acl_check);
+    .client_revalidate = auth_file_client_revalidate, .acl_check = auth_file_acl_check);

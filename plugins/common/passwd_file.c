@@ -28,8 +28,7 @@ struct parser {
 	size_t error_size, line;
 };
 
-static bool
-fail(struct parser *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static bool fail(struct parser *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 static bool
 fail(struct parser *p, const char *format, ...)
@@ -74,7 +73,8 @@ trim(struct grapnel_str s)
 		s.data++;
 		s.len--;
 	}
-	while (s.len > 0 && (s.data[s.len - 1] == ' ' || s.data[s.len - 1] == '\t' || s.data[s.len - 1] == '\r'))
+	while (s.len > 0 &&
+	    (s.data[s.len - 1] == ' ' || s.data[s.len - 1] == '\t' || s.data[s.len - 1] == '\r'))
 		s.len--;
 	return s;
 }
@@ -97,7 +97,8 @@ passwd_name_problem(struct grapnel_str name)
 	if (name.data[0] == '#')
 		return "the user name begins with '#', which begins comments in a password file";
 	if (name.data[0] == ' ' || name.data[name.len - 1] == ' ')
-		return "the user name begins or ends with a space, which a password file does not keep";
+		return "the user name begins or ends with a space, which a password file does not "
+		       "keep";
 	return NULL;
 }
 
@@ -117,13 +118,15 @@ parse_line(struct parser *p, struct grapnel_str line)
 	if ((problem = passwd_name_problem(name)) != NULL)
 		return fail(p, "%s", problem);
 	if (hash.len == 0)
-		return fail(p, "user \"%.*s\" has no password hash; set one with grapnelctl passwd", SHOWN(name));
+		return fail(p, "user \"%.*s\" has no password hash; set one with grapnelctl passwd",
+		    SHOWN(name));
 	if ((err = password_check_format(hash.data, hash.len, NULL)) != 0)
-		return fail(p, "password of user \"%.*s\": %s; set it with grapnelctl passwd", SHOWN(name),
-		    password_strerror(err));
+		return fail(p, "password of user \"%.*s\": %s; set it with grapnelctl passwd",
+		    SHOWN(name), password_strerror(err));
 	slot = slot_of(f, name);
 	if (*slot != 0)
-		return fail(p, "user \"%.*s\" is on line %u already", SHOWN(name), f->entries[*slot - 1].line);
+		return fail(p, "user \"%.*s\" is on line %u already", SHOWN(name),
+		    f->entries[*slot - 1].line);
 	f->entries[f->count] = (struct entry){
 		.name = (uint32_t)(name.data - f->text),
 		.hash = (uint32_t)(hash.data - f->text),
@@ -168,7 +171,8 @@ find_typical(struct passwd_file *f)
 		struct password_cost cost;
 		size_t k = 0;
 
-		if (password_check_format(f->text + f->entries[i].hash, f->entries[i].hash_len, &cost) != 0)
+		if (password_check_format(
+			f->text + f->entries[i].hash, f->entries[i].hash_len, &cost) != 0)
 			continue;
 		while (k < n && memcmp(&kinds[k].cost, &cost, sizeof(cost)) != 0)
 			k++;

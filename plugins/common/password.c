@@ -76,16 +76,16 @@ static int
 pbkdf2(const EVP_MD *md, uint32_t iterations, const uint8_t *salt, size_t salt_len,
     const char *password, size_t password_len, uint8_t *out, size_t out_len)
 {
-	return PKCS5_PBKDF2_HMAC(password, (int)password_len, salt, (int)salt_len, (int)iterations, md,
-		   (int)out_len, out) == 1
-		   ? 0
-		   : PASSWORD_ESYS;
+	return PKCS5_PBKDF2_HMAC(password, (int)password_len, salt, (int)salt_len, (int)iterations,
+		   md, (int)out_len, out) == 1
+	    ? 0
+	    : PASSWORD_ESYS;
 }
 
 /* SHA-512 of password and salt, one after the other. */
 static int
-salted_sha512(const uint8_t *salt, size_t salt_len, const char *password, size_t password_len,
-    uint8_t *out)
+salted_sha512(
+    const uint8_t *salt, size_t salt_len, const char *password, size_t password_len, uint8_t *out)
 {
 	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
 	int err = PASSWORD_ESYS;
@@ -102,7 +102,8 @@ salted_sha512(const uint8_t *salt, size_t salt_len, const char *password, size_t
 
 /* crypt(3); out gets the whole hash. The password must be without NUL and short enough. */
 static int
-crypt_hash(const char *setting, const char *password, size_t password_len, char out[PASSWORD_HASH_SIZE])
+crypt_hash(
+    const char *setting, const char *password, size_t password_len, char out[PASSWORD_HASH_SIZE])
 {
 	struct crypt_data *data = calloc(1, sizeof(*data));
 	const char *hash;
@@ -114,7 +115,9 @@ crypt_hash(const char *setting, const char *password, size_t password_len, char 
 	errno = 0;
 	hash = crypt_rn(data->input, setting, data, (int)sizeof(*data));
 	if (hash == NULL || hash[0] == '*')
-		err = errno == ENOMEM ? PASSWORD_ENOMEM : errno == EINVAL ? PASSWORD_EUNSUPPORTED : PASSWORD_ESYS;
+		err = errno == ENOMEM ? PASSWORD_ENOMEM
+		    : errno == EINVAL ? PASSWORD_EUNSUPPORTED
+				      : PASSWORD_ESYS;
 	else if (strlen(hash) >= PASSWORD_HASH_SIZE)
 		err = PASSWORD_EMALFORMED;
 	else
@@ -130,7 +133,8 @@ static int
 crypt_verify(const char *hash, size_t hash_len, const char *password, size_t password_len)
 {
 	char setting[PASSWORD_HASH_SIZE], got[PASSWORD_HASH_SIZE];
-	bool fits = password_len < CRYPT_MAX_PASSPHRASE_SIZE && memchr(password, '\0', password_len) == NULL;
+	bool fits = password_len < CRYPT_MAX_PASSPHRASE_SIZE &&
+	    memchr(password, '\0', password_len) == NULL;
 	int result;
 
 	memcpy(setting, hash, hash_len); /* the parser has looked at its length */
@@ -175,12 +179,13 @@ password_verify(const char *hash, size_t hash_len, const char *password, size_t 
 	case PASSWORD_SHA512_CRYPT:
 		return crypt_verify(hash, hash_len, password, password_len);
 	case PASSWORD_ARGON2ID:
-		err = argon2id(&p.cost, p.salt, p.salt_len, password, password_len, got, p.digest_len);
+		err = argon2id(
+		    &p.cost, p.salt, p.salt_len, password, password_len, got, p.digest_len);
 		break;
 	case PASSWORD_PBKDF2:
 	case PASSWORD_GO_AUTH_PBKDF2:
-		err = pbkdf2(p.sha256 ? EVP_sha256() : EVP_sha512(), p.cost.rounds, p.salt, p.salt_len,
-		    password, password_len, got, p.digest_len);
+		err = pbkdf2(p.sha256 ? EVP_sha256() : EVP_sha512(), p.cost.rounds, p.salt,
+		    p.salt_len, password, password_len, got, p.digest_len);
 		break;
 	case PASSWORD_MOSQUITTO_SHA512:
 		err = salted_sha512(p.salt, p.salt_len, password, password_len, got);
@@ -231,10 +236,10 @@ make_crypt(const char *prefix, unsigned long count, const char *password, size_t
 	return crypt_hash(setting, password, password_len, out);
 }
 
-#define ARGON2ID_KIB	  19456u /* the smaller of OWASP's recommendations: a broker's clients */
-#define ARGON2ID_PASSES	  2u	 /* all log in at once when it restarts                      */
+#define ARGON2ID_KIB      19456u /* the smaller of OWASP's recommendations: a broker's clients */
+#define ARGON2ID_PASSES   2u     /* all log in at once when it restarts                      */
 #define PBKDF2_ITERATIONS 210000u
-#define PBKDF2_SALT	  12 /* what Mosquitto 2.0 expects */
+#define PBKDF2_SALT       12 /* what Mosquitto 2.0 expects */
 
 static int
 make_argon2id(const char *password, size_t password_len, char out[PASSWORD_HASH_SIZE])
@@ -251,8 +256,8 @@ make_argon2id(const char *password, size_t password_len, char out[PASSWORD_HASH_
 		return err;
 	password_base64(salt64, salt, sizeof(salt), false);
 	password_base64(hash64, hash, sizeof(hash), false);
-	snprintf(out, PASSWORD_HASH_SIZE, "$argon2id$v=19$m=%u,t=%u,p=1$%s$%s", cost.kib, cost.rounds,
-	    salt64, hash64);
+	snprintf(out, PASSWORD_HASH_SIZE, "$argon2id$v=19$m=%u,t=%u,p=1$%s$%s", cost.kib,
+	    cost.rounds, salt64, hash64);
 	return 0;
 }
 
@@ -265,8 +270,8 @@ make_pbkdf2(const char *password, size_t password_len, char out[PASSWORD_HASH_SI
 
 	if (getrandom(salt, sizeof(salt), 0) != (ssize_t)sizeof(salt))
 		return PASSWORD_ESYS;
-	err = pbkdf2(EVP_sha512(), PBKDF2_ITERATIONS, salt, sizeof(salt), password, password_len, hash,
-	    sizeof(hash));
+	err = pbkdf2(EVP_sha512(), PBKDF2_ITERATIONS, salt, sizeof(salt), password, password_len,
+	    hash, sizeof(hash));
 	if (err != 0)
 		return err;
 	password_base64(salt64, salt, sizeof(salt), true);
@@ -276,8 +281,8 @@ make_pbkdf2(const char *password, size_t password_len, char out[PASSWORD_HASH_SI
 }
 
 int
-password_hash(
-    enum password_scheme scheme, const char *password, size_t password_len, char out[PASSWORD_HASH_SIZE])
+password_hash(enum password_scheme scheme, const char *password, size_t password_len,
+    char out[PASSWORD_HASH_SIZE])
 {
 	size_t i = 0;
 

@@ -8,8 +8,10 @@ struct field {
 	size_t len;
 };
 
-static const char base64_alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-static const char crypt_alphabet[] = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+static const char base64_alphabet[] =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+static const char crypt_alphabet[] =
+    "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 void
 password_base64(char *out, const uint8_t *bytes, size_t len, bool padded)
@@ -233,9 +235,12 @@ yescrypt(struct field rest, struct password_parts *out)
 		return PASSWORD_ECOST;
 	out->cost.rounds = (uint32_t)log2_n;
 	out->cost.kib = (uint32_t)((r << log2_n) / 8);
-	if (!next_field(&rest, &salt) || salt.len == 0 || salt.len > 86 || !all_of(salt, crypt_alphabet))
+	if (!next_field(&rest, &salt) || salt.len == 0 || salt.len > 86 ||
+	    !all_of(salt, crypt_alphabet))
 		return PASSWORD_EMALFORMED;
-	return rest.p != NULL && rest.len == 43 && all_of(rest, crypt_alphabet) ? 0 : PASSWORD_EMALFORMED;
+	return rest.p != NULL && rest.len == 43 && all_of(rest, crypt_alphabet)
+	    ? 0
+	    : PASSWORD_EMALFORMED;
 }
 
 static int
@@ -249,7 +254,8 @@ sha_crypt(struct field rest, size_t digest_len, struct password_parts *out)
 	if (salt.len > 7 && memcmp(salt.p, "rounds=", 7) == 0) {
 		struct field rounds = { salt.p + 7, salt.len - 7 };
 
-		if (!decimal(rounds, &out->cost.rounds) || out->cost.rounds < 1000 || rounds.p[0] == '0')
+		if (!decimal(rounds, &out->cost.rounds) || out->cost.rounds < 1000 ||
+		    rounds.p[0] == '0')
 			return PASSWORD_EMALFORMED;
 		if (out->cost.rounds > PASSWORD_MAX_ITERATIONS)
 			return PASSWORD_ECOST;
@@ -258,7 +264,9 @@ sha_crypt(struct field rest, size_t digest_len, struct password_parts *out)
 	}
 	if (salt.len == 0 || salt.len > 16 || !all_of(salt, crypt_alphabet))
 		return PASSWORD_EMALFORMED;
-	return rest.p != NULL && rest.len == digest_len && all_of(rest, crypt_alphabet) ? 0 : PASSWORD_EMALFORMED;
+	return rest.p != NULL && rest.len == digest_len && all_of(rest, crypt_alphabet)
+	    ? 0
+	    : PASSWORD_EMALFORMED;
 }
 
 /* $6$: two schemes write it. Mosquitto's digest is 88 characters with "==", SHA-crypt's 86. */

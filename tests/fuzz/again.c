@@ -201,8 +201,7 @@ again_publish(struct wire *w, uint8_t version, uint8_t flags, bool from_server, 
 	reserve(out, head > 0 ? head + p.payload.len : 0);
 	if (out->bytes != NULL)
 		finish(out,
-		    wire_put_bytes(
-			mqtt_publish_head_encode(out->bytes, version, &o), p.payload));
+		    wire_put_bytes(mqtt_publish_head_encode(out->bytes, version, &o), p.payload));
 	free(forward);
 	free(ids);
 }
@@ -239,8 +238,8 @@ again_subscribe(struct wire *w, uint8_t version, uint8_t type, struct again *out
 	mix(h, s.count);
 	items = must_alloc((s.count + 1) * sizeof(*items));
 	walk = s.items;
-	while ((subscribe ? mqtt_subscribe_next : mqtt_unsubscribe_next)(
-	    &walk, version, &items[n])) {
+	while (
+	    (subscribe ? mqtt_subscribe_next : mqtt_unsubscribe_next)(&walk, version, &items[n])) {
 		mix_str(h, items[n].filter);
 		mix_str(h, items[n].share);
 		mix_str(h, items[n].rest);

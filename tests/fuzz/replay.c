@@ -79,8 +79,8 @@ main(int argc, char **argv)
 	for (int i = 1; i < argc; i++)
 		err |= run_path(argv[i]);
 	if (argc < 2) {
-		int len = snprintf(
-		    corpus, sizeof(corpus), "%s/%s", top != NULL ? top : ".", FUZZ_CORPUS);
+		int len =
+		    snprintf(corpus, sizeof(corpus), "%s/%s", top != NULL ? top : ".", FUZZ_CORPUS);
 
 		err = len > 0 && (size_t)len < sizeof(corpus) ? run_path(corpus) : -1;
 	}

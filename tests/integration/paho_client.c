@@ -15,7 +15,8 @@
 static int
 fail(const char *what, int code)
 {
-	(void)fprintf(stderr, "paho_client: %s: %d %s\n", what, code, MQTTClient_strerror(code) != NULL ? MQTTClient_strerror(code) : "");
+	(void)fprintf(stderr, "paho_client: %s: %d %s\n", what, code,
+	    MQTTClient_strerror(code) != NULL ? MQTTClient_strerror(code) : "");
 	return 1;
 }
 
@@ -83,11 +84,12 @@ receive(MQTTClient client, const char *topic, int qos, int number)
 	code = MQTTClient_receive(client, &name, &len, &message, WAIT_MS);
 	if (message == NULL)
 		return fail("nothing came", code);
-	good = message->qos == qos && message->payloadlen == size && memcmp(message->payload, wanted, (size_t)size) == 0 &&
-	    strcmp(name, topic) == 0;
+	good = message->qos == qos && message->payloadlen == size &&
+	    memcmp(message->payload, wanted, (size_t)size) == 0 && strcmp(name, topic) == 0;
 	if (!good)
-		(void)fprintf(stderr, "paho_client: %s: \"%.*s\" of QoS %d came instead of \"%s\"\n", name, message->payloadlen,
-		    (const char *)message->payload, message->qos, wanted);
+		(void)fprintf(stderr,
+		    "paho_client: %s: \"%.*s\" of QoS %d came instead of \"%s\"\n", name,
+		    message->payloadlen, (const char *)message->payload, message->qos, wanted);
 	MQTTClient_freeMessage(&message);
 	MQTTClient_free(name);
 	return good ? 0 : 1;
@@ -126,7 +128,8 @@ main(int argc, char **argv)
 	version = (int)strtol(argv[2], NULL, 10);
 	count = (int)strtol(argv[4], NULL, 10);
 	options.MQTTVersion = version;
-	code = MQTTClient_createWithOptions(&client, argv[1], argv[3], MQTTCLIENT_PERSISTENCE_NONE, NULL, &options);
+	code = MQTTClient_createWithOptions(
+	    &client, argv[1], argv[3], MQTTCLIENT_PERSISTENCE_NONE, NULL, &options);
 	if (code != MQTTCLIENT_SUCCESS)
 		return fail("create", code);
 	if ((code = client_connect(client, version)) != 0)

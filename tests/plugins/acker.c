@@ -93,23 +93,25 @@ acker_create(const struct grapnel_host *host, struct grapnel_instance *self, voi
 	return GRAPNEL_OK;
 }
 
-static const struct grapnel_option acker_options[] = {
-	{ .name = "deny_topic", .type = GRAPNEL_OPTION_STRING,
-	    .help = "Topic Names that are refused." },
-	{ .name = "hold", .type = GRAPNEL_OPTION_DURATION, .default_value = "300ms", .min = 0,
-	    .max = 60000, .help = "How long an acknowledgement is held." },
-	{ .name = "reason_code", .type = GRAPNEL_OPTION_INT, .default_value = "0", .min = 0,
-	    .max = 255, .help = "Reason Code of a refusal; 0: 0x83." },
-	{ 0 }
-};
+static const struct grapnel_option acker_options[] = { { .name = "deny_topic",
+							   .type = GRAPNEL_OPTION_STRING,
+							   .help =
+							       "Topic Names that are refused." },
+	{ .name = "hold",
+	    .type = GRAPNEL_OPTION_DURATION,
+	    .default_value = "300ms",
+	    .min = 0,
+	    .max = 60000,
+	    .help = "How long an acknowledgement is held." },
+	{ .name = "reason_code",
+	    .type = GRAPNEL_OPTION_INT,
+	    .default_value = "0",
+	    .min = 0,
+	    .max = 255,
+	    .help = "Reason Code of a refusal; 0: 0x83." },
+	{ 0 } };
 
-GRAPNEL_PLUGIN(acker,
-    .version = "1.0",
-    .license = "Apache-2.0",
-    .description = "Holds or refuses acknowledgements",
-    .options = acker_options,
-    .create = acker_create,
-    .destroy = free,
-    .request_cancelled = acker_cancelled,
-    .message_acknowledge = acker_acknowledge,
-);
+GRAPNEL_PLUGIN(acker, .version = "1.0", .license = "Apache-2.0",
+    .description = "Holds or refuses acknowledgements", .options = acker_options,
+    .create = acker_create, .destroy = free, .request_cancelled = acker_cancelled,
+    .message_acknowledge = acker_acknowledge, );

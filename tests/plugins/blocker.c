@@ -87,18 +87,16 @@ blocker_create(const struct grapnel_host *host, struct grapnel_instance *self, v
 }
 
 static const struct grapnel_option blocker_options[] = {
-	{ .name = "block", .type = GRAPNEL_OPTION_DURATION, .default_value = "500ms", .min = 0,
-	    .max = 60000, .help = "How long one authentication blocks its thread." },
+	{ .name = "block",
+	    .type = GRAPNEL_OPTION_DURATION,
+	    .default_value = "500ms",
+	    .min = 0,
+	    .max = 60000,
+	    .help = "How long one authentication blocks its thread." },
 	{ 0 }
 };
 
-GRAPNEL_PLUGIN(blocker,
-    .version = "1.0",
-    .license = "Apache-2.0",
+GRAPNEL_PLUGIN(blocker, .version = "1.0", .license = "Apache-2.0",
     .description = "Lets everybody in after blocking a thread of the offload pool",
-    .options = blocker_options,
-    .create = blocker_create,
-    .destroy = free,
-    .request_cancelled = blocker_cancelled,
-    .client_authenticate = blocker_authenticate,
-);
+    .options = blocker_options, .create = blocker_create, .destroy = free,
+    .request_cancelled = blocker_cancelled, .client_authenticate = blocker_authenticate, );

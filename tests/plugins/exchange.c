@@ -110,22 +110,22 @@ exchange_create(const struct grapnel_host *host, struct grapnel_instance *self, 
 }
 
 static const struct grapnel_option exchange_options[] = {
-	{ .name = "broken", .type = GRAPNEL_OPTION_STRING,
+	{ .name = "broken",
+	    .type = GRAPNEL_OPTION_STRING,
 	    .help = "A first step with this finds the backend down." },
-	{ .name = "method", .type = GRAPNEL_OPTION_STRING, .default_value = "demo",
+	{ .name = "method",
+	    .type = GRAPNEL_OPTION_STRING,
+	    .default_value = "demo",
 	    .help = "Authentication Method." },
-	{ .name = "secret", .type = GRAPNEL_OPTION_STRING, .flags = GRAPNEL_OPTION_SECRET,
-	    .default_value = "open", .help = "What the second step must carry." },
+	{ .name = "secret",
+	    .type = GRAPNEL_OPTION_STRING,
+	    .flags = GRAPNEL_OPTION_SECRET,
+	    .default_value = "open",
+	    .help = "What the second step must carry." },
 	{ 0 }
 };
 
-GRAPNEL_PLUGIN(exchange,
-    .version = "1.0",
-    .license = "Apache-2.0",
-    .description = "Enhanced authentication in two steps",
-    .options = exchange_options,
-    .create = exchange_create,
-    .destroy = free,
-    .client_slot_free = exchange_slot_free,
-    .client_auth_exchange = exchange_step,
-);
+GRAPNEL_PLUGIN(exchange, .version = "1.0", .license = "Apache-2.0",
+    .description = "Enhanced authentication in two steps", .options = exchange_options,
+    .create = exchange_create, .destroy = free, .client_slot_free = exchange_slot_free,
+    .client_auth_exchange = exchange_step, );

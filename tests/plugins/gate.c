@@ -59,20 +59,28 @@ attach_or_resolve(const struct gate *g, struct grapnel_request *req, enum kind k
 {
 	const struct grapnel_host *host = g->host;
 	struct grapnel_auth_answer auth = { .size = sizeof(auth), .reason_code = g->reason_code };
-	struct grapnel_acl_answer acl = { .size = sizeof(acl), .reason_code = g->reason_code, .rule = GRAPNEL_STR("gate:1") };
-	struct grapnel_publish_answer message = { .size = sizeof(message), .reason_code = g->reason_code };
-	struct grapnel_subscribe_answer subscription = { .size = sizeof(subscription), .reason_code = g->reason_code };
+	struct grapnel_acl_answer acl = {
+		.size = sizeof(acl), .reason_code = g->reason_code, .rule = GRAPNEL_STR("gate:1")
+	};
+	struct grapnel_publish_answer message = { .size = sizeof(message),
+		.reason_code = g->reason_code };
+	struct grapnel_subscribe_answer subscription = { .size = sizeof(subscription),
+		.reason_code = g->reason_code };
 	struct grapnel_ack_answer ack = { .size = sizeof(ack), .reason_code = g->reason_code };
 
 	switch (kind) {
 	case AUTH:
-		return resolve ? host->auth_resolve(req, g->verdict, &auth) : host->auth_answer(req, &auth);
+		return resolve ? host->auth_resolve(req, g->verdict, &auth)
+			       : host->auth_answer(req, &auth);
 	case ACL:
-		return resolve ? host->acl_resolve(req, g->verdict, &acl) : host->acl_answer(req, &acl);
+		return resolve ? host->acl_resolve(req, g->verdict, &acl)
+			       : host->acl_answer(req, &acl);
 	case MESSAGE:
-		return resolve ? host->publish_resolve(req, g->verdict, &message) : host->publish_answer(req, &message);
+		return resolve ? host->publish_resolve(req, g->verdict, &message)
+			       : host->publish_answer(req, &message);
 	case SUBSCRIPTION:
-		return resolve ? host->subscribe_resolve(req, g->verdict, &subscription) : host->subscribe_answer(req, &subscription);
+		return resolve ? host->subscribe_resolve(req, g->verdict, &subscription)
+			       : host->subscribe_answer(req, &subscription);
 	case ACK:
 		break;
 	}
@@ -86,7 +94,9 @@ finish(struct held *h)
 	int err = attach_or_resolve(h->g, h->req, h->kind, true);
 
 	host->log(h->g->self, GRAPNEL_LOG_INFO, "resolved %u: %s", h->number,
-	    err == GRAPNEL_OK ? "ok" : err == GRAPNEL_ECANCELED ? "cancelled" : "failed");
+	    err == GRAPNEL_OK              ? "ok"
+		: err == GRAPNEL_ECANCELED ? "cancelled"
+					   : "failed");
 	host->timer_free(h->timer);
 	free(h);
 }
@@ -108,7 +118,8 @@ gate_cancelled(void *instance, struct grapnel_request *req)
 	struct gate *g = instance;
 	struct held *h = g->host->request_data(req);
 
-	g->host->log(g->self, GRAPNEL_LOG_INFO, "cancelled %u, %u ms left", h->number, g->host->request_time_left(req));
+	g->host->log(g->self, GRAPNEL_LOG_INFO, "cancelled %u, %u ms left", h->number,
+	    g->host->request_time_left(req));
 	if (!g->late)
 		finish(h);
 }
@@ -119,7 +130,8 @@ fill_slot(struct gate *g, struct grapnel_client *client)
 {
 	char *slot;
 
-	if (client == NULL || g->host->client_slot(g->self, client) != NULL || (slot = malloc(1)) == NULL)
+	if (client == NULL || g->host->client_slot(g->self, client) != NULL ||
+	    (slot = malloc(1)) == NULL)
 		return;
 	if (g->host->client_set_slot(g->self, client, slot) == GRAPNEL_OK)
 		atomic_fetch_add(&g->slots_made, 1);
@@ -128,10 +140,11 @@ fill_slot(struct gate *g, struct grapnel_client *client)
 }
 
 static enum grapnel_verdict
-ask(struct gate *g, struct grapnel_request *req, enum kind kind, const char *hook, const struct grapnel_client_info *client,
-    struct grapnel_str topic)
+ask(struct gate *g, struct grapnel_request *req, enum kind kind, const char *hook,
+    const struct grapnel_client_info *client, struct grapnel_str topic)
 {
-	struct timespec ts = { .tv_sec = (time_t)(g->block / 1000), .tv_nsec = (long)(g->block % 1000) * 1000000 };
+	struct timespec ts = { .tv_sec = (time_t)(g->block / 1000),
+		.tv_nsec = (long)(g->block % 1000) * 1000000 };
 	struct held *h;
 	unsigned number;
 
@@ -143,9 +156,11 @@ ask(struct gate *g, struct grapnel_request *req, enum kind kind, const char *hoo
 		nanosleep(&ts, NULL);
 	fill_slot(g, client->client);
 	number = atomic_fetch_add(&g->asked, 1);
-	g->host->log(g->self, GRAPNEL_LOG_INFO, "asked %u %s %.*s", number, hook, (int)client->client_id.len, client->client_id.data);
+	g->host->log(g->self, GRAPNEL_LOG_INFO, "asked %u %s %.*s", number, hook,
+	    (int)client->client_id.len, client->client_id.data);
 	if (!is_held(g, number))
-		return attach_or_resolve(g, req, kind, false) == GRAPNEL_OK ? g->verdict : GRAPNEL_UNAVAILABLE;
+		return attach_or_resolve(g, req, kind, false) == GRAPNEL_OK ? g->verdict
+									    : GRAPNEL_UNAVAILABLE;
 	h = malloc(sizeof(*h));
 	if (h == NULL)
 		return GRAPNEL_UNAVAILABLE;
@@ -183,9 +198,11 @@ gate_revalidate(void *instance, struct grapnel_request *req, const struct grapne
 static enum grapnel_verdict
 gate_acl(void *instance, struct grapnel_request *req, const struct grapnel_acl_check *q)
 {
-	static const char *const names[] = { "acl_check", "acl_check-publish", "acl_check-subscribe", "acl_check-read", "acl_check-will" };
+	static const char *const names[] = { "acl_check", "acl_check-publish",
+		"acl_check-subscribe", "acl_check-read", "acl_check-will" };
 
-	return ask(instance, req, ACL, (unsigned)q->action < 5 ? names[q->action] : names[0], q->client, q->topic);
+	return ask(instance, req, ACL, (unsigned)q->action < 5 ? names[q->action] : names[0],
+	    q->client, q->topic);
 }
 
 static enum grapnel_verdict
@@ -201,22 +218,28 @@ gate_deliver(void *instance, struct grapnel_request *req, const struct grapnel_m
 }
 
 static enum grapnel_verdict
-gate_subscribe(void *instance, struct grapnel_request *req, const struct grapnel_client_subscribe *q)
+gate_subscribe(
+    void *instance, struct grapnel_request *req, const struct grapnel_client_subscribe *q)
 {
 	return ask(instance, req, SUBSCRIPTION, "client_subscribe", q->client, q->filter);
 }
 
 static enum grapnel_verdict
-gate_unsubscribe(void *instance, struct grapnel_request *req, const struct grapnel_client_subscribe *q)
+gate_unsubscribe(
+    void *instance, struct grapnel_request *req, const struct grapnel_client_subscribe *q)
 {
 	return ask(instance, req, SUBSCRIPTION, "client_unsubscribe", q->client, q->filter);
 }
 
 static enum grapnel_verdict
-gate_acknowledge(void *instance, struct grapnel_request *req, const struct grapnel_message_acknowledge *q)
+gate_acknowledge(
+    void *instance, struct grapnel_request *req, const struct grapnel_message_acknowledge *q)
 {
-	return ask(instance, req, ACK, q->packet_type == 4 ? "message_acknowledge-puback" : q->packet_type == 5 ?
-	    "message_acknowledge-pubrec" : "message_acknowledge-pubcomp", q->client, no_topic);
+	return ask(instance, req, ACK,
+	    q->packet_type == 4       ? "message_acknowledge-puback"
+		: q->packet_type == 5 ? "message_acknowledge-pubrec"
+				      : "message_acknowledge-pubcomp",
+	    q->client, no_topic);
 }
 
 static void
@@ -252,8 +275,8 @@ gate_destroy(void *instance)
 {
 	struct gate *g = instance;
 
-	g->host->log(g->self, GRAPNEL_LOG_INFO, "destroyed: %u workers, slots made %u freed %u", atomic_load(&g->workers),
-	    atomic_load(&g->slots_made), atomic_load(&g->slots_freed));
+	g->host->log(g->self, GRAPNEL_LOG_INFO, "destroyed: %u workers, slots made %u freed %u",
+	    atomic_load(&g->workers), atomic_load(&g->slots_made), atomic_load(&g->slots_freed));
 	free(g->hold);
 	free(g);
 }
@@ -262,8 +285,15 @@ static void
 only_wanted(const struct grapnel_host *host, struct grapnel_instance *self)
 {
 	static const char *const all[] = {
-		"client_authenticate", "client_auth_exchange", "client_revalidate", "acl_check", "message_publish", "client_subscribe",
-		"client_unsubscribe", "message_deliver", "message_acknowledge",
+		"client_authenticate",
+		"client_auth_exchange",
+		"client_revalidate",
+		"acl_check",
+		"message_publish",
+		"client_subscribe",
+		"client_unsubscribe",
+		"message_deliver",
+		"message_acknowledge",
 	};
 	struct grapnel_str s;
 
@@ -272,8 +302,10 @@ only_wanted(const struct grapnel_host *host, struct grapnel_instance *self)
 	for (size_t h = 0; h < sizeof(all) / sizeof(*all); h++) {
 		bool wanted = false;
 
-		for (size_t i = 0; (s = host->option_list(self, NULL, "hooks", i)).data != NULL; i++)
-			wanted = wanted || (s.len == strlen(all[h]) && memcmp(s.data, all[h], s.len) == 0);
+		for (size_t i = 0; (s = host->option_list(self, NULL, "hooks", i)).data != NULL;
+		     i++)
+			wanted = wanted ||
+			    (s.len == strlen(all[h]) && memcmp(s.data, all[h], s.len) == 0);
 		if (!wanted)
 			host->hook_disable(self, all[h]);
 	}
@@ -283,7 +315,8 @@ static int
 gate_create(const struct grapnel_host *host, struct grapnel_instance *self, void **instance)
 {
 	static const char *const verdicts[] = { "", "allow", "deny", "next", "", "unavailable" };
-	struct grapnel_str hold = host->option_str(self, NULL, "hold"), s = host->option_str(self, NULL, "verdict");
+	struct grapnel_str hold = host->option_str(self, NULL, "hold"),
+			   s = host->option_str(self, NULL, "verdict");
 	struct gate *g = calloc(1, sizeof(*g));
 
 	if (g == NULL || (hold.data != NULL && (g->hold = strndup(hold.data, hold.len)) == NULL)) {
@@ -307,37 +340,48 @@ gate_create(const struct grapnel_host *host, struct grapnel_instance *self, void
 }
 
 static const struct grapnel_option gate_options[] = {
-	{ .name = "block", .type = GRAPNEL_OPTION_DURATION, .default_value = "0ms", .min = 0, .max = 60000,
-	  .help = "How long each hook holds its worker." },
-	{ .name = "hold", .type = GRAPNEL_OPTION_STRING, .help = "While this file exists nothing is answered." },
-	{ .name = "hooks", .type = GRAPNEL_OPTION_LIST, .help = "Names of the hooks that are asked." },
-	{ .name = "late", .type = GRAPNEL_OPTION_BOOL, .default_value = "no", .help = "Cancelled requests are kept, too." },
-	{ .name = "only_topic", .type = GRAPNEL_OPTION_STRING, .help = "The Topic Names and Topic Filters that are answered." },
-	{ .name = "only_user", .type = GRAPNEL_OPTION_STRING, .help = "The users that are answered." },
-	{ .name = "reason_code", .type = GRAPNEL_OPTION_INT, .default_value = "0", .min = 0, .max = 255, .help = "Goes with deny." },
-	{ .name = "verdict", .type = GRAPNEL_OPTION_ENUM, .choices = "allow|deny|next|unavailable", .default_value = "allow",
-	  .help = "What is answered in the end." },
+	{ .name = "block",
+	    .type = GRAPNEL_OPTION_DURATION,
+	    .default_value = "0ms",
+	    .min = 0,
+	    .max = 60000,
+	    .help = "How long each hook holds its worker." },
+	{ .name = "hold",
+	    .type = GRAPNEL_OPTION_STRING,
+	    .help = "While this file exists nothing is answered." },
+	{ .name = "hooks",
+	    .type = GRAPNEL_OPTION_LIST,
+	    .help = "Names of the hooks that are asked." },
+	{ .name = "late",
+	    .type = GRAPNEL_OPTION_BOOL,
+	    .default_value = "no",
+	    .help = "Cancelled requests are kept, too." },
+	{ .name = "only_topic",
+	    .type = GRAPNEL_OPTION_STRING,
+	    .help = "The Topic Names and Topic Filters that are answered." },
+	{ .name = "only_user",
+	    .type = GRAPNEL_OPTION_STRING,
+	    .help = "The users that are answered." },
+	{ .name = "reason_code",
+	    .type = GRAPNEL_OPTION_INT,
+	    .default_value = "0",
+	    .min = 0,
+	    .max = 255,
+	    .help = "Goes with deny." },
+	{ .name = "verdict",
+	    .type = GRAPNEL_OPTION_ENUM,
+	    .choices = "allow|deny|next|unavailable",
+	    .default_value = "allow",
+	    .help = "What is answered in the end." },
 	{ 0 }
 };
 
-GRAPNEL_PLUGIN(gate,
-	.version = "1.0",
-	.license = "Apache-2.0",
-	.description = "Holds requests until it is told to go on",
-	.options = gate_options,
-	.create = gate_create,
-	.destroy = gate_destroy,
-	.worker_start = gate_worker_start,
-	.worker_stop = gate_worker_stop,
-	.request_cancelled = gate_cancelled,
-	.client_slot_free = gate_slot_free,
-	.client_authenticate = gate_authenticate,
-	.client_auth_exchange = gate_exchange,
-	.client_revalidate = gate_revalidate,
-	.acl_check = gate_acl,
-	.message_publish = gate_publish,
-	.client_subscribe = gate_subscribe,
-	.client_unsubscribe = gate_unsubscribe,
-	.message_deliver = gate_deliver,
-	.message_acknowledge = gate_acknowledge,
-);
+GRAPNEL_PLUGIN(gate, .version = "1.0", .license = "Apache-2.0",
+    .description = "Holds requests until it is told to go on", .options = gate_options,
+    .create = gate_create, .destroy = gate_destroy, .worker_start = gate_worker_start,
+    .worker_stop = gate_worker_stop, .request_cancelled = gate_cancelled,
+    .client_slot_free = gate_slot_free, .client_authenticate = gate_authenticate,
+    .client_auth_exchange = gate_exchange, .client_revalidate = gate_revalidate,
+    .acl_check = gate_acl, .message_publish = gate_publish, .client_subscribe = gate_subscribe,
+    .client_unsubscribe = gate_unsubscribe, .message_deliver = gate_deliver,
+    .message_acknowledge = gate_acknowledge, );

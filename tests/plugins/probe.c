@@ -99,34 +99,23 @@ HOOK(acknowledge, struct grapnel_message_acknowledge)
 
 static const struct grapnel_option probe_options[] = {
 	{ .name = "note", .type = GRAPNEL_OPTION_STRING, .help = "Anything." },
-	{ .name = "table", .type = GRAPNEL_OPTION_STRING, .flags = GRAPNEL_OPTION_REQUIRED,
+	{ .name = "table",
+	    .type = GRAPNEL_OPTION_STRING,
+	    .flags = GRAPNEL_OPTION_REQUIRED,
 	    .help = "Address of a struct probe." },
 	{ 0 }
 };
 
-GRAPNEL_PLUGIN(probe,
-    .version = "1.0",
-    .license = "Apache-2.0",
-    .description = "Calls the unit test that loads it",
-    .options = probe_options,
-    .create = probe_create,
-    .destroy = probe_destroy,
-    .worker_start = probe_worker_start,
-    .worker_stop = probe_worker_stop,
-    .request_cancelled = probe_cancelled,
-    .client_slot_free = probe_slot_free,
-    .client_authenticate = probe_authenticate,
-    .client_auth_exchange = probe_exchange,
-    .client_revalidate = probe_revalidate,
-    .acl_check = probe_acl,
-    .message_publish = probe_publish,
-    .client_subscribe = probe_subscribe,
-    .client_unsubscribe = probe_unsubscribe,
-    .message_deliver = probe_deliver,
-    .message_acknowledge = probe_acknowledge,
-    .events = GRAPNEL_EVENT_BIT(GRAPNEL_EVENT_COUNT) - 1,
+GRAPNEL_PLUGIN(probe, .version = "1.0", .license = "Apache-2.0",
+    .description = "Calls the unit test that loads it", .options = probe_options,
+    .create = probe_create, .destroy = probe_destroy, .worker_start = probe_worker_start,
+    .worker_stop = probe_worker_stop, .request_cancelled = probe_cancelled,
+    .client_slot_free = probe_slot_free, .client_authenticate = probe_authenticate,
+    .client_auth_exchange = probe_exchange, .client_revalidate = probe_revalidate,
+    .acl_check = probe_acl, .message_publish = probe_publish, .client_subscribe = probe_subscribe,
+    .client_unsubscribe = probe_unsubscribe, .message_deliver = probe_deliver,
+    .message_acknowledge = probe_acknowledge, .events = GRAPNEL_EVENT_BIT(GRAPNEL_EVENT_COUNT) - 1,
 #ifdef PROBE_LOSSLESS
     .event_mode = GRAPNEL_EVENTS_LOSSLESS,
 #endif
-    .on_events = probe_events,
-);
+    .on_events = probe_events, );

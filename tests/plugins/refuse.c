@@ -61,17 +61,23 @@ refuse_worker_start(void *instance, unsigned worker)
 }
 #endif
 
-static const struct grapnel_option refuse_options[] = {
-	{ .name = "count", .type = GRAPNEL_OPTION_INT, .default_value = "1", .min = 1, .max = 9,
-	    .help = "How many." },
+static const struct grapnel_option refuse_options[] = { { .name = "count",
+							    .type = GRAPNEL_OPTION_INT,
+							    .default_value = "1",
+							    .min = 1,
+							    .max = 9,
+							    .help = "How many." },
 #ifndef REFUSE_WORKER_START
-	{ .name = "needed", .type = GRAPNEL_OPTION_STRING, .flags = GRAPNEL_OPTION_REQUIRED,
+	{ .name = "needed",
+	    .type = GRAPNEL_OPTION_STRING,
+	    .flags = GRAPNEL_OPTION_REQUIRED,
 	    .help = "Something it cannot do without." },
 #endif
-	{ .name = "switch", .type = GRAPNEL_OPTION_BOOL, .default_value = "no",
+	{ .name = "switch",
+	    .type = GRAPNEL_OPTION_BOOL,
+	    .default_value = "no",
 	    .help = "On or off." },
-	{ 0 }
-};
+	{ 0 } };
 
 #ifndef REFUSE_MAGIC
 #define REFUSE_MAGIC GRAPNEL_PLUGIN_MAGIC

@@ -21,14 +21,16 @@ struct rewrite {
 	const struct grapnel_host *host;
 	struct grapnel_str publish_prefix, publish_payload, publish_drop, publish_user_property,
 	    subscribe_prefix;
-	struct grapnel_str deliver_prefix, deliver_payload, deliver_drop, deliver_user_property, only;
+	struct grapnel_str deliver_prefix, deliver_payload, deliver_drop, deliver_user_property,
+	    only;
 	bool publish_no_retain, publish_retain;
 	int64_t publish_qos;
 };
 
 /* Instead of all that the message had. */
 static void
-set_properties(struct grapnel_publish_answer *answer, struct grapnel_property properties[3], struct grapnel_str value)
+set_properties(struct grapnel_publish_answer *answer, struct grapnel_property properties[3],
+    struct grapnel_str value)
 {
 	if (value.data == NULL)
 		return;
@@ -148,44 +150,56 @@ rewrite_create(const struct grapnel_host *host, struct grapnel_instance *self, v
 }
 
 static const struct grapnel_option rewrite_options[] = {
-	{ .name = "deliver_drop", .type = GRAPNEL_OPTION_STRING,
+	{ .name = "deliver_drop",
+	    .type = GRAPNEL_OPTION_STRING,
 	    .help = "Topic Names that are not delivered." },
-	{ .name = "deliver_payload", .type = GRAPNEL_OPTION_STRING,
+	{ .name = "deliver_payload",
+	    .type = GRAPNEL_OPTION_STRING,
 	    .help = "Payload of everything that is delivered." },
-	{ .name = "deliver_prefix", .type = GRAPNEL_OPTION_STRING,
+	{ .name = "deliver_prefix",
+	    .type = GRAPNEL_OPTION_STRING,
 	    .help = "Put before the Topic Name of what is delivered." },
-	{ .name = "deliver_user_property", .type = GRAPNEL_OPTION_STRING,
+	{ .name = "deliver_user_property",
+	    .type = GRAPNEL_OPTION_STRING,
 	    .help = "Value of the property that replaces all others." },
-	{ .name = "only", .type = GRAPNEL_OPTION_STRING, .default_value = "\"*\"",
+	{ .name = "only",
+	    .type = GRAPNEL_OPTION_STRING,
+	    .default_value = "\"*\"",
 	    .help = "Topic Names and Topic Filters that are changed." },
-	{ .name = "publish_drop", .type = GRAPNEL_OPTION_STRING,
+	{ .name = "publish_drop",
+	    .type = GRAPNEL_OPTION_STRING,
 	    .help = "Topic Names whose messages are forgotten." },
-	{ .name = "publish_no_retain", .type = GRAPNEL_OPTION_BOOL, .default_value = "no",
+	{ .name = "publish_no_retain",
+	    .type = GRAPNEL_OPTION_BOOL,
+	    .default_value = "no",
 	    .help = "Takes RETAIN off." },
-	{ .name = "publish_payload", .type = GRAPNEL_OPTION_STRING,
+	{ .name = "publish_payload",
+	    .type = GRAPNEL_OPTION_STRING,
 	    .help = "Payload of everything that is published." },
-	{ .name = "publish_prefix", .type = GRAPNEL_OPTION_STRING,
+	{ .name = "publish_prefix",
+	    .type = GRAPNEL_OPTION_STRING,
 	    .help = "Put before the Topic Name of what is published." },
-	{ .name = "publish_qos", .type = GRAPNEL_OPTION_INT, .default_value = "-1", .min = -1,
-	    .max = 2, .help = "QoS of everything." },
-	{ .name = "publish_retain", .type = GRAPNEL_OPTION_BOOL, .default_value = "no",
+	{ .name = "publish_qos",
+	    .type = GRAPNEL_OPTION_INT,
+	    .default_value = "-1",
+	    .min = -1,
+	    .max = 2,
+	    .help = "QoS of everything." },
+	{ .name = "publish_retain",
+	    .type = GRAPNEL_OPTION_BOOL,
+	    .default_value = "no",
 	    .help = "Puts RETAIN on." },
-	{ .name = "publish_user_property", .type = GRAPNEL_OPTION_STRING,
+	{ .name = "publish_user_property",
+	    .type = GRAPNEL_OPTION_STRING,
 	    .help = "Value of the one property that replaces all others." },
-	{ .name = "subscribe_prefix", .type = GRAPNEL_OPTION_STRING,
+	{ .name = "subscribe_prefix",
+	    .type = GRAPNEL_OPTION_STRING,
 	    .help = "Put before each Topic Filter." },
 	{ 0 }
 };
 
-GRAPNEL_PLUGIN(rewrite,
-    .version = "1.0",
-    .license = "Apache-2.0",
-    .description = "Changes messages and subscriptions",
-    .options = rewrite_options,
-    .create = rewrite_create,
-    .destroy = free,
-    .message_publish = rewrite_publish,
-    .client_subscribe = rewrite_subscribe,
-    .client_unsubscribe = rewrite_subscribe,
-    .message_deliver = rewrite_deliver,
-);
+GRAPNEL_PLUGIN(rewrite, .version = "1.0", .license = "Apache-2.0",
+    .description = "Changes messages and subscriptions", .options = rewrite_options,
+    .create = rewrite_create, .destroy = free, .message_publish = rewrite_publish,
+    .client_subscribe = rewrite_subscribe, .client_unsubscribe = rewrite_subscribe,
+    .message_deliver = rewrite_deliver, );

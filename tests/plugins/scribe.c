@@ -147,7 +147,8 @@ wanted(const struct grapnel_host *host, const struct grapnel_instance *self)
 
 	for (size_t i = 0; (s = host->option_list(self, NULL, "only", i)).data != NULL; i++) {
 		for (unsigned t = 0; t < GRAPNEL_EVENT_COUNT; t++) {
-			if (s.len == strlen(type_names[t]) && memcmp(s.data, type_names[t], s.len) == 0)
+			if (s.len == strlen(type_names[t]) &&
+			    memcmp(s.data, type_names[t], s.len) == 0)
 				mask |= GRAPNEL_EVENT_BIT(t);
 		}
 	}
@@ -183,26 +184,23 @@ scribe_create(const struct grapnel_host *host, struct grapnel_instance *self, vo
 	return GRAPNEL_OK;
 }
 
-static const struct grapnel_option scribe_options[] = {
-	{ .name = "file", .type = GRAPNEL_OPTION_STRING, .flags = GRAPNEL_OPTION_REQUIRED,
-	    .help = "Where the events are written." },
-	{ .name = "only", .type = GRAPNEL_OPTION_LIST,
+static const struct grapnel_option scribe_options[] = { { .name = "file",
+							    .type = GRAPNEL_OPTION_STRING,
+							    .flags = GRAPNEL_OPTION_REQUIRED,
+							    .help =
+								"Where the events are written." },
+	{ .name = "only",
+	    .type = GRAPNEL_OPTION_LIST,
 	    .help = "Names of the events that are written; default: all." },
-	{ .name = "stall", .type = GRAPNEL_OPTION_STRING,
+	{ .name = "stall",
+	    .type = GRAPNEL_OPTION_STRING,
 	    .help = "While this file exists no event is taken." },
-	{ 0 }
-};
+	{ 0 } };
 
-GRAPNEL_PLUGIN(scribe,
-    .version = "1.0",
-    .license = "Apache-2.0",
-    .description = "Writes events to a file",
-    .options = scribe_options,
-    .create = scribe_create,
-    .destroy = scribe_destroy,
-    .events = GRAPNEL_EVENT_BIT(GRAPNEL_EVENT_COUNT) - 1,
+GRAPNEL_PLUGIN(scribe, .version = "1.0", .license = "Apache-2.0",
+    .description = "Writes events to a file", .options = scribe_options, .create = scribe_create,
+    .destroy = scribe_destroy, .events = GRAPNEL_EVENT_BIT(GRAPNEL_EVENT_COUNT) - 1,
 #ifdef SCRIBE_LOSSLESS
     .event_mode = GRAPNEL_EVENTS_LOSSLESS,
 #endif
-    .on_events = scribe_events,
-);
+    .on_events = scribe_events, );

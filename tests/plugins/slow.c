@@ -105,21 +105,22 @@ slow_create(const struct grapnel_host *host, struct grapnel_instance *self, void
 }
 
 static const struct grapnel_option slow_options[] = {
-	{ .name = "acl_delay", .type = GRAPNEL_OPTION_DURATION, .default_value = "500ms", .min = 0,
-	    .max = 60000, .help = "How long acl_check takes; 0: it answers at once." },
-	{ .name = "auth_delay", .type = GRAPNEL_OPTION_DURATION, .default_value = "500ms", .min = 0,
-	    .max = 60000, .help = "How long client_authenticate takes; 0: it answers at once." },
+	{ .name = "acl_delay",
+	    .type = GRAPNEL_OPTION_DURATION,
+	    .default_value = "500ms",
+	    .min = 0,
+	    .max = 60000,
+	    .help = "How long acl_check takes; 0: it answers at once." },
+	{ .name = "auth_delay",
+	    .type = GRAPNEL_OPTION_DURATION,
+	    .default_value = "500ms",
+	    .min = 0,
+	    .max = 60000,
+	    .help = "How long client_authenticate takes; 0: it answers at once." },
 	{ 0 }
 };
 
-GRAPNEL_PLUGIN(slow,
-    .version = "1.0",
-    .license = "Apache-2.0",
-    .description = "Allows everything, late",
-    .options = slow_options,
-    .create = slow_create,
-    .destroy = free,
-    .request_cancelled = slow_cancelled,
-    .client_authenticate = slow_authenticate,
-    .acl_check = slow_acl_check,
-);
+GRAPNEL_PLUGIN(slow, .version = "1.0", .license = "Apache-2.0",
+    .description = "Allows everything, late", .options = slow_options, .create = slow_create,
+    .destroy = free, .request_cancelled = slow_cancelled, .client_authenticate = slow_authenticate,
+    .acl_check = slow_acl_check, );

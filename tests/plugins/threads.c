@@ -228,25 +228,20 @@ threads_create(const struct grapnel_host *host, struct grapnel_instance *self, v
 }
 
 static const struct grapnel_option threads_options[] = {
-	{ .name = "delay", .type = GRAPNEL_OPTION_DURATION, .default_value = "0ms",
+	{ .name = "delay",
+	    .type = GRAPNEL_OPTION_DURATION,
+	    .default_value = "0ms",
 	    .help = "How long the thread thinks about each request." },
-	{ .name = "hooks", .type = GRAPNEL_OPTION_LIST,
+	{ .name = "hooks",
+	    .type = GRAPNEL_OPTION_LIST,
 	    .help = "Names of the hooks that are asked." },
 	{ 0 }
 };
 
-GRAPNEL_PLUGIN(threads,
-    .version = "1.0",
-    .license = "Apache-2.0",
-    .description = "Resolves from a thread of its own",
-    .options = threads_options,
-    .create = threads_create,
-    .destroy = threads_destroy,
-    .client_authenticate = threads_authenticate,
-    .acl_check = threads_acl,
-    .message_publish = threads_publish,
-    .client_subscribe = threads_subscribe,
-    .client_unsubscribe = threads_subscribe,
-    .message_deliver = threads_deliver,
-    .message_acknowledge = threads_acknowledge,
-);
+GRAPNEL_PLUGIN(threads, .version = "1.0", .license = "Apache-2.0",
+    .description = "Resolves from a thread of its own", .options = threads_options,
+    .create = threads_create, .destroy = threads_destroy,
+    .client_authenticate = threads_authenticate, .acl_check = threads_acl,
+    .message_publish = threads_publish, .client_subscribe = threads_subscribe,
+    .client_unsubscribe = threads_subscribe, .message_deliver = threads_deliver,
+    .message_acknowledge = threads_acknowledge, );

@@ -27,14 +27,21 @@ struct who {
 	const char *user, *client;
 	const char *tenant; /* attribute */
 };
-#define U(user)		 { user, NULL, NULL }
-#define UC(user, client) { user, client, NULL }
+#define U(user)                  \
+	{                        \
+		user, NULL, NULL \
+	}
+#define UC(user, client)           \
+	{                          \
+		user, client, NULL \
+	}
 
 static enum grapnel_verdict
 ask_full(const struct grapnel_rules *r, struct who who, enum grapnel_action action, unsigned qos,
     bool retain, const char *topic, uint32_t *flags, struct grapnel_str *rule)
 {
-	struct grapnel_pair pairs[2] = { { str("role"), str("r1") }, { str("tenant"), str(who.tenant) } };
+	struct grapnel_pair pairs[2] = { { str("role"), str("r1") },
+		{ str("tenant"), str(who.tenant) } };
 	struct grapnel_rules_question q = {
 		.size = sizeof(q),
 		.action = action,
@@ -56,13 +63,13 @@ ask(const struct grapnel_rules *r, struct who who, enum grapnel_action action, c
 	return ask_full(r, who, action, 0, false, topic, NULL, NULL);
 }
 
-#define P GRAPNEL_PUBLISH
-#define S GRAPNEL_SUBSCRIBE
-#define R GRAPNEL_READ
-#define W GRAPNEL_WILL
+#define P     GRAPNEL_PUBLISH
+#define S     GRAPNEL_SUBSCRIBE
+#define R     GRAPNEL_READ
+#define W     GRAPNEL_WILL
 #define ALLOW GRAPNEL_ALLOW
-#define DENY GRAPNEL_DENY
-#define NEXT GRAPNEL_NEXT
+#define DENY  GRAPNEL_DENY
+#define NEXT  GRAPNEL_NEXT
 
 /* ------------------------------------------------------------- one question, one verdict */
 
@@ -295,8 +302,8 @@ static const struct {
 	{ "deny subscribe a/b\nallow all #", "a/#", ALLOW, false },
 	{ "deny publish a/b\nallow all #", "a/#", ALLOW, true },
 	{ "deny read a/b/#\nallow all #", "a/b", ALLOW, false }, /* parent level */
-	{ "deny read a\nallow all #", "a/#", ALLOW, false },	 /* parent level, other way */
-	{ "deny read $SYS/#\nallow all #", "#", ALLOW, true },	 /* disjoint [MQTT-4.7.2-1] */
+	{ "deny read a\nallow all #", "a/#", ALLOW, false },     /* parent level, other way */
+	{ "deny read $SYS/#\nallow all #", "#", ALLOW, true },   /* disjoint [MQTT-4.7.2-1] */
 	{ "deny read #\nallow all $SYS/#", "$SYS/#", ALLOW, true },
 	{ "deny read d/%u/#\nallow all #", "d/#", ALLOW, false },
 	{ "deny read d/%u/#\nallow all #", "d/bob/#", ALLOW, true },
@@ -318,8 +325,8 @@ START_TEST(covered_says_that_no_delivery_can_be_refused)
 {
 	struct grapnel_rules *r = compile(covered_cases[_i].rules);
 	uint32_t flags = ~0u;
-	enum grapnel_verdict got = ask_full(r, (struct who)U("u"), S, 0, false,
-	    covered_cases[_i].filter, &flags, NULL);
+	enum grapnel_verdict got =
+	    ask_full(r, (struct who)U("u"), S, 0, false, covered_cases[_i].filter, &flags, NULL);
 
 	ck_assert_msg(got == covered_cases[_i].want, "row %d: '%s'", _i, covered_cases[_i].rules);
 	ck_assert_msg(flags == (covered_cases[_i].covered ? GRAPNEL_ACL_COVERED : 0u),
@@ -354,7 +361,8 @@ enumerate(struct texts *t, const char *const *alphabet, unsigned letters, unsign
 				continue;
 			for (unsigned l = 0; l < letters; l++) {
 				ck_assert_uint_lt(t->count, MAX_TEXTS);
-				snprintf(t->text[t->count++], MAX_TEXT, "%s/%s", t->text[i], alphabet[l]);
+				snprintf(t->text[t->count++], MAX_TEXT, "%s/%s", t->text[i],
+				    alphabet[l]);
 			}
 		}
 		first = end;
@@ -439,8 +447,9 @@ enumerate_all(void)
 		strcpy(patterns.text[patterns.count++], dollar_filters[i]);
 	}
 	/* An empty text is neither a Topic Name nor a filter [MQTT-4.7.3-1]. */
-	for (struct texts *t = &topics; t != NULL;
-	     t = t == &topics ? &filters : t == &filters ? &patterns : NULL)
+	for (struct texts *t = &topics; t != NULL; t = t == &topics ? &filters
+		 : t == &filters                                    ? &patterns
+								    : NULL)
 		for (unsigned i = 0; i < t->count; i++)
 			if (t->text[i][0] == '\0')
 				strcpy(t->text[i], "q");
@@ -478,7 +487,8 @@ START_TEST(covering_and_intersecting_agree_with_enumeration)
 
 		snprintf(text, sizeof(text), "allow subscribe %s", patterns.text[p]);
 		allow = compile(text);
-		snprintf(text, sizeof(text), "deny read %s\nallow all #\nallow all $s/#", patterns.text[p]);
+		snprintf(text, sizeof(text), "deny read %s\nallow all #\nallow all $s/#",
+		    patterns.text[p]);
 		deny = compile(text);
 		for (unsigned u = 0; u < USERS; u++) {
 			struct who who = { .user = users[u] };
@@ -486,11 +496,13 @@ START_TEST(covering_and_intersecting_agree_with_enumeration)
 			char expanded[100];
 
 			reference_set(&by_rule,
-			    reference_expand(expanded, patterns.text[p], users[u]) ? expanded : NULL);
+			    reference_expand(expanded, patterns.text[p], users[u]) ? expanded
+										   : NULL);
 			for (unsigned t = 0; t < topics.count; t++)
 				ck_assert_msg((ask(allow, who, R, topics.text[t]) == ALLOW) ==
-						  (by_rule.bits[t / 64] >> t % 64 & 1),
-				    "%s as %s, topic %s", patterns.text[p], users[u], topics.text[t]);
+					(by_rule.bits[t / 64] >> t % 64 & 1),
+				    "%s as %s, topic %s", patterns.text[p], users[u],
+				    topics.text[t]);
 			for (unsigned f = 0; f < filters.count; f++) {
 				bool covers = true, intersects = false;
 				uint32_t flags = 0;
@@ -503,14 +515,16 @@ START_TEST(covering_and_intersecting_agree_with_enumeration)
 					covers &= (by_filter[f].bits[w] & ~by_rule.bits[w]) == 0;
 					intersects |= (by_filter[f].bits[w] & by_rule.bits[w]) != 0;
 				}
-				ck_assert_msg((ask(allow, who, S, filters.text[f]) == ALLOW) == covers,
+				ck_assert_msg(
+				    (ask(allow, who, S, filters.text[f]) == ALLOW) == covers,
 				    "%s as %s, filter %s: covers %d", patterns.text[p], users[u],
 				    filters.text[f], covers);
 				ck_assert_int_eq(
-				    ask_full(deny, who, S, 0, false, filters.text[f], &flags, NULL), ALLOW);
+				    ask_full(deny, who, S, 0, false, filters.text[f], &flags, NULL),
+				    ALLOW);
 				ck_assert_msg(!(flags & GRAPNEL_ACL_COVERED) == intersects,
-				    "%s as %s, filter %s: intersects %d", patterns.text[p], users[u],
-				    filters.text[f], intersects);
+				    "%s as %s, filter %s: intersects %d", patterns.text[p],
+				    users[u], filters.text[f], intersects);
 				covered += covers;
 				disjoint += !intersects;
 			}
@@ -527,7 +541,8 @@ START_TEST(whenever_covered_is_answered_every_message_may_be_read)
 {
 	static const char *const verbs[] = { "allow", "deny" };
 	static const char *const actions[] = { "publish", "subscribe", "read", "all" };
-	static const char *const heads[] = { "everyone", "user a", "user b", "client c1", "anonymous" };
+	static const char *const heads[] = { "everyone", "user a", "user b", "client c1",
+		"anonymous" };
 	unsigned seed = 20240229, covered = 0;
 
 	enumerate_all();
@@ -538,18 +553,22 @@ START_TEST(whenever_covered_is_answered_every_message_may_be_read)
 
 		for (unsigned line = 0; line < 2 + (unsigned)rand_r(&seed) % 5; line++) {
 			if (rand_r(&seed) % 3 == 0)
-				n += (size_t)snprintf(text + n, sizeof(text) - n, "%s\n", heads[rand_r(&seed) % 5]);
-			n += (size_t)snprintf(text + n, sizeof(text) - n, "%s %s %s\n", verbs[rand_r(&seed) % 2],
-			    actions[rand_r(&seed) % 4], patterns.text[rand_r(&seed) % patterns.count]);
+				n += (size_t)snprintf(
+				    text + n, sizeof(text) - n, "%s\n", heads[rand_r(&seed) % 5]);
+			n += (size_t)snprintf(text + n, sizeof(text) - n, "%s %s %s\n",
+			    verbs[rand_r(&seed) % 2], actions[rand_r(&seed) % 4],
+			    patterns.text[rand_r(&seed) % patterns.count]);
 		}
 		if (rand_r(&seed) % 2 == 0)
-			n += (size_t)snprintf(text + n, sizeof(text) - n, "everyone\nallow all #\n");
+			n +=
+			    (size_t)snprintf(text + n, sizeof(text) - n, "everyone\nallow all #\n");
 		r = compile(text);
 		for (unsigned pick = 0; pick < 12; pick++) {
 			struct who who = { .user = users[rand_r(&seed) % USERS] };
 			const char *filter = filters.text[rand_r(&seed) % filters.count];
 			uint32_t flags = 0;
-			enum grapnel_verdict v = ask_full(r, who, S, 0, false, filter, &flags, NULL);
+			enum grapnel_verdict v =
+			    ask_full(r, who, S, 0, false, filter, &flags, NULL);
 
 			if (!(flags & GRAPNEL_ACL_COVERED))
 				continue;
@@ -562,7 +581,8 @@ START_TEST(whenever_covered_is_answered_every_message_may_be_read)
 					continue;
 				read = ask(r, who, R, topics.text[t]);
 				ck_assert_msg(v == ALLOW ? read == ALLOW : read != DENY,
-				    "%s\nas %s, filter %s, topic %s", text, who.user, filter, topics.text[t]);
+				    "%s\nas %s, filter %s, topic %s", text, who.user, filter,
+				    topics.text[t]);
 			}
 		}
 		acl_rules_unref(r);
@@ -592,7 +612,8 @@ static const struct {
 	{ "allow all %{", "acl:1: \"%{\" needs" },
 	{ "allow all %{}", "acl:1: \"%{\" needs" },
 	{ "allow all %{a", "acl:1: \"%{\" needs" },
-	{ "allow all $share/g/a/#", "acl:1: rules see a shared subscription without \"$share/<name>/\"" },
+	{ "allow all $share/g/a/#",
+	    "acl:1: rules see a shared subscription without \"$share/<name>/\"" },
 	{ "allow all a b", "acl:1: \"b\" is not known here; after the topic filter" },
 	{ "allow all a qos<=3", "acl:1: \"qos<=3\" must be qos<=0" },
 	{ "allow all a qos<1", "acl:1: \"qos<1\" must be qos<=0" },
@@ -622,7 +643,8 @@ START_TEST(a_bad_line_is_named_with_its_number)
 
 	ck_assert_ptr_null(
 	    acl_rules_compile(str(bad[_i].rules), str("acl"), false, error, sizeof(error)));
-	ck_assert_msg(strncmp(error, bad[_i].error, strlen(bad[_i].error)) == 0, "row %d: %s", _i, error);
+	ck_assert_msg(
+	    strncmp(error, bad[_i].error, strlen(bad[_i].error)) == 0, "row %d: %s", _i, error);
 }
 END_TEST
 
@@ -642,7 +664,8 @@ START_TEST(errors_are_cut_to_the_room_there_is)
 
 	for (size_t size = 1; size <= sizeof(error); size++) {
 		memset(error, 'x', sizeof(error));
-		ck_assert_ptr_null(acl_rules_compile(str("nonsense"), str("source"), false, error, size));
+		ck_assert_ptr_null(
+		    acl_rules_compile(str("nonsense"), str("source"), false, error, size));
 		ck_assert_uint_eq(strlen(error), size - 1);
 	}
 	ck_assert_ptr_null(acl_rules_compile(str("nonsense"), str("source"), false, NULL, 0));
@@ -658,7 +681,8 @@ START_TEST(ten_thousand_users_find_their_own_rules)
 	ck_assert_ptr_nonnull(text);
 	for (unsigned i = 0; i < 10000; i++)
 		n += (size_t)snprintf(text + n, size - n,
-		    "user user%u\nallow publish u/%u/a\nallow publish u/%u/b\ndeny all u/%u/#\n", i, i, i, i);
+		    "user user%u\nallow publish u/%u/a\nallow publish u/%u/b\ndeny all u/%u/#\n", i,
+		    i, i, i);
 	r = compile(text);
 	for (unsigned i = 0; i < 10000; i += 7) {
 		struct who who = { .user = user };
@@ -704,7 +728,8 @@ main(void)
 	tcase_add_test(tc, the_rule_that_decided_is_named);
 	tcase_add_test(tc, an_action_of_a_later_abi_is_refused);
 	tcase_add_test(tc, an_empty_topic_matches_no_rule);
-	tcase_add_loop_test(tc, covered_says_that_no_delivery_can_be_refused, 0, ROWS(covered_cases));
+	tcase_add_loop_test(
+	    tc, covered_says_that_no_delivery_can_be_refused, 0, ROWS(covered_cases));
 	tcase_add_test(tc, covering_and_intersecting_agree_with_enumeration);
 	tcase_add_test(tc, whenever_covered_is_answered_every_message_may_be_read);
 	tcase_add_loop_test(tc, a_bad_line_is_named_with_its_number, 0, ROWS(bad));

@@ -158,7 +158,8 @@ static struct grapnel_rules *
 compile(const char *text)
 {
 	char error[200];
-	struct grapnel_rules *r = acl_rules_compile(str(text), str("acl"), true, error, sizeof(error));
+	struct grapnel_rules *r =
+	    acl_rules_compile(str(text), str("acl"), true, error, sizeof(error));
 
 	ck_assert_msg(r != NULL, "%s", error);
 	return r;
@@ -176,7 +177,8 @@ START_TEST(acl_file_means_what_it_means_to_mosquitto)
 		got |= WRITE_;
 	ck_assert_msg(got == measured[_i].want, "row %d: %s %s %s: %u", _i,
 	    user != NULL ? user : "(none)", client, measured[_i].topic, got);
-	ck_assert_int_eq(ask(r, user, client, GRAPNEL_WILL, measured[_i].topic, NULL) == GRAPNEL_ALLOW,
+	ck_assert_int_eq(
+	    ask(r, user, client, GRAPNEL_WILL, measured[_i].topic, NULL) == GRAPNEL_ALLOW,
 	    (got & WRITE_) != 0);
 	acl_rules_unref(r);
 }
@@ -184,14 +186,19 @@ END_TEST
 
 START_TEST(subscribe_is_granted_to_everyone_also_where_nothing_may_be_read)
 {
-	static const char *const filters[] = { "nope/#", "a/secret/#", "#", "$SYS/#", "$foo/#", "pat/+/x" };
+	static const char *const filters[] = { "nope/#", "a/secret/#", "#", "$SYS/#", "$foo/#",
+		"pat/+/x" };
 	static const char *const users[] = { NULL, "alice", "carol", "a+" };
 	struct grapnel_rules *r = compile(first_file), *empty = compile("");
 
 	for (size_t f = 0; f < sizeof(filters) / sizeof(*filters); f++)
 		for (size_t u = 0; u < sizeof(users) / sizeof(*users); u++) {
-			ck_assert_int_eq(ask(r, users[u], "c1", GRAPNEL_SUBSCRIBE, filters[f], NULL), GRAPNEL_ALLOW);
-			ck_assert_int_eq(ask(empty, users[u], "c1", GRAPNEL_SUBSCRIBE, filters[f], NULL), GRAPNEL_ALLOW);
+			ck_assert_int_eq(
+			    ask(r, users[u], "c1", GRAPNEL_SUBSCRIBE, filters[f], NULL),
+			    GRAPNEL_ALLOW);
+			ck_assert_int_eq(
+			    ask(empty, users[u], "c1", GRAPNEL_SUBSCRIBE, filters[f], NULL),
+			    GRAPNEL_ALLOW);
 		}
 	acl_rules_unref(r);
 	acl_rules_unref(empty);
@@ -203,14 +210,14 @@ static const struct {
 	bool covered;
 } covered_cases[] = {
 	{ "alice", "c1", "a/1", true },
-	{ "alice", "c1", "a/#", false },	  /* a/secret/# is taken out */
-	{ "alice", "c1", "a/+", false },	  /* a/secret */
+	{ "alice", "c1", "a/#", false }, /* a/secret/# is taken out */
+	{ "alice", "c1", "a/+", false }, /* a/secret */
 	{ "alice", "c1", "a/x/#", true },
-	{ "alice", "c1", "w/1", false },	  /* write only */
+	{ "alice", "c1", "w/1", false }, /* write only */
 	{ "alice", "c1", "#", false },
 	{ "bob", "c1", "#", true },
 	{ "bob", "c1", "$SYS/#", false },
-	{ "carol", "c1", "pat/carol/#", false },  /* pat/carol/locked */
+	{ "carol", "c1", "pat/carol/#", false }, /* pat/carol/locked */
 	{ "carol", "c1", "pat/carol/x/#", true },
 	{ "carol", "c1", "cid/c1/x", true },
 	{ "carol", "c1", "cid/+/x", false },
@@ -228,8 +235,8 @@ START_TEST(covered_only_where_delivery_needs_no_question)
 	ck_assert_int_eq(ask(r, covered_cases[_i].user, covered_cases[_i].client, GRAPNEL_SUBSCRIBE,
 			     covered_cases[_i].filter, &flags),
 	    GRAPNEL_ALLOW);
-	ck_assert_msg(flags == (covered_cases[_i].covered ? GRAPNEL_ACL_COVERED : 0u), "row %d: %s", _i,
-	    covered_cases[_i].filter);
+	ck_assert_msg(flags == (covered_cases[_i].covered ? GRAPNEL_ACL_COVERED : 0u), "row %d: %s",
+	    _i, covered_cases[_i].filter);
 	acl_rules_unref(r);
 }
 END_TEST
@@ -292,7 +299,8 @@ START_TEST(the_same_lines_are_refused_and_named)
 		return;
 	}
 	ck_assert_msg(r == NULL, "row %d: '%s'", _i, lines[_i].line);
-	ck_assert_msg(strncmp(error, lines[_i].error, strlen(lines[_i].error)) == 0, "row %d: %s", _i, error);
+	ck_assert_msg(
+	    strncmp(error, lines[_i].error, strlen(lines[_i].error)) == 0, "row %d: %s", _i, error);
 }
 END_TEST
 
@@ -308,7 +316,8 @@ main(void)
 
 	tcase_add_loop_test(tc, acl_file_means_what_it_means_to_mosquitto, 0, ROWS(measured));
 	tcase_add_test(tc, subscribe_is_granted_to_everyone_also_where_nothing_may_be_read);
-	tcase_add_loop_test(tc, covered_only_where_delivery_needs_no_question, 0, ROWS(covered_cases));
+	tcase_add_loop_test(
+	    tc, covered_only_where_delivery_needs_no_question, 0, ROWS(covered_cases));
 	tcase_add_test(tc, an_empty_file_denies_instead_of_allowing);
 	tcase_add_loop_test(tc, the_same_lines_are_refused_and_named, 0, ROWS(lines));
 	suite_add_tcase(s, tc);

@@ -13,7 +13,8 @@ static struct {
 } got;
 
 static void
-on_answer(void *carrier, int status, const char *content_type, const char *allow, struct grapnel_str body)
+on_answer(
+    void *carrier, int status, const char *content_type, const char *allow, struct grapnel_str body)
 {
 	ck_assert_ptr_eq(carrier, &got);
 	ck_assert_uint_lt(body.len, sizeof(got.body));
@@ -38,7 +39,8 @@ call_new(enum api_method method, const char *path, const char *query, const char
 	struct api_call *call;
 
 	memset(&got, 0, sizeof(got));
-	call = api_call_new(NULL, method, path, query, (struct grapnel_str){ body, strlen(body) }, "uid 0", on_answer, &got);
+	call = api_call_new(NULL, method, path, query, (struct grapnel_str){ body, strlen(body) },
+	    "uid 0", on_answer, &got);
 	if (call != NULL)
 		call->finished = on_finished;
 	return call;
@@ -67,7 +69,8 @@ static const struct {
 };
 START_TEST(wrong_request_is_refused_in_json_exactly_once)
 {
-	struct api_call *call = call_new(refused[_i].method, refused[_i].path, refused[_i].query, "");
+	struct api_call *call =
+	    call_new(refused[_i].method, refused[_i].path, refused[_i].query, "");
 	json_t *answer;
 
 	ck_assert_ptr_nonnull(call);
@@ -83,7 +86,9 @@ START_TEST(wrong_request_is_refused_in_json_exactly_once)
 }
 END_TEST
 
-static const struct { const char *path, *query, *body; } malformed[] = {
+static const struct {
+	const char *path, *query, *body;
+} malformed[] = {
 	{ "/v1/clients/%00", NULL, "" },
 	{ "/v1/clients", "limit", "" },
 	{ "/v1/reload", NULL, "{" },
@@ -92,7 +97,8 @@ static const struct { const char *path, *query, *body; } malformed[] = {
 };
 START_TEST(malformed_request_never_becomes_a_call)
 {
-	ck_assert_ptr_null(call_new(API_POST, malformed[_i].path, malformed[_i].query, malformed[_i].body));
+	ck_assert_ptr_null(
+	    call_new(API_POST, malformed[_i].path, malformed[_i].query, malformed[_i].body));
 	ck_assert_uint_eq(got.answers, 1);
 	ck_assert_int_eq(got.status, 400);
 }
@@ -116,7 +122,8 @@ START_TEST(error_text_is_json_whatever_is_in_it)
 	json_t *answer;
 
 	memset(longer, 'x', sizeof(longer));
-	for (size_t i = 0; i + 1 < sizeof(longer); i += 2) /* cut in the middle of a character, whichever the limit is */
+	for (size_t i = 0; i + 1 < sizeof(longer);
+	     i += 2) /* cut in the middle of a character, whichever the limit is */
 		memcpy(longer + i, "\xc3\xa9", 2);
 	longer[0] = '"';
 	longer[1] = '\n';
@@ -125,7 +132,8 @@ START_TEST(error_text_is_json_whatever_is_in_it)
 	api_reply_error(call, 400, "%s", longer);
 	ck_assert_int_eq(got.status, 400);
 	ck_assert_ptr_nonnull(answer = json_loads(got.body, 0, NULL));
-	ck_assert(strncmp(json_string_value(json_object_get(answer, "error")), "\"\n\xc3\xa9", 4) == 0);
+	ck_assert(
+	    strncmp(json_string_value(json_object_get(answer, "error")), "\"\n\xc3\xa9", 4) == 0);
 	json_decref(answer);
 }
 END_TEST

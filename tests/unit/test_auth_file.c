@@ -15,7 +15,8 @@
 
 extern const struct grapnel_plugin grapnel_plugin;
 
-#define ALICE "alice:$2b$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e\n" /* correct horse */
+#define ALICE \
+	"alice:$2b$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e\n" /* correct horse */
 
 /* ---------------------------------------------------------------------------- the host */
 
@@ -51,7 +52,9 @@ str(const char *s)
 static const char *
 option(const char *name)
 {
-	return strcmp(name, "password_file") == 0 ? fake.password_file : strcmp(name, "acl_file") == 0 ? fake.acl_file : NULL;
+	return strcmp(name, "password_file") == 0 ? fake.password_file
+	    : strcmp(name, "acl_file") == 0       ? fake.acl_file
+						  : NULL;
 }
 
 static struct grapnel_str
@@ -62,14 +65,16 @@ option_str(const struct grapnel_instance *self, const struct grapnel_block *bloc
 }
 
 static bool
-option_given(const struct grapnel_instance *self, const struct grapnel_block *block, const char *name)
+option_given(
+    const struct grapnel_instance *self, const struct grapnel_block *block, const char *name)
 {
 	(void)self, (void)block;
 	return option(name) != NULL;
 }
 
 static struct grapnel_str
-option_list(const struct grapnel_instance *self, const struct grapnel_block *block, const char *name, size_t i)
+option_list(const struct grapnel_instance *self, const struct grapnel_block *block,
+    const char *name, size_t i)
 {
 	(void)self, (void)block;
 	return str(strcmp(name, "rules") == 0 && i < 3 ? fake.rules[i] : NULL);
@@ -97,7 +102,8 @@ host_log(const struct grapnel_instance *self, enum grapnel_log_level level, cons
 }
 
 static void
-config_error(const struct grapnel_instance *self, const struct grapnel_block *block, const char *name, const char *format, ...)
+config_error(const struct grapnel_instance *self, const struct grapnel_block *block,
+    const char *name, const char *format, ...)
 {
 	va_list args;
 
@@ -108,7 +114,8 @@ config_error(const struct grapnel_instance *self, const struct grapnel_block *bl
 }
 
 static int
-metric_new(struct grapnel_instance *self, enum grapnel_metric_kind kind, const char *name, const char *help)
+metric_new(struct grapnel_instance *self, enum grapnel_metric_kind kind, const char *name,
+    const char *help)
 {
 	(void)self, (void)kind, (void)help;
 	snprintf(fake.metric_names[fake.metrics], sizeof(fake.metric_names[0]), "%s", name);
@@ -141,7 +148,8 @@ hook_disable(struct grapnel_instance *self, const char *hook)
 }
 
 static struct grapnel_job *
-offload(struct grapnel_instance *self, uint32_t deadline_ms, grapnel_call_fn work, grapnel_call_fn done, void *arg)
+offload(struct grapnel_instance *self, uint32_t deadline_ms, grapnel_call_fn work,
+    grapnel_call_fn done, void *arg)
 {
 	(void)self;
 	if (fake.refuse_offload)
@@ -202,10 +210,11 @@ request_data(const struct grapnel_request *req)
 }
 
 static int
-auth_resolve(struct grapnel_request *req, enum grapnel_verdict verdict, const struct grapnel_auth_answer *answer)
+auth_resolve(struct grapnel_request *req, enum grapnel_verdict verdict,
+    const struct grapnel_auth_answer *answer)
 {
 	ck_assert_int_eq(req->resolved, 0); /* exactly once */
-	ck_assert_ptr_null(answer);	    /* nothing that would tell users apart */
+	ck_assert_ptr_null(answer);         /* nothing that would tell users apart */
 	req->resolved = verdict;
 	return GRAPNEL_OK;
 }
@@ -295,8 +304,12 @@ create(void)
 static enum grapnel_verdict
 authenticate(void *instance, struct grapnel_request *req, const char *user, const char *password)
 {
-	struct grapnel_client_info client = { .size = sizeof(client), .client_id = str("c1"), .username = str(user) };
-	struct grapnel_authenticate q = { .size = sizeof(q), .client = &client, .password = str(password) };
+	struct grapnel_client_info client = {
+		.size = sizeof(client), .client_id = str("c1"), .username = str(user)
+	};
+	struct grapnel_authenticate q = {
+		.size = sizeof(q), .client = &client, .password = str(password)
+	};
 
 	memset(req, 0, sizeof(*req));
 	return grapnel_plugin.client_authenticate(instance, req, &q);
@@ -317,13 +330,20 @@ login(void *instance, const char *user, const char *password)
 }
 
 static enum grapnel_verdict
-check(void *instance, struct grapnel_request *req, const char *user, enum grapnel_action action, const char *topic)
+check(void *instance, struct grapnel_request *req, const char *user, enum grapnel_action action,
+    const char *topic)
 {
 	struct grapnel_pair tenant = { GRAPNEL_STR("tenant"), GRAPNEL_STR("t1") };
 	struct grapnel_client_info client = {
-		.size = sizeof(client), .client_id = str("c1"), .username = str(user), .attributes = &tenant, .attribute_count = 1,
+		.size = sizeof(client),
+		.client_id = str("c1"),
+		.username = str(user),
+		.attributes = &tenant,
+		.attribute_count = 1,
 	};
-	struct grapnel_acl_check q = { .size = sizeof(q), .client = &client, .action = action, .topic = str(topic) };
+	struct grapnel_acl_check q = {
+		.size = sizeof(q), .client = &client, .action = action, .topic = str(topic)
+	};
 
 	memset(req, 0, sizeof(*req));
 	return grapnel_plugin.acl_check(instance, req, &q);
@@ -334,7 +354,8 @@ rule_is(const struct grapnel_request *req, const char *end)
 {
 	size_t n = strlen(end);
 
-	return req->acl.rule.len >= n && memcmp(req->acl.rule.data + req->acl.rule.len - n, end, n) == 0;
+	return req->acl.rule.len >= n &&
+	    memcmp(req->acl.rule.data + req->acl.rule.len - n, end, n) == 0;
 }
 
 /* ------------------------------------------------------------------------------ tests */
@@ -363,11 +384,13 @@ START_TEST(an_unknown_user_costs_a_hash_and_passes_on)
 
 	fake.password_file = file("passwd", ALICE, 0600);
 	a = create();
-	ck_assert_int_eq(login(a, "bob", "correct horse"), GRAPNEL_NEXT); /* the hash it was compared with matches */
+	ck_assert_int_eq(login(a, "bob", "correct horse"),
+	    GRAPNEL_NEXT); /* the hash it was compared with matches */
 	ck_assert_int_eq(login(a, "", "x"), GRAPNEL_NEXT);
 	ck_assert_uint_eq(fake.offloaded, 2);
 	ck_assert_int_eq(metric("logins_unknown_total"), 2);
-	ck_assert_int_eq(login(a, NULL, NULL), GRAPNEL_NEXT); /* no user name: not ours, and nothing to hide */
+	ck_assert_int_eq(
+	    login(a, NULL, NULL), GRAPNEL_NEXT); /* no user name: not ours, and nothing to hide */
 	ck_assert_uint_eq(fake.offloaded, 2);
 	grapnel_plugin.destroy(a);
 }
@@ -434,7 +457,8 @@ START_TEST(rules_decide_and_the_end_is_deny)
 	struct grapnel_request req;
 	void *a;
 
-	fake.rules[0] = file("rules", "deny read a/secret\nallow all a/#\nallow publish %{tenant}/up\n", 0600);
+	fake.rules[0] =
+	    file("rules", "deny read a/secret\nallow all a/#\nallow publish %{tenant}/up\n", 0600);
 	a = create();
 	ck_assert_str_eq(fake.disabled, "client_authenticate client_revalidate ");
 	ck_assert_int_eq(check(a, &req, "u", GRAPNEL_PUBLISH, "a/b"), GRAPNEL_ALLOW);

@@ -151,8 +151,8 @@ START_TEST(a_packet_cut_anywhere_is_refused_and_never_read_past_its_end)
 		again(c->version, false, &f, packet.data, &got);
 		ck_assert_msg(len >= shortest || got.err != 0, "%s: accepted with %d of %d bytes",
 		    c->name, len, whole);
-		ck_assert_msg(len != shortest || got.err == 0,
-		    "%s: 0x%02x %s with %d of %d bytes", c->name, got.err, got.why, len, whole);
+		ck_assert_msg(len != shortest || got.err == 0, "%s: 0x%02x %s with %d of %d bytes",
+		    c->name, got.err, got.why, len, whole);
 		free(got.bytes);
 	}
 	free(packet.data);
@@ -285,11 +285,11 @@ utf8_valid_slowly(const uint8_t *p, size_t len)
 	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
 
 	for (size_t i = 0; i < len;) {
-		size_t n = p[i] < 0x80 ? 1
+		size_t n = p[i] < 0x80      ? 1
 		    : (p[i] & 0xe0) == 0xc0 ? 2
 		    : (p[i] & 0xf0) == 0xe0 ? 3
 		    : (p[i] & 0xf8) == 0xf0 ? 4
-					      : 0;
+					    : 0;
 		uint32_t c;
 
 		if (n == 0 || n > len - i)
@@ -489,9 +489,10 @@ END_TEST
 
 START_TEST(connack_codes_of_3x_say_what_the_reason_code_means)
 {
-	static const uint8_t codes[][2] = { { RC_SUCCESS, 0 }, { RC_UNSUPPORTED_PROTOCOL_VERSION, 1 },
-		{ RC_CLIENT_ID_NOT_VALID, 2 }, { RC_SERVER_UNAVAILABLE, 3 }, { RC_SERVER_BUSY, 3 },
-		{ RC_QUOTA_EXCEEDED, 3 }, { RC_UNSPECIFIED, 3 }, { RC_BAD_USER_NAME_OR_PASSWORD, 4 },
+	static const uint8_t codes[][2] = { { RC_SUCCESS, 0 },
+		{ RC_UNSUPPORTED_PROTOCOL_VERSION, 1 }, { RC_CLIENT_ID_NOT_VALID, 2 },
+		{ RC_SERVER_UNAVAILABLE, 3 }, { RC_SERVER_BUSY, 3 }, { RC_QUOTA_EXCEEDED, 3 },
+		{ RC_UNSPECIFIED, 3 }, { RC_BAD_USER_NAME_OR_PASSWORD, 4 },
 		{ RC_BAD_AUTHENTICATION_METHOD, 4 }, { RC_NOT_AUTHORIZED, 5 }, { RC_BANNED, 5 } };
 
 	for (int i = 0; i < COUNT(codes); i++) {
@@ -553,16 +554,16 @@ END_TEST
 
 START_TEST(a_damaged_property_block_is_noticed_by_the_walk)
 {
-	static const char *const blocks[] = { "00", "7e 00", "11 0000", "1f 0005'abc'", "26 0001'a'",
-		"0b ff", "a6 00 0000" };
+	static const char *const blocks[] = { "00", "7e 00", "11 0000", "1f 0005'abc'",
+		"26 0001'a'", "0b ff", "a6 00 0000" };
 
 	for (int i = 0; i < COUNT(blocks); i++) {
 		struct bytes b = bytes_of(blocks[i]);
 		struct grapnel_property got;
 		size_t pos = 0;
 
-		ck_assert_int_eq(mqtt_property_next(
-				     (struct grapnel_str){ (char *)b.data, b.len }, &pos, &got),
+		ck_assert_int_eq(
+		    mqtt_property_next((struct grapnel_str){ (char *)b.data, b.len }, &pos, &got),
 		    -1);
 		ck_assert_uint_eq(pos, 0);
 		free(b.data);
@@ -683,8 +684,7 @@ START_TEST(identifiers_of_0_are_refused_from_servers_too)
 	struct wire w = wire_of(&b);
 	struct mqtt_publish p;
 
-	ck_assert_uint_eq(
-	    mqtt_publish_decode_from_server(&w, 5, 0, &p), RC_PROTOCOL_ERROR);
+	ck_assert_uint_eq(mqtt_publish_decode_from_server(&w, 5, 0, &p), RC_PROTOCOL_ERROR);
 	free(b.data);
 	b = bytes_of("0001'a' 0000 00");
 	w = wire_of(&b);
@@ -739,7 +739,9 @@ END_TEST
 START_TEST(a_suback_of_3x_knows_one_failure)
 {
 	static const uint8_t codes[] = { 0, 1, 2, RC_NOT_AUTHORIZED, RC_TOPIC_FILTER_INVALID };
-	const struct mqtt_suback s = { .packet_id = 9, .codes = codes, .count = 5,
+	const struct mqtt_suback s = { .packet_id = 9,
+		.codes = codes,
+		.count = 5,
 		.reason_string = GRAPNEL_STR("not on 3.x") };
 	uint8_t out[9];
 
@@ -755,8 +757,9 @@ END_TEST
 /* ---- acknowledgements, DISCONNECT -------------------------------------------------------- */
 START_TEST(an_acknowledgement_is_as_short_as_its_version_allows)
 {
-	struct mqtt_ack a = { .packet_id = 5, .reason_code = RC_NOT_AUTHORIZED,
-		.reason_string = GRAPNEL_STR("no") };
+	struct mqtt_ack a = {
+		.packet_id = 5, .reason_code = RC_NOT_AUTHORIZED, .reason_string = GRAPNEL_STR("no")
+	};
 	uint8_t out[16];
 
 	ck_assert_ptr_eq(mqtt_ack_encode(out, 4, MQTT_PUBACK, &a), out + 4);
@@ -815,8 +818,8 @@ main(void)
 	    tables, a_valid_packet_is_read_and_written_again, 0, COUNT(valid_cases));
 	tcase_add_loop_test(tables, a_packet_cut_anywhere_is_refused_and_never_read_past_its_end, 0,
 	    COUNT(valid_cases));
-	tcase_add_loop_test(tables, a_malformed_packet_is_refused_with_its_reason_code, 0,
-	    COUNT(malformed_cases));
+	tcase_add_loop_test(
+	    tables, a_malformed_packet_is_refused_with_its_reason_code, 0, COUNT(malformed_cases));
 	tcase_add_loop_test(
 	    tables, a_fixed_header_is_read_refused_or_waited_for, 0, COUNT(frame_cases));
 	tcase_add_test(tables, every_type_and_version_has_a_valid_packet_here);

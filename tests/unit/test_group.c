@@ -34,7 +34,8 @@ on_give(struct group *group, struct group_member *gm, struct message *msg, uint3
 		return GROUP_NO_MEMORY;
 	if (full[gm->index])
 		return GROUP_FULL;
-	snprintf(given + used, sizeof(given) - used, "%c%u ", 'A' + (char)gm->index, number_of(msg));
+	snprintf(
+	    given + used, sizeof(given) - used, "%c%u ", 'A' + (char)gm->index, number_of(msg));
 	if (at_once)
 		group_credit(group, gm, gm->epoch, 1);
 	return GROUP_GIVEN;
@@ -69,7 +70,9 @@ setup(void)
 	memset(member, 0, sizeof(member));
 	no_memory = at_once = false;
 	queued = 0;
-	terms = (struct group_terms){ .max_messages = 100, .max_bytes = 100000, .total_left = 100000, .now_ms = 1000 };
+	terms = (struct group_terms){
+		.max_messages = 100, .max_bytes = 100000, .total_left = 100000, .now_ms = 1000
+	};
 }
 
 static void
@@ -92,7 +95,11 @@ join(unsigned i, uint8_t qos, uint32_t credit)
 static struct message
 make(uint32_t *n, uint8_t qos)
 {
-	return (struct message){ .topic = "t", .topic_len = 1, .payload = (char *)n, .payload_len = sizeof(*n), .qos = qos };
+	return (struct message){ .topic = "t",
+		.topic_len = 1,
+		.payload = (char *)n,
+		.payload_len = sizeof(*n),
+		.qos = qos };
 }
 
 static void
@@ -137,10 +144,10 @@ drain(void)
 }
 
 /* What was given since the last time. */
-#define ck_given(text)                                \
-	do {                                          \
-		ck_assert_str_eq(given, text);        \
-		memset(given, 0, sizeof(given));      \
+#define ck_given(text)                           \
+	do {                                     \
+		ck_assert_str_eq(given, text);   \
+		memset(given, 0, sizeof(given)); \
 	} while (0)
 
 /* ---- strategies ------------------------------------------------------------------------------- */
@@ -174,7 +181,8 @@ START_TEST(round_robin_serves_everybody_once_though_members_drop_out_in_between)
 	route(2, 1);
 	route(3, 1);
 	route(4, 1);
-	ck_assert(strchr(given, 'B') != NULL && strchr(given, 'C') != NULL && strchr(given, 'D') != NULL);
+	ck_assert(
+	    strchr(given, 'B') != NULL && strchr(given, 'C') != NULL && strchr(given, 'D') != NULL);
 }
 END_TEST
 
@@ -544,7 +552,9 @@ START_TEST(members_that_come_and_go_at_random_leave_the_tables_whole)
 
 	for (unsigned step = 0; step < 20000; step++) {
 		unsigned i = (x = x * 1664525u + 1013904223u) >> 26;
-		struct group_member values = { .serial = step + 1, .index = i % MEMBERS, .qos = (uint8_t)(i % 3) };
+		struct group_member values = {
+			.serial = step + 1, .index = i % MEMBERS, .qos = (uint8_t)(i % 3)
+		};
 
 		if (all[i] == NULL) {
 			ck_assert_ptr_nonnull(all[i] = group_join(&g, &values));
@@ -566,7 +576,8 @@ START_TEST(members_that_come_and_go_at_random_leave_the_tables_whole)
 		count += all[i] != NULL;
 		online += all[i] != NULL && all[i]->online;
 		if (all[i] != NULL)
-			ck_assert_int_eq(all[i]->ready != GROUP_NOT_READY, all[i]->online && all[i]->credit > 0);
+			ck_assert_int_eq(
+			    all[i]->ready != GROUP_NOT_READY, all[i]->online && all[i]->credit > 0);
 	}
 	ck_assert_uint_eq(g.count, count);
 	ck_assert_uint_eq(g.online, online);

@@ -13,7 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct { const char *title; const struct option_def *table; } lists[] = {
+static const struct {
+	const char *title;
+	const struct option_def *table;
+} lists[] = {
 	{ "top", top_options },
 	{ "admin", admin_options },
 	{ "log", log_options },
@@ -29,7 +32,10 @@ static const struct { const char *title; const struct option_def *table; } lists
 static void
 put_number(FILE *out, enum option_type type, int64_t value)
 {
-	static const struct { int64_t size; const char *unit; } bytes[] = {
+	static const struct {
+		int64_t size;
+		const char *unit;
+	} bytes[] = {
 		{ INT64_C(1) << 40, "t" }, { 1 << 30, "g" }, { 1 << 20, "m" }, { 1 << 10, "k" },
 	}, times[] = { { 86400000, "d" }, { 3600000, "h" }, { 60000, "m" }, { 1000, "s" }, { 1, "ms" } };
 
@@ -38,14 +44,16 @@ put_number(FILE *out, enum option_type type, int64_t value)
 	else if (type == OPTION_BYTES) {
 		for (size_t i = 0; i < 4; i++)
 			if (value > 0 && value % bytes[i].size == 0) {
-				fprintf(out, "%lld%s", (long long)(value / bytes[i].size), bytes[i].unit);
+				fprintf(out, "%lld%s", (long long)(value / bytes[i].size),
+				    bytes[i].unit);
 				return;
 			}
 		fprintf(out, "%lld", (long long)value);
 	} else if (type == OPTION_MS && value > 0) {
 		for (size_t i = 0; i < 5; i++)
 			if (value % times[i].size == 0) {
-				fprintf(out, "%lld%s", (long long)(value / times[i].size), times[i].unit);
+				fprintf(out, "%lld%s", (long long)(value / times[i].size),
+				    times[i].unit);
 				return;
 			}
 	} else
@@ -73,10 +81,12 @@ static void
 put_row(FILE *out, const struct option_def *row)
 {
 	static const char *const effect[] = {
-		[RELOAD_LIVE] = "", [RELOAD_NEW_CONNS] = "(new connections)\n", [RELOAD_RESTART] = "(restart)\n",
+		[RELOAD_LIVE] = "",
+		[RELOAD_NEW_CONNS] = "(new connections)\n",
+		[RELOAD_RESTART] = "(restart)\n",
 	};
-	bool number = row->type == OPTION_INT || row->type == OPTION_BYTES || row->type == OPTION_MS ||
-	    row->type == OPTION_SECONDS || row->type == OPTION_ORDER;
+	bool number = row->type == OPTION_INT || row->type == OPTION_BYTES ||
+	    row->type == OPTION_MS || row->type == OPTION_SECONDS || row->type == OPTION_ORDER;
 
 	fprintf(out, ".It Ic %s No = ", row->name);
 	if (strcmp(row->name, "plugin_directory") == 0) /* configure decides */
@@ -86,7 +96,8 @@ put_row(FILE *out, const struct option_def *row)
 	else if (row->default_value[0] == '\0')
 		fprintf(out, "Qq\n");
 	else
-		fprintf(out, "Cm %s%s\n", row->default_value, row->default_value[strlen(row->default_value) - 1] == ']' ? "\\&" : "");
+		fprintf(out, "Cm %s%s\n", row->default_value,
+		    row->default_value[strlen(row->default_value) - 1] == ']' ? "\\&" : "");
 	put_wrapped(out, row->help);
 	if (row->flags & OPTION_REQUIRED)
 		fprintf(out, "Required.\n");
@@ -146,7 +157,8 @@ START_TEST(manual_lists_every_option_with_its_default_and_meaning)
 	char *page = page_read(), *wanted = list_text(lists[_i].title, lists[_i].table);
 
 	ck_assert_ptr_nonnull(wanted);
-	ck_assert_msg(strstr(page, wanted) != NULL, "man/grapnel.conf.5 lacks this text; run test_man --print:\n%s", wanted);
+	ck_assert_msg(strstr(page, wanted) != NULL,
+	    "man/grapnel.conf.5 lacks this text; run test_man --print:\n%s", wanted);
 	free(wanted);
 	free(page);
 }
@@ -160,7 +172,8 @@ START_TEST(manual_has_a_list_for_every_table)
 
 			while (k < LISTS && lists[k].table != s->tables[i])
 				k++;
-			ck_assert_msg(k < LISTS, "section \"%s\" has a table without a list", s->name);
+			ck_assert_msg(
+			    k < LISTS, "section \"%s\" has a table without a list", s->name);
 		}
 	}
 }
@@ -185,7 +198,8 @@ main(int argc, char **argv)
 	}
 	s = suite_create("man");
 	t = tcase_create("man");
-	tcase_add_loop_test(t, manual_lists_every_option_with_its_default_and_meaning, 0, (int)LISTS);
+	tcase_add_loop_test(
+	    t, manual_lists_every_option_with_its_default_and_meaning, 0, (int)LISTS);
 	tcase_add_test(t, manual_has_a_list_for_every_table);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);

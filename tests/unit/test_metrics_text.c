@@ -28,7 +28,8 @@ START_TEST(metric_has_help_type_and_sample)
 {
 	open_text();
 	metrics_text_one(out, "grapnel_sessions", true, "Sessions that exist", 42);
-	ck_text("# HELP grapnel_sessions Sessions that exist\n# TYPE grapnel_sessions gauge\ngrapnel_sessions 42\n");
+	ck_text("# HELP grapnel_sessions Sessions that exist\n# TYPE grapnel_sessions "
+		"gauge\ngrapnel_sessions 42\n");
 }
 END_TEST
 
@@ -51,7 +52,9 @@ END_TEST
 START_TEST(control_characters_of_a_label_become_blanks)
 {
 	open_text();
-	metrics_text_escape(out, "a\r\x1b\t\x7f" "b");
+	metrics_text_escape(out,
+	    "a\r\x1b\t\x7f"
+	    "b");
 	ck_text("a    b");
 }
 END_TEST

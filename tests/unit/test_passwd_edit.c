@@ -86,7 +86,8 @@ assert_content(const char *want, mode_t mode)
 	struct file_text text;
 
 	ck_assert_msg(read_file(path, 1u << 20, &text, error, sizeof(error)), "%s", error);
-	ck_assert_msg(text.len == strlen(want) && memcmp(text.data, want, text.len) == 0, "%.*s", (int)text.len, text.data);
+	ck_assert_msg(text.len == strlen(want) && memcmp(text.data, want, text.len) == 0, "%.*s",
+	    (int)text.len, text.data);
 	ck_assert_uint_eq(text.mode, mode);
 	file_text_free(&text);
 	ck_assert_uint_eq(files_in_folder(false), 1); /* nothing temporary is left */

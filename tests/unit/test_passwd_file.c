@@ -7,8 +7,9 @@
 #include <string.h>
 
 #define BCRYPT "$2b$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e"
-#define MOSQ                                                                                       \
-	"$7$101$9Huhl+0cJcusFb3n$Cq+QeWzICi2zY8XZK8tmRkqvAS7DmN3PqoGFyL+7Z2m3hQUzia13emQEkYgwZXj19+Afk" \
+#define MOSQ                                                              \
+	"$7$101$9Huhl+0cJcusFb3n$Cq+QeWzICi2zY8XZK8tmRkqvAS7DmN3PqoGFyL+" \
+	"7Z2m3hQUzia13emQEkYgwZXj19+Afk"                                  \
 	"BuDiG6EN69VYoJOJw=="
 #define ARGON "$argon2id$v=19$m=256,t=2,p=2$c29tZXNhbHQ$bQk8UB/VmZZF4Oo79iDXuL5/0ttZwg2f/5U52iv1cDc"
 
@@ -21,7 +22,8 @@ str(const char *s)
 static struct passwd_file *
 parse(const char *text, size_t len, char *error, size_t error_size)
 {
-	char *copy = malloc(len > 0 ? len : 1); /* exactly as long: a read behind the end is found */
+	char *copy =
+	    malloc(len > 0 ? len : 1); /* exactly as long: a read behind the end is found */
 
 	ck_assert_ptr_nonnull(copy);
 	memcpy(copy, text, len);
@@ -90,11 +92,14 @@ static const struct {
 	{ ":" BCRYPT, "pw:1: the user name is empty" },
 	{ " :" BCRYPT, "pw:1: the user name is empty" },
 	{ "a\x01:" BCRYPT, "pw:1: the user name has a control character" },
-	{ "alice:secret", "pw:1: password of user \"alice\": not a password hash that is known here" },
+	{ "alice:secret",
+	    "pw:1: password of user \"alice\": not a password hash that is known here" },
 	{ "alice:$7$101$AAAA", "pw:1: password of user \"alice\": the hash is malformed" },
-	{ "alice:$7$99999999$c2FsdHNhbHRzYWx0$AAAA", "pw:1: password of user \"alice\": the hash would cost more" },
+	{ "alice:$7$99999999$c2FsdHNhbHRzYWx0$AAAA",
+	    "pw:1: password of user \"alice\": the hash would cost more" },
 	{ "alice:" BCRYPT ":extra", "pw:1: password of user \"alice\": the hash is malformed" },
-	{ "alice:" BCRYPT "\nbob:" BCRYPT "\nalice:" MOSQ, "pw:3: user \"alice\" is on line 1 already" },
+	{ "alice:" BCRYPT "\nbob:" BCRYPT "\nalice:" MOSQ,
+	    "pw:3: user \"alice\" is on line 1 already" },
 };
 
 START_TEST(a_malformed_line_is_an_error_never_a_user_without_a_password)
@@ -102,7 +107,8 @@ START_TEST(a_malformed_line_is_an_error_never_a_user_without_a_password)
 	char error[200] = "";
 
 	ck_assert_ptr_null(parse(bad[_i].text, strlen(bad[_i].text), error, sizeof(error)));
-	ck_assert_msg(strncmp(error, bad[_i].error, strlen(bad[_i].error)) == 0, "row %d: %s", _i, error);
+	ck_assert_msg(
+	    strncmp(error, bad[_i].error, strlen(bad[_i].error)) == 0, "row %d: %s", _i, error);
 	ck_assert_ptr_null(strstr(error, "secret"));
 	ck_assert_ptr_null(strstr(error, "$"));
 }
@@ -120,7 +126,8 @@ END_TEST
 
 START_TEST(the_typical_hash_costs_what_most_cost)
 {
-	static const char text[] = "a:" MOSQ "\nb:" BCRYPT "\nc:" ARGON "\nd:" BCRYPT "\ne:" MOSQ "\nf:" BCRYPT "\n";
+	static const char text[] =
+	    "a:" MOSQ "\nb:" BCRYPT "\nc:" ARGON "\nd:" BCRYPT "\ne:" MOSQ "\nf:" BCRYPT "\n";
 	char error[200];
 	struct passwd_file *f = parse(text, sizeof(text) - 1, error, sizeof(error));
 
@@ -179,7 +186,8 @@ main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, users_are_found_by_their_exact_name);
 	tcase_add_test(tc, an_empty_file_has_no_users);
-	tcase_add_loop_test(tc, a_malformed_line_is_an_error_never_a_user_without_a_password, 0, ROWS(bad));
+	tcase_add_loop_test(
+	    tc, a_malformed_line_is_an_error_never_a_user_without_a_password, 0, ROWS(bad));
 	tcase_add_test(tc, a_nul_is_an_error_not_the_end_of_a_line);
 	tcase_add_test(tc, the_typical_hash_costs_what_most_cost);
 	tcase_add_test(tc, a_hundred_thousand_users_are_all_found);

@@ -15,33 +15,43 @@ static const struct {
 	const char *hash, *password;
 	uint32_t scheme, rounds, kib;
 } vectors[] = {
-	{ "$7$101$9Huhl+0cJcusFb3n$Cq+QeWzICi2zY8XZK8tmRkqvAS7DmN3PqoGFyL+7Z2m3hQUzia13emQEkYgwZXj19+"
+	{ "$7$101$9Huhl+0cJcusFb3n$Cq+QeWzICi2zY8XZK8tmRkqvAS7DmN3PqoGFyL+"
+	  "7Z2m3hQUzia13emQEkYgwZXj19+"
 	  "AfkBuDiG6EN69VYoJOJw==",
 	    CH, PASSWORD_PBKDF2, 101, 0 },
-	{ "$6$ESzI3UOdwg2l6JZC$y8Okne+gZKdNMlz8OHIrliz5mUBwQxqf75XwDClV25IlVfomIrNzg+u8Gov4DIn3M5cBhdk7U4Y2NzP7A6pPlQ==", CH, PASSWORD_MOSQUITTO_SHA512, 1, 0 },
-	{ "$6$c2FsdHNhbHRzYWx0$wubETsBLUkdA8YhllItOiVnq5vju3IomjkYfpjX2ElbiG8Z0MqfqXCSOtEODPK1eih3eRPQR"
+	{ "$6$ESzI3UOdwg2l6JZC$y8Okne+gZKdNMlz8OHIrliz5mUBwQxqf75XwDClV25IlVfomIrNzg+"
+	  "u8Gov4DIn3M5cBhdk7U4Y2NzP7A6pPlQ==",
+	    CH, PASSWORD_MOSQUITTO_SHA512, 1, 0 },
+	{ "$6$c2FsdHNhbHRzYWx0$"
+	  "wubETsBLUkdA8YhllItOiVnq5vju3IomjkYfpjX2ElbiG8Z0MqfqXCSOtEODPK1eih3eRPQR"
 	  "JvZ/u5TFhojR6Q==",
 	    CH, PASSWORD_MOSQUITTO_SHA512, 1, 0 },
-	{ "$6$R2RNSqRpcTINqgER$bnpoPf9tVjbsF3who.q2aXeAreI9gaP/eBJTuNj176ZmtGvgUWXfC7WwWz5tg.Z.tBlvpZXt"
+	{ "$6$R2RNSqRpcTINqgER$bnpoPf9tVjbsF3who.q2aXeAreI9gaP/"
+	  "eBJTuNj176ZmtGvgUWXfC7WwWz5tg.Z.tBlvpZXt"
 	  "IDzderdpXsG/k1",
 	    CH, PASSWORD_SHA512_CRYPT, 5000, 0 },
-	{ "$6$rounds=5000$saltstring$.r0X7ub5wGR2v4Xz7svCIozfnlorFh19V89t8KC9Umd81uGhFgsyTRNyzQDXDIm17fFc"
+	{ "$6$rounds=5000$saltstring$."
+	  "r0X7ub5wGR2v4Xz7svCIozfnlorFh19V89t8KC9Umd81uGhFgsyTRNyzQDXDIm17fFc"
 	  "R9z3z7oBNdsyYBbtm/",
 	    CH, PASSWORD_SHA512_CRYPT, 5000, 0 },
-	{ "$5$uED4Z4Yv3bg9nMU2$WV4swMX0FpbOP6Y0so8I0skCoSTFCCKPxCa4kXE8UrC", CH, PASSWORD_SHA256_CRYPT,
-	    5000, 0 },
-	{ "$2b$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e", CH, PASSWORD_BCRYPT, 4, 0 },
-	{ "$2a$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e", CH, PASSWORD_BCRYPT, 4, 0 },
-	{ "$2y$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e", CH, PASSWORD_BCRYPT, 4, 0 },
+	{ "$5$uED4Z4Yv3bg9nMU2$WV4swMX0FpbOP6Y0so8I0skCoSTFCCKPxCa4kXE8UrC", CH,
+	    PASSWORD_SHA256_CRYPT, 5000, 0 },
+	{ "$2b$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e", CH, PASSWORD_BCRYPT, 4,
+	    0 },
+	{ "$2a$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e", CH, PASSWORD_BCRYPT, 4,
+	    0 },
+	{ "$2y$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e", CH, PASSWORD_BCRYPT, 4,
+	    0 },
 	{ "$y$j9T$F5Jx5fExrKuPp53xLKQ..1$zwtVrjrUCmXcyLTs6oxLTQlzifSUkF8RHJ./tK5KU79", CH,
 	    PASSWORD_YESCRYPT, 12, 16384 },
 	{ "$y$j75$F5Jx5fExrKuPp53xLKQ..1$aEFV0VcEI5Jx.rzUhLbfRgipTKSbuNF0ldHPkDpnco3", CH,
 	    PASSWORD_YESCRYPT, 10, 1024 },
 	{ "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc",
 	    "password", PASSWORD_ARGON2ID, 2, 65536 },
-	{ "$argon2id$v=19$m=256,t=2,p=2$c29tZXNhbHQ$bQk8UB/VmZZF4Oo79iDXuL5/0ttZwg2f/5U52iv1cDc", "password",
-	    PASSWORD_ARGON2ID, 2, 256 },
-	{ "PBKDF2$sha512$1000$c2FsdHNhbHRzYWx0$oSKce4SGrSKsJabCWZfpe2MmVOPtl4paOjoD1njLdjo3le9sMBwq0q7ivJFc"
+	{ "$argon2id$v=19$m=256,t=2,p=2$c29tZXNhbHQ$bQk8UB/VmZZF4Oo79iDXuL5/0ttZwg2f/5U52iv1cDc",
+	    "password", PASSWORD_ARGON2ID, 2, 256 },
+	{ "PBKDF2$sha512$1000$c2FsdHNhbHRzYWx0$"
+	  "oSKce4SGrSKsJabCWZfpe2MmVOPtl4paOjoD1njLdjo3le9sMBwq0q7ivJFc"
 	  "rXSTMQ0HjlOn/J48J9WZe4uR0g==",
 	    CH, PASSWORD_GO_AUTH_PBKDF2, 1000, 0 },
 	{ "PBKDF2$sha256$1000$c2FsdHNhbHRzYWx0$F7o7+5VTVzFAO998X6s3AHrDsJVdMiIlgndIMe19NvY=", CH,
@@ -117,7 +127,9 @@ START_TEST(a_cut_hash_is_malformed_at_every_length)
 		if (err == 0 && vectors[_i].scheme != PASSWORD_ARGON2ID)
 			ck_assert_int_eq(hash[n], '=');
 		else if (err == 0 && vectors[_i].kib < 1024)
-			ck_assert_int_eq(password_verify(cut, n, vectors[_i].password, strlen(vectors[_i].password)), 0);
+			ck_assert_int_eq(password_verify(cut, n, vectors[_i].password,
+					     strlen(vectors[_i].password)),
+			    0);
 		free(cut);
 	}
 }
@@ -125,8 +137,9 @@ END_TEST
 
 START_TEST(a_nul_inside_a_password_counts_where_the_scheme_can_hold_it)
 {
-	static const char hash[] = "$7$100$c2FsdHNhbHRzYWx0$MwtdSBtUonaUU9BL8/icSzVd4gcKwjNf0s5nbfHPQOU/g0Oayl"
-				   "be7O7VAnUC4xXeTeiKcRvG1eM3Sr2WL6fXdA==";
+	static const char hash[] =
+	    "$7$100$c2FsdHNhbHRzYWx0$MwtdSBtUonaUU9BL8/icSzVd4gcKwjNf0s5nbfHPQOU/g0Oayl"
+	    "be7O7VAnUC4xXeTeiKcRvG1eM3Sr2WL6fXdA==";
 
 	ck_assert_int_eq(verify(hash, "a\0b", 3), 1);
 	ck_assert_int_eq(verify(hash, "a", 1), 0);
@@ -163,39 +176,52 @@ static const struct {
 	{ "$7$101", PASSWORD_EMALFORMED },
 	{ "$7$101$" SALT12, PASSWORD_EMALFORMED },
 	{ "$7$101$" SALT12 "$", PASSWORD_EMALFORMED },
-	{ "$7$101$" SALT12 "$AAAA", PASSWORD_EMALFORMED }, /* a short digest would be easy to meet */
-	{ "$7$101$$" "Cq+QeWzICi2zY8XZK8tmRkqvAS7DmN3PqoGFyL+7Z2m3hQUzia13emQEkYgwZXj19+AfkBuDiG6EN69VYoJOJw==",
+	{ "$7$101$" SALT12 "$AAAA",
+	    PASSWORD_EMALFORMED }, /* a short digest would be easy to meet */
+	{ "$7$101$$"
+	  "Cq+QeWzICi2zY8XZK8tmRkqvAS7DmN3PqoGFyL+7Z2m3hQUzia13emQEkYgwZXj19+AfkBuDiG6EN69VYoJOJw="
+	  "=",
 	    PASSWORD_EMALFORMED },
-	{ "$7$0$" SALT12 "$Cq+QeWzICi2zY8XZK8tmRkqvAS7DmN3PqoGFyL+7Z2m3hQUzia13emQEkYgwZXj19+AfkBuDiG6EN69VYoJOJw==",
+	{ "$7$0$" SALT12 "$Cq+QeWzICi2zY8XZK8tmRkqvAS7DmN3PqoGFyL+7Z2m3hQUzia13emQEkYgwZXj19+"
+			 "AfkBuDiG6EN69VYoJOJw==",
 	    PASSWORD_EMALFORMED },
 	{ "$7$-1$" SALT12 "$AAAA", PASSWORD_EMALFORMED },
 	{ "$7$99999999999$" SALT12 "$AAAA", PASSWORD_EMALFORMED },
 	{ "$7$4294967295$" SALT12 "$AAAA", PASSWORD_ECOST },
 	{ "$7$5000001$" SALT12 "$AAAA", PASSWORD_ECOST },
-	{ "$7$101$" SALT12 "$Cq+QeWzICi2zY8XZK8tmRkqvAS7DmN3PqoGFyL+7Z2m3hQUzia13emQEkYgwZXj19+AfkBuDiG6EN69VYoJOJw==$",
+	{ "$7$101$" SALT12 "$Cq+QeWzICi2zY8XZK8tmRkqvAS7DmN3PqoGFyL+7Z2m3hQUzia13emQEkYgwZXj19+"
+			   "AfkBuDiG6EN69VYoJOJw==$",
 	    PASSWORD_EMALFORMED },
-	{ "$7$101$salt salt$Cq+QeWzICi2zY8XZK8tmRkqvAS7DmN3PqoGFyL+7Z2m3hQUzia13emQEkYgwZXj19+AfkBuDiG6EN69VYoJOJw==",
+	{ "$7$101$salt "
+	  "salt$Cq+QeWzICi2zY8XZK8tmRkqvAS7DmN3PqoGFyL+7Z2m3hQUzia13emQEkYgwZXj19+"
+	  "AfkBuDiG6EN69VYoJOJw==",
 	    PASSWORD_EMALFORMED },
-	{ "$7$CU..../....2Q9obwLhin8qvQl6sisAO/$sCgUdbuLtGLVmTsNvGwGmZC9GmBI0B1AEqPRA1Ckwe6", PASSWORD_EMALFORMED },
+	{ "$7$CU..../....2Q9obwLhin8qvQl6sisAO/$sCgUdbuLtGLVmTsNvGwGmZC9GmBI0B1AEqPRA1Ckwe6",
+	    PASSWORD_EMALFORMED },
 	{ "$6$", PASSWORD_EMALFORMED },
 	{ "$6$salt", PASSWORD_EMALFORMED },
 	{ "$6$salt$", PASSWORD_EMALFORMED },
 	{ "$6$salt$short", PASSWORD_EMALFORMED },
-	{ "$6$rounds=999$saltstring$.r0X7ub5wGR2v4Xz7svCIozfnlorFh19V89t8KC9Umd81uGhFgsyTRNyzQDXDIm17fFcR9z3z7oBNdsyYBbtm/",
+	{ "$6$rounds=999$saltstring$."
+	  "r0X7ub5wGR2v4Xz7svCIozfnlorFh19V89t8KC9Umd81uGhFgsyTRNyzQDXDIm17fFcR9z3z7oBNdsyYBbtm/",
 	    PASSWORD_EMALFORMED },
-	{ "$6$rounds=999999999$saltstring$.r0X7ub5wGR2v4Xz7svCIozfnlorFh19V89t8KC9Umd81uGhFgsyTRNyzQDXDIm17fFcR9z3z7oBNdsyYBbtm/",
+	{ "$6$rounds=999999999$saltstring$."
+	  "r0X7ub5wGR2v4Xz7svCIozfnlorFh19V89t8KC9Umd81uGhFgsyTRNyzQDXDIm17fFcR9z3z7oBNdsyYBbtm/",
 	    PASSWORD_ECOST },
 	{ "$2b$31$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e", PASSWORD_ECOST },
 	{ "$2b$03$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e", PASSWORD_EMALFORMED },
 	{ "$2b$4$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e", PASSWORD_EMALFORMED },
-	{ "$y$jFT$F5Jx5fExrKuPp53xLKQ..1$zwtVrjrUCmXcyLTs6oxLTQlzifSUkF8RHJ./tK5KU79", PASSWORD_ECOST },
-	{ "$y$jzz$F5Jx5fExrKuPp53xLKQ..1$zwtVrjrUCmXcyLTs6oxLTQlzifSUkF8RHJ./tK5KU79", PASSWORD_EUNSUPPORTED },
+	{ "$y$jFT$F5Jx5fExrKuPp53xLKQ..1$zwtVrjrUCmXcyLTs6oxLTQlzifSUkF8RHJ./tK5KU79",
+	    PASSWORD_ECOST },
+	{ "$y$jzz$F5Jx5fExrKuPp53xLKQ..1$zwtVrjrUCmXcyLTs6oxLTQlzifSUkF8RHJ./tK5KU79",
+	    PASSWORD_EUNSUPPORTED },
 	{ "$y$j9T$$zwtVrjrUCmXcyLTs6oxLTQlzifSUkF8RHJ./tK5KU79", PASSWORD_EMALFORMED },
 	{ "$argon2id$v=16$m=256,t=2,p=2$c29tZXNhbHQ$bQk8UB/VmZZF4Oo79iDXuL5/0ttZwg2f/5U52iv1cDc",
 	    PASSWORD_EUNSUPPORTED },
 	{ "$argon2i$v=19$m=256,t=2,p=2$c29tZXNhbHQ$bQk8UB/VmZZF4Oo79iDXuL5/0ttZwg2f/5U52iv1cDc",
 	    PASSWORD_EUNSUPPORTED },
-	{ "$argon2id$v=19$m=4194304,t=2,p=2$c29tZXNhbHQ$bQk8UB/VmZZF4Oo79iDXuL5/0ttZwg2f/5U52iv1cDc",
+	{ "$argon2id$v=19$m=4194304,t=2,p=2$c29tZXNhbHQ$bQk8UB/VmZZF4Oo79iDXuL5/0ttZwg2f/"
+	  "5U52iv1cDc",
 	    PASSWORD_ECOST },
 	{ "$argon2id$v=19$m=256,t=1000,p=2$c29tZXNhbHQ$bQk8UB/VmZZF4Oo79iDXuL5/0ttZwg2f/5U52iv1cDc",
 	    PASSWORD_ECOST },
@@ -218,7 +244,8 @@ static const struct {
 
 START_TEST(a_malformed_or_hostile_hash_is_refused_before_anything_is_computed)
 {
-	ck_assert_msg(password_check_format(bad[_i].hash, strlen(bad[_i].hash), NULL) == bad[_i].error,
+	ck_assert_msg(
+	    password_check_format(bad[_i].hash, strlen(bad[_i].hash), NULL) == bad[_i].error,
 	    "row %d: %s: %s", _i, bad[_i].hash,
 	    password_strerror(password_check_format(bad[_i].hash, strlen(bad[_i].hash), NULL)));
 	ck_assert_int_eq(verify(bad[_i].hash, "", 0), bad[_i].error);
@@ -274,7 +301,8 @@ START_TEST(a_password_that_the_scheme_cannot_hold_is_not_hashed)
 	ck_assert_int_eq(password_hash(PASSWORD_ARGON2ID, "a\0b", 3, hash), 0);
 	ck_assert_int_eq(verify(hash, "a\0b", 3), 1);
 	ck_assert_int_eq(verify(hash, "a", 1), 0);
-	ck_assert_int_eq(password_hash(PASSWORD_MOSQUITTO_SHA512, "a", 1, hash), PASSWORD_EUNSUPPORTED);
+	ck_assert_int_eq(
+	    password_hash(PASSWORD_MOSQUITTO_SHA512, "a", 1, hash), PASSWORD_EUNSUPPORTED);
 	ck_assert_int_eq(password_scheme_by_name("plain"), 0);
 }
 END_TEST
@@ -283,7 +311,9 @@ START_TEST(argon2id_agrees_with_the_reference_encoder)
 {
 	char hash[PASSWORD_HASH_SIZE];
 
-	ck_assert_int_eq(argon2id_hash_encoded(3, 128, 4, "pw", 2, "0123456789abcdef", 16, 24, hash, sizeof(hash)), ARGON2_OK);
+	ck_assert_int_eq(argon2id_hash_encoded(
+			     3, 128, 4, "pw", 2, "0123456789abcdef", 16, 24, hash, sizeof(hash)),
+	    ARGON2_OK);
 	ck_assert_int_eq(verify(hash, "pw", 2), 1);
 	ck_assert_int_eq(verify(hash, "pW", 2), 0);
 	ck_assert_int_eq(password_hash(PASSWORD_ARGON2ID, "pw", 2, hash), 0);
@@ -307,7 +337,8 @@ main(void)
 	tcase_add_loop_test(tc, a_cut_hash_is_malformed_at_every_length, 0, ROWS(vectors));
 	tcase_add_test(tc, a_nul_inside_a_password_counts_where_the_scheme_can_hold_it);
 	tcase_add_test(tc, a_password_too_long_for_crypt_does_not_match_its_beginning);
-	tcase_add_loop_test(tc, a_malformed_or_hostile_hash_is_refused_before_anything_is_computed, 0, ROWS(bad));
+	tcase_add_loop_test(
+	    tc, a_malformed_or_hostile_hash_is_refused_before_anything_is_computed, 0, ROWS(bad));
 	tcase_add_test(tc, a_hash_with_a_nul_or_without_end_is_refused);
 	tcase_add_loop_test(tc, what_is_made_is_verified, 0, ROWS(schemes));
 	tcase_add_test(tc, a_password_that_the_scheme_cannot_hold_is_not_hashed);

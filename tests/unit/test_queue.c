@@ -261,7 +261,8 @@ main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, a_queue_gives_back_what_it_got_in_order);
 	tcase_add_test(tc, what_is_put_back_at_the_head_comes_first);
-	tcase_add_loop_test(tc, expired_messages_leave_from_anywhere_and_the_rest_keeps_its_order, 0, 34);
+	tcase_add_loop_test(
+	    tc, expired_messages_leave_from_anywhere_and_the_rest_keeps_its_order, 0, 34);
 	tcase_add_test(tc, a_packet_identifier_is_not_used_again_while_it_is_unacknowledged);
 	tcase_add_test(tc, every_identifier_can_be_in_flight_at_once);
 	tcase_add_test(tc, what_is_in_flight_is_sent_again_in_its_first_order);

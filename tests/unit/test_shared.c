@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WORKERS 2u
+#define WORKERS  2u
 #define SESSIONS 4u
 
 static struct broker broker;
@@ -42,7 +42,8 @@ broker_hash(const struct broker *b, struct grapnel_str s)
 struct session *
 session_by_generation(struct worker *w, uint64_t generation)
 {
-	struct session *s = generation <= SESSIONS && generation > 0 ? &session[generation - 1] : NULL;
+	struct session *s =
+	    generation <= SESSIONS && generation > 0 ? &session[generation - 1] : NULL;
 
 	return s != NULL && s->w == w && s->generation == generation ? s : NULL;
 }
@@ -58,12 +59,14 @@ number_of(const struct message *msg)
 
 /* As deliver.c: QoS 0 is sent at once; above that, two are in flight and the rest is queued. */
 void
-deliver_from_group(struct session *s, struct message *msg, uint8_t qos, uint8_t flags, subids ids, uint16_t member, uint32_t seq)
+deliver_from_group(struct session *s, struct message *msg, uint8_t qos, uint8_t flags, subids ids,
+    uint16_t member, uint32_t seq)
 {
 	struct entry e = { .ids = ids, .member = member, .qos = qos, .flags = flags, .seq = seq };
 	size_t used = strlen(given);
 
-	snprintf(given + used, sizeof(given) - used, "%c%u/%u ", 'A' + (char)(s - session), number_of(msg), qos);
+	snprintf(given + used, sizeof(given) - used, "%c%u/%u ", 'A' + (char)(s - session),
+	    number_of(msg), qos);
 	if (qos == 0) {
 		shared_finished(s, member);
 		return;
@@ -127,8 +130,8 @@ rights_stamp(const struct session *s)
 }
 
 void
-core_event(struct worker *w, enum grapnel_event_type type, const struct session *s, const struct message *msg, uint8_t reason_code,
-    const char *reason)
+core_event(struct worker *w, enum grapnel_event_type type, const struct session *s,
+    const struct message *msg, uint8_t reason_code, const char *reason)
 {
 	(void)w;
 	(void)type;
@@ -222,7 +225,8 @@ session_make(unsigned i)
 
 	memset(s, 0, sizeof(*s));
 	memset(&conns[i], 0, sizeof(conns[i]));
-	identities[i] = (struct identity){ .client_id = GRAPNEL_STR("c"), .mountpoint = GRAPNEL_STR("") };
+	identities[i] =
+	    (struct identity){ .client_id = GRAPNEL_STR("c"), .mountpoint = GRAPNEL_STR("") };
 	s->w = worker(i % WORKERS);
 	s->generation = i + 1;
 	s->identity = &identities[i];
@@ -290,7 +294,9 @@ join(unsigned i, const char *filter, uint8_t qos)
 	unsigned before = joined_count;
 	bool existed = false, later = false;
 
-	ck_assert_int_eq(shared_join(on(i), GRAPNEL_STR("g"), f, qos, 0, 0, &existed, &later, on_joined, 77 + i), GRAPNEL_OK);
+	ck_assert_int_eq(
+	    shared_join(on(i), GRAPNEL_STR("g"), f, qos, 0, 0, &existed, &later, on_joined, 77 + i),
+	    GRAPNEL_OK);
 	settle();
 	if (later) {
 		ck_assert_uint_eq(joined_count, before + 1);
@@ -305,7 +311,8 @@ join(unsigned i, const char *filter, uint8_t qos)
 static bool
 leave(unsigned i, const char *filter)
 {
-	return shared_leave(on(i), GRAPNEL_STR("g"), (struct grapnel_str){ filter, strlen(filter) });
+	return shared_leave(
+	    on(i), GRAPNEL_STR("g"), (struct grapnel_str){ filter, strlen(filter) });
 }
 
 static struct sub *
@@ -314,7 +321,9 @@ group_sub(const char *filter)
 	struct topic_node *node;
 	struct sub *sub;
 
-	ck_assert_int_eq(topic_index_acquire(broker.index, (struct grapnel_str){ filter, strlen(filter) }, &node), GRAPNEL_OK);
+	ck_assert_int_eq(topic_index_acquire(
+			     broker.index, (struct grapnel_str){ filter, strlen(filter) }, &node),
+	    GRAPNEL_OK);
 	sub = topic_node_slot(node, home_of_groups);
 	topic_index_release(broker.index, node);
 	return sub;
@@ -324,7 +333,11 @@ group_sub(const char *filter)
 static void
 route(uint32_t n, uint8_t qos)
 {
-	struct message m = { .topic = "t", .topic_len = 1, .payload = (char *)&n, .payload_len = sizeof(n), .qos = qos };
+	struct message m = { .topic = "t",
+		.topic_len = 1,
+		.payload = (char *)&n,
+		.payload_len = sizeof(n),
+		.qos = qos };
 	struct sub *sub = group_sub("t");
 
 	ck_assert_ptr_nonnull(sub);
@@ -444,7 +457,9 @@ START_TEST(what_was_matched_after_the_join_reaches_the_member)
 	bool existed, later;
 
 	setup((unsigned)_i);
-	ck_assert_int_eq(shared_join(on(0), GRAPNEL_STR("g"), GRAPNEL_STR("t"), 1, 0, 0, &existed, &later, on_joined, 9), GRAPNEL_OK);
+	ck_assert_int_eq(shared_join(on(0), GRAPNEL_STR("g"), GRAPNEL_STR("t"), 1, 0, 0, &existed,
+			     &later, on_joined, 9),
+	    GRAPNEL_OK);
 	ck_assert(later == (home_of_groups != 0));
 	/* The group's worker has joined it; the answer is still under way when a message comes. */
 	worker_drain(worker(0));
@@ -665,7 +680,8 @@ START_TEST(leaving_before_the_answer_came_leaves_no_ghost)
 
 	setup((unsigned)_i);
 	for (unsigned k = 0; k < 3; k++) {
-		ck_assert_int_eq(shared_join(on(0), GRAPNEL_STR("g"), GRAPNEL_STR("t"), 1, 0, 0, &existed, &later, on_joined, k),
+		ck_assert_int_eq(shared_join(on(0), GRAPNEL_STR("g"), GRAPNEL_STR("t"), 1, 0, 0,
+				     &existed, &later, on_joined, k),
 		    GRAPNEL_OK);
 		ck_assert(!existed);
 		ck_assert(leave(0, "t"));
@@ -674,14 +690,17 @@ START_TEST(leaving_before_the_answer_came_leaves_no_ghost)
 	ck_assert_int_eq(sum(METRIC_SHARED_GROUPS), 0);
 	ck_assert_int_eq(sum(METRIC_SUBSCRIPTIONS), 0);
 	/* Twice before the answer, and a session that ends then. */
-	shared_join(on(0), GRAPNEL_STR("g"), GRAPNEL_STR("t"), 1, 0, 0, &existed, &later, on_joined, 1);
-	shared_join(on(0), GRAPNEL_STR("g"), GRAPNEL_STR("t"), 2, 0, 0, &existed, &later, on_joined, 2);
+	shared_join(
+	    on(0), GRAPNEL_STR("g"), GRAPNEL_STR("t"), 1, 0, 0, &existed, &later, on_joined, 1);
+	shared_join(
+	    on(0), GRAPNEL_STR("g"), GRAPNEL_STR("t"), 2, 0, 0, &existed, &later, on_joined, 2);
 	ck_assert(existed);
 	settle();
 	route(1, 2);
 	settle();
 	ck_given("A1/2 ");
-	shared_join(on(1), GRAPNEL_STR("g"), GRAPNEL_STR("t"), 1, 0, 0, &existed, &later, on_joined, 1);
+	shared_join(
+	    on(1), GRAPNEL_STR("g"), GRAPNEL_STR("t"), 1, 0, 0, &existed, &later, on_joined, 1);
 	offline(1);
 	end(1);
 	settle();
@@ -755,7 +774,8 @@ START_TEST(thousands_of_memberships_of_one_session_are_found_and_used_again)
 	online(1);
 	settle();
 	for (uint32_t i = 0; i < 3000; i++)
-		ck_assert_uint_eq(session[1].members[i]->granted, 1); /* the session's queue is shared by all */
+		ck_assert_uint_eq(
+		    session[1].members[i]->granted, 1); /* the session's queue is shared by all */
 	teardown();
 }
 END_TEST
@@ -813,14 +833,16 @@ START_TEST(nothing_is_lost_or_doubled_whatever_comes_and_goes)
 		}
 	}
 	settle();
-	dropped = sum(METRIC_MESSAGES_DROPPED_QUEUE_FULL) + sum(METRIC_MESSAGES_DROPPED_OFFLINE) + sum(METRIC_MESSAGES_DROPPED_MEMORY);
+	dropped = sum(METRIC_MESSAGES_DROPPED_QUEUE_FULL) + sum(METRIC_MESSAGES_DROPPED_OFFLINE) +
+	    sum(METRIC_MESSAGES_DROPPED_MEMORY);
 	ck_assert_int_eq(dropped, 0);
 	for (uint32_t k = 0; k < n; k++) {
 		ck_assert_uint_le(got[k], 1); /* acknowledged once at most */
 		seen += got[k];
 	}
 	ck_assert_uint_gt(seen, n / 2);
-	ck_assert_int_eq(sum(METRIC_QUEUED_MESSAGES), n - seen); /* and what was not waits in the group */
+	ck_assert_int_eq(
+	    sum(METRIC_QUEUED_MESSAGES), n - seen); /* and what was not waits in the group */
 	teardown();
 }
 END_TEST
@@ -841,7 +863,8 @@ START_TEST(the_end_of_the_broker_leaves_nothing)
 			struct entry e;
 
 			while (queue_pop(&session[k].queue, &e)) {
-				atomic_fetch_sub(&broker.queued_bytes, (int64_t)message_size(e.msg));
+				atomic_fetch_sub(
+				    &broker.queued_bytes, (int64_t)message_size(e.msg));
 				entry_clear(&e);
 			}
 			shared_session_end(&session[k]);
@@ -870,20 +893,26 @@ main(void)
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, members_of_both_workers_take_turns, 0, 2);
-	tcase_add_loop_test(tc, a_second_subscribe_replaces_the_options_and_is_no_second_member, 0, 2);
+	tcase_add_loop_test(
+	    tc, a_second_subscribe_replaces_the_options_and_is_no_second_member, 0, 2);
 	tcase_add_loop_test(tc, what_was_matched_after_the_join_reaches_the_member, 0, 2);
-	tcase_add_loop_test(tc, credit_bounds_what_a_member_has_and_acknowledgements_bring_it_back, 0, 2);
-	tcase_add_loop_test(tc, an_offline_member_is_skipped_and_what_it_had_not_sent_goes_to_another, 0, 2);
-	tcase_add_loop_test(tc, the_end_of_a_session_gives_back_qos_1_in_order_but_never_a_qos_2_that_was_sent, 0, 2);
+	tcase_add_loop_test(
+	    tc, credit_bounds_what_a_member_has_and_acknowledgements_bring_it_back, 0, 2);
+	tcase_add_loop_test(
+	    tc, an_offline_member_is_skipped_and_what_it_had_not_sent_goes_to_another, 0, 2);
+	tcase_add_loop_test(tc,
+	    the_end_of_a_session_gives_back_qos_1_in_order_but_never_a_qos_2_that_was_sent, 0, 2);
 	tcase_add_loop_test(tc, what_comes_back_is_given_before_newer_messages, 0, 2);
 	tcase_add_loop_test(tc, messages_under_way_to_a_session_that_left_come_back, 0, 2);
 	tcase_add_loop_test(tc, credit_does_not_add_up_when_a_session_comes_and_goes, 0, 2);
 	tcase_add_loop_test(tc, a_member_that_is_too_far_behind_is_skipped_until_it_has_room, 0, 2);
-	tcase_add_loop_test(tc, leaving_keeps_what_was_given_and_ends_the_group_with_the_last_member, 0, 2);
+	tcase_add_loop_test(
+	    tc, leaving_keeps_what_was_given_and_ends_the_group_with_the_last_member, 0, 2);
 	tcase_add_loop_test(tc, leaving_before_the_answer_came_leaves_no_ghost, 0, 2);
 	tcase_add_loop_test(tc, publishers_wait_for_a_group_that_is_behind, 0, 2);
 	tcase_add_loop_test(tc, groups_of_different_mountpoints_are_different_groups, 0, 2);
-	tcase_add_loop_test(tc, thousands_of_memberships_of_one_session_are_found_and_used_again, 0, 2);
+	tcase_add_loop_test(
+	    tc, thousands_of_memberships_of_one_session_are_found_and_used_again, 0, 2);
 	tcase_add_loop_test(tc, nothing_is_lost_or_doubled_whatever_comes_and_goes, 0, 2);
 	tcase_add_loop_test(tc, the_end_of_the_broker_leaves_nothing, 0, 2);
 	suite_add_tcase(suite, tc);

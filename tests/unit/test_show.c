@@ -6,17 +6,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct { const char *text, *shown; size_t width; } cases[] = {
-	{ "", "", 0 },
-	{ "plain +#/id", "plain +#/id", 11 },
-	{ "\x1b[31mred", "\\x1b[31mred", 11 },
+static const struct {
+	const char *text, *shown;
+	size_t width;
+} cases[] = {
+	{ "", "", 0 }, { "plain +#/id", "plain +#/id", 11 }, { "\x1b[31mred", "\\x1b[31mred", 11 },
 	{ "line\nnext\ttab\r", "line\\x0anext\\x09tab\\x0d", 23 },
-	{ "a\\x1b", "a\\\\x1b", 6 },		  /* a real backslash is not taken for an escape */
-	{ "\x7f\xc2\x9b" "2J", "\\x7f\\xc2\\x9b2J", 14 }, /* DEL and the 8-bit CSI */
+	{ "a\\x1b", "a\\\\x1b", 6 }, /* a real backslash is not taken for an escape */
+	{ "\x7f\xc2\x9b"
+	  "2J",
+	    "\\x7f\\xc2\\x9b2J", 14 }, /* DEL and the 8-bit CSI */
 	{ "d\xc3\xa9v", "d\xc3\xa9v", 3 },
-	{ "\xe6\x97\xa5", "\xe6\x97\xa5", 2 },	  /* two columns wide */
-	{ "\xff\xc3", "\\xff\\xc3", 8 },	  /* not UTF-8 */
-	{ "abc\xe2\x80\xae" "cba", "abc\\xe2\\x80\\xae" "cba", 18 }, /* U+202E turns the direction */
+	{ "\xe6\x97\xa5", "\xe6\x97\xa5", 2 }, /* two columns wide */
+	{ "\xff\xc3", "\\xff\\xc3", 8 },       /* not UTF-8 */
+	{ "abc\xe2\x80\xae"
+	  "cba",
+	    "abc\\xe2\\x80\\xae"
+	    "cba",
+	    18 },                                  /* U+202E turns the direction */
 	{ "\xe2\x80\x8b", "\\xe2\\x80\\x8b", 12 }, /* U+200B is invisible */
 };
 START_TEST(nothing_of_a_peer_controls_the_terminal)
@@ -31,9 +38,19 @@ START_TEST(nothing_of_a_peer_controls_the_terminal)
 }
 END_TEST
 
-static const struct { json_int_t seconds; const char *text; } durations[] = {
-	{ -5, "0s" }, { 0, "0s" }, { 59, "59s" }, { 60, "1m 0s" }, { 3599, "59m 59s" }, { 3600, "1h 0m" },
-	{ 86399, "23h 59m" }, { 86400, "1d 0h" }, { 1000000, "11d 13h" },
+static const struct {
+	json_int_t seconds;
+	const char *text;
+} durations[] = {
+	{ -5, "0s" },
+	{ 0, "0s" },
+	{ 59, "59s" },
+	{ 60, "1m 0s" },
+	{ 3599, "59m 59s" },
+	{ 3600, "1h 0m" },
+	{ 86399, "23h 59m" },
+	{ 86400, "1d 0h" },
+	{ 1000000, "11d 13h" },
 };
 START_TEST(duration_has_two_units)
 {

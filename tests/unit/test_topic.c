@@ -35,7 +35,7 @@ drop(struct grapnel_str s)
 /* ---- syntax ------------------------------------------------------------------------------ */
 static const struct {
 	const char *text;
-	bool name, filter;	   /* valid as */
+	bool name, filter;        /* valid as */
 	const char *share, *rest; /* of a valid filter; share NULL: not shared */
 } syntax_cases[] = {
 	{ "a", true, true, NULL, "a" },
@@ -46,7 +46,11 @@ static const struct {
 	{ "sport/", true, true, NULL, "sport/" },
 	{ "with space/ ", true, true, NULL, "with space/ " },
 	{ "$SYS/broker", true, true, NULL, "$SYS/broker" },
-	{ "stra\xc3\x9f" "e", true, true, NULL, "stra\xc3\x9f" "e" },
+	{ "stra\xc3\x9f"
+	  "e",
+	    true, true, NULL,
+	    "stra\xc3\x9f"
+	    "e" },
 	{ "", false, false, NULL, NULL },
 	{ "+", false, true, NULL, "+" },
 	{ "#", false, true, NULL, "#" },
@@ -100,8 +104,8 @@ START_TEST(topic_name_or_filter_is_well_formed_or_not)
 	ck_assert_msg(topic_name_valid(text) == syntax_cases[_i].name, "name \"%s\"", want);
 	ck_assert_msg(topic_filter_valid(text, &share, &rest) == syntax_cases[_i].filter,
 	    "filter \"%s\"", want);
-	ck_assert_msg(topic_filter_valid(text, NULL, NULL) == syntax_cases[_i].filter,
-	    "filter \"%s\"", want);
+	ck_assert_msg(
+	    topic_filter_valid(text, NULL, NULL) == syntax_cases[_i].filter, "filter \"%s\"", want);
 	if (syntax_cases[_i].filter) {
 		ck_assert_uint_eq(rest.len, strlen(syntax_cases[_i].rest));
 		ck_assert_mem_eq(rest.data, syntax_cases[_i].rest, rest.len);
@@ -301,7 +305,7 @@ END_TEST
  */
 #define MAX_FILTERS 256
 #define MAX_NAMES   1024
-#define WORDS	    (MAX_NAMES / 64)
+#define WORDS       (MAX_NAMES / 64)
 
 static const char *const filter_levels[] = { "a", "", "$a", "+", "#" };
 static const char *const name_levels[] = { "a", "z", "", "$a", "$z" };
@@ -373,8 +377,8 @@ START_TEST(relations_agree_with_the_sets_of_topic_names)
 		if (filter.len > 0)
 			for (int n = 0; n < names.count; n++) {
 				struct grapnel_str name = str(names.text[n]);
-				bool match = name.len > 0 &&
-				    matches_simply(filters.text[f], names.text[n]);
+				bool match =
+				    name.len > 0 && matches_simply(filters.text[f], names.text[n]);
 
 				ck_assert_msg(name.len == 0 || topic_matches(filter, name) == match,
 				    "\"%s\" and \"%s\"", filters.text[f], names.text[n]);

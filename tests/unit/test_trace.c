@@ -20,10 +20,18 @@ static void
 setup(void)
 {
 	ts = NULL;
-	client = (struct grapnel_client_info){ .size = sizeof(client), .client_id = GRAPNEL_STR("c1"),
-		.username = GRAPNEL_STR("u1"), .mountpoint = none, .peer = GRAPNEL_STR("192.0.2.1:1000") };
-	acl = (struct record){ .hook = HOOK_ACL, .client = &client, .action = GRAPNEL_PUBLISH, .qos = 1,
-		.topic = GRAPNEL_STR("a/b"), .verdict = GRAPNEL_DENY, .plugin = "second" };
+	client = (struct grapnel_client_info){ .size = sizeof(client),
+		.client_id = GRAPNEL_STR("c1"),
+		.username = GRAPNEL_STR("u1"),
+		.mountpoint = none,
+		.peer = GRAPNEL_STR("192.0.2.1:1000") };
+	acl = (struct record){ .hook = HOOK_ACL,
+		.client = &client,
+		.action = GRAPNEL_PUBLISH,
+		.qos = 1,
+		.topic = GRAPNEL_STR("a/b"),
+		.verdict = GRAPNEL_DENY,
+		.plugin = "second" };
 }
 
 static void
@@ -98,7 +106,10 @@ START_TEST(a_record_says_who_was_asked_and_what_decided)
 {
 	const struct decision_step steps[] = {
 		{ .instance = &first, .verdict = GRAPNEL_NEXT, .microseconds = 7 },
-		{ .instance = &second, .verdict = GRAPNEL_DENY, .microseconds = 1200, .rule = GRAPNEL_STR("acl:12") },
+		{ .instance = &second,
+		    .verdict = GRAPNEL_DENY,
+		    .microseconds = 1200,
+		    .rule = GRAPNEL_STR("acl:12") },
 	};
 	json_t *o, *r, *step;
 
@@ -107,7 +118,8 @@ START_TEST(a_record_says_who_was_asked_and_what_decided)
 	start("c1", 10, 0);
 	ck_assert(trace_add(&ts, &acl, 1, WALL_US + 5));
 	o = shown("c1");
-	ck_assert_int_eq(json_integer_value(json_object_get(o, "traced_until")), WALL_US / 1000000 + 600);
+	ck_assert_int_eq(
+	    json_integer_value(json_object_get(o, "traced_until")), WALL_US / 1000000 + 600);
 	r = json_array_get(json_object_get(o, "decisions"), 0);
 	ck_assert_str_eq(text(r, "time"), "2023-11-14T22:13:20.000005Z");
 	ck_assert_str_eq(text(r, "hook"), "acl_check");
@@ -202,7 +214,10 @@ END_TEST
 
 START_TEST(a_login_is_recorded_before_its_mountpoint_is_known)
 {
-	struct record r = { .hook = HOOK_AUTHENTICATE, .client = &client, .verdict = GRAPNEL_DENY, .plugin = "first" };
+	struct record r = { .hook = HOOK_AUTHENTICATE,
+		.client = &client,
+		.verdict = GRAPNEL_DENY,
+		.plugin = "first" };
 	json_t *o, *shown_record;
 
 	ck_assert_int_eq(trace_start(&ts, str("north/"), str("c1"), 10, 0, WALL_US), GRAPNEL_OK);
@@ -247,7 +262,8 @@ START_TEST(long_strings_are_cut_between_characters)
 	start("c1", 10, 0);
 	trace_add(&ts, &acl, 1, WALL_US);
 	o = shown("c1");
-	ck_assert_uint_eq(strlen(text(json_array_get(json_object_get(o, "decisions"), 0), "topic")), TRACE_TEXT - 1);
+	ck_assert_uint_eq(strlen(text(json_array_get(json_object_get(o, "decisions"), 0), "topic")),
+	    TRACE_TEXT - 1);
 	json_decref(o);
 }
 END_TEST
@@ -267,7 +283,8 @@ START_TEST(a_client_without_a_session_is_described_by_its_trace)
 	ck_assert_uint_eq(json_array_size(list), 1);
 	ck_assert_str_eq(text(json_array_get(list, 0), "client_id"), "c1");
 	ck_assert(json_is_false(json_object_get(json_array_get(list, 0), "session")));
-	ck_assert_uint_eq(json_array_size(json_object_get(json_array_get(list, 0), "decisions")), 1);
+	ck_assert_uint_eq(
+	    json_array_size(json_object_get(json_array_get(list, 0), "decisions")), 1);
 	json_array_clear(list);
 	ck_assert(trace_describe_absent(ts, NULL, "c3", list));
 	ck_assert_uint_eq(json_array_size(list), 0);
