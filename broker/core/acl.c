@@ -336,6 +336,21 @@ conditions_met(
 	return !(rule->no_retain && action == ACL_PUBLISH && q->retain);
 }
 
+static enum acl_action
+action_of(enum grapnel_action action)
+{
+	switch (action) {
+	case GRAPNEL_PUBLISH:
+	case GRAPNEL_WILL:
+		return ACL_PUBLISH;
+	case GRAPNEL_SUBSCRIBE:
+		return ACL_SUBSCRIBE;
+	case GRAPNEL_READ:
+		return ACL_READ;
+	}
+	return 0; /* an action of a later ABI, about which the rules say nothing */
+}
+
 enum grapnel_verdict
 acl_rules_check(const struct grapnel_rules *rules, const struct grapnel_rules_question *q,
     uint32_t *flags, struct grapnel_str *label)
@@ -349,20 +364,8 @@ acl_rules_check(const struct grapnel_rules *rules, const struct grapnel_rules_qu
 		*flags = 0;
 	if (label != NULL)
 		*label = (struct grapnel_str){ NULL, 0 };
-	switch (q->action) {
-	case GRAPNEL_PUBLISH:
-	case GRAPNEL_WILL:
-		action = ACL_PUBLISH;
-		break;
-	case GRAPNEL_SUBSCRIBE:
-		action = ACL_SUBSCRIBE;
-		break;
-	case GRAPNEL_READ:
-		action = ACL_READ;
-		break;
-	default:
-		return GRAPNEL_DENY; /* an action of a later ABI, about which the rules say nothing */
-	}
+	if ((action = action_of(q->action)) == 0)
+		return GRAPNEL_DENY;
 	if (action == ACL_SUBSCRIBE && rules->mosquitto) {
 		verdict = GRAPNEL_ALLOW;
 	} else {
@@ -383,4 +386,61 @@ acl_rules_check(const struct grapnel_rules *rules, const struct grapnel_rules_qu
 	    read_is_certain(rules, q, verdict))
 		*flags |= GRAPNEL_ACL_COVERED;
 	return verdict;
+}
+
+/* ------------------------------------------------------------------------- scope */
+
+/* A rule's filter with its values filled in. @return its length; 0: a value is missing, or it is too long. */
+static size_t
+rule_text(const struct grapnel_rules *rules, const struct acl_rule *rule,
+    const struct grapnel_rules_question *q, char *out, size_t capacity)
+{
+	const struct acl_op *op = rules->ops + rule->first_op, *end = op + rule->op_count;
+	size_t len = 0;
+
+	for (; op < end; op++) {
+		struct grapnel_str bytes;
+
+		if (op->kind == ACL_OP_PLUS)
+			bytes = GRAPNEL_STR("+");
+		else if (op->kind == ACL_OP_REST)
+			bytes = GRAPNEL_STR("/#");
+		else if (op->kind == ACL_OP_ALL)
+			bytes = GRAPNEL_STR("#");
+		else if (!op_bytes(rules, op, q, &bytes))
+			return 0;
+		if (bytes.len > capacity - len)
+			return 0;
+		memcpy(out + len, bytes.data, bytes.len);
+		len += bytes.len;
+	}
+	return len;
+}
+
+size_t
+acl_rules_scope(const struct grapnel_rules *rules, const struct grapnel_rules_question *q,
+    char *filter, size_t capacity)
+{
+	enum acl_action action = action_of(q->action);
+	struct grapnel_rules_question wider = *q;
+	const struct acl_rule *rule, *earlier;
+	struct walk w;
+
+	if (action == 0 || action == ACL_SUBSCRIBE)
+		return 0;
+	walk_init(&w, rules, q);
+	while ((rule = walk_next(&w)) != NULL)
+		if ((rule->actions & action) && conditions_met(rule, action, q) &&
+		    rule_covers(rules, rule, q))
+			break;
+	if (rule == NULL)
+		return 0;
+	wider.topic = (struct grapnel_str){ filter, rule_text(rules, rule, q, filter, capacity) };
+	/* Rules before it that decide otherwise must leave all of it alone. */
+	walk_init(&w, rules, q);
+	while (wider.topic.len > 0 && (earlier = walk_next(&w)) != rule)
+		if ((earlier->actions & action) && earlier->deny != rule->deny &&
+		    rule_intersects(rules, earlier, &wider))
+			return 0;
+	return wider.topic.len;
 }

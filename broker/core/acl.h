@@ -68,5 +68,11 @@ void acl_rules_unref(struct grapnel_rules *rules); /* NULL is fine */
  */
 enum grapnel_verdict acl_rules_check(const struct grapnel_rules *rules,
     const struct grapnel_rules_question *question, uint32_t *flags, struct grapnel_str *rule);
+/*
+ * After acl_rules_check decided a PUBLISH or READ question by a rule: the Topic Filter of Topic Names that it decides
+ * alike. @return its length; 0: none wider than the name, or longer than `capacity`.
+ */
+size_t acl_rules_scope(const struct grapnel_rules *rules,
+    const struct grapnel_rules_question *question, char *filter, size_t capacity);
 
 #endif

@@ -15,14 +15,8 @@
 
 #define LINGER_MS      1000 /* time for the peer to read our last packet */
 #define CLOSE_FLUSH_MS 5000 /* time for our last packets to leave */
-#define PARTIAL_DIRECT \
-	4096u /* from this size on, bytes are read behind the partial packet itself: dribbled bytes must not cost copies */
-#define PACKETS_PER_TURN 512 /* of one connection, before others have theirs */
 
-static void on_readable(evutil_socket_t fd, short what, void *arg);
 static void on_deadline(struct timer *t, void *owner);
-static void conn_read_mode(struct conn *c);
-static void pause_for(struct conn *c, unsigned reason, uint64_t delay_ms);
 
 static const char *
 state_name(enum conn_state s)
@@ -191,7 +185,7 @@ conn_accepted_mail(struct worker *w, struct mail *m)
 	free(a);
 	log_debug("connection from %s to listener \"%s\"", c->peer, c->ls->name);
 	conn_arm_deadline(c);
-	conn_read_mode(c);
+	conn_watch(c);
 }
 
 struct move_mail {
@@ -212,7 +206,7 @@ on_arrival(struct worker *w, struct mail *m)
 		stream_close(&c->stream);
 		listener_connection_closed(w->broker, c->ls);
 		settings_unref(c->settings);
-		free(c->in);
+		conn_in_free(c);
 		free(c->peer);
 		free(c);
 		return;
@@ -235,8 +229,8 @@ conn_move(struct conn *c, struct worker *target)
 	}
 	conn_set_state(c, CONN_MOVING, "to its home worker");
 	timer_disarm(c->w->wheel, &c->deadline);
-	event_del(&c->read_event);
-	c->read_mode = 0;
+	conn_unwatch(c);
+	c->again = false;
 	conn_unregister(c);
 	m->mail.fn = on_arrival;
 	m->c = c;
@@ -321,263 +315,6 @@ on_deadline(struct timer *t, void *owner)
 	}
 }
 
-/* ---- reading --------------------------------------------------------------------------------------- */
-
-enum { READ_NONE, READ_READ, READ_CLOSED };
-
-/* Arm the read event for what this state and pause want. */
-static void
-conn_read_mode(struct conn *c)
-{
-	uint8_t want = READ_READ;
-	short events = 0;
-
-	if (c->dead)
-		return;
-	if (c->state == CONN_CLOSING)
-		want = c->lingering ? READ_READ : READ_NONE;
-	else if (c->pause & PAUSE_DECISION && c->state == CONN_AUTHENTICATING)
-		want = READ_CLOSED; /* a peer that vanishes while a plugin decides */
-	else if (c->pause & PAUSE_OUTPUT)
-		want = READ_CLOSED; /* reads nothing and is gone: not left in CLOSE_WAIT */
-	else if (c->pause != 0)
-		want = READ_NONE;
-	if (want == c->read_mode)
-		return;
-	if (c->read_mode != READ_NONE)
-		event_del(&c->read_event);
-	c->read_mode = want;
-	if (want == READ_READ)
-		events = EV_READ | EV_PERSIST;
-	else if (want == READ_CLOSED)
-		events = EV_CLOSED | EV_PERSIST;
-	/*
-	 * libevent reports a connection that was reset as readable and writable, not as closed; with nobody who waits for
-	 * that, the loop would spin. So wait for readable, too, but only for changes. A write event (which may not be mixed with
-	 * those) sees the reset by itself; while a plugin has the CONNECT no new one comes.
-	 */
-	if (want == READ_CLOSED && c->state == CONN_AUTHENTICATING &&
-	    (c->write_event == NULL || !event_pending(c->write_event, EV_WRITE, NULL)))
-		events |= EV_READ | EV_ET;
-	event_assign(&c->read_event, c->w->base, c->stream.fd, events, on_readable, c);
-	if (want != READ_NONE && event_add(&c->read_event, NULL) != 0) {
-		c->read_mode = READ_NONE;
-		conn_close(c, 0, "out of memory");
-	}
-}
-
-void
-conn_pause(struct conn *c, unsigned reason)
-{
-	c->pause |= (uint8_t)reason;
-	if (!c->in_dispatch)
-		conn_read_mode(c);
-}
-
-void
-conn_resume(struct conn *c, unsigned reason)
-{
-	if (c->dead || !(c->pause & reason))
-		return;
-	c->pause &= (uint8_t)~reason;
-	if (c->pause != 0 || c->in_dispatch || c->state == CONN_CLOSING) {
-		if (!c->in_dispatch)
-			conn_read_mode(c);
-		return;
-	}
-	conn_read_mode(c);
-	/* What waits in c->in is handled from the loop, never from inside whoever resumed us. */
-	if (!c->dead && c->in_len > 0)
-		event_active(&c->read_event, EV_TIMEOUT, 0);
-}
-
-/* Keep what is not handled yet; the buffer grows with what came, not with what was announced. */
-static bool
-save_input(struct conn *c, const uint8_t *p, size_t len)
-{
-	if (c->in == NULL || c->in_capacity < len) {
-		uint8_t *in = malloc(len);
-
-		if (in == NULL) {
-			conn_close(c, 0, "out of memory");
-			return false;
-		}
-		free(c->in);
-		c->in = in;
-		c->in_capacity = (uint32_t)len;
-	}
-	memcpy(c->in, p, len);
-	c->in_off = 0;
-	c->in_len = (uint32_t)len;
-	return true;
-}
-
-/*
- * Handle packets from the front of buf. @return how many bytes are done with; *more: there may be whole packets behind them.
- * The first CONNECT stays in the buffer: it is handled from c->in, here or on the home worker.
- */
-static size_t
-dispatch(struct conn *c, const uint8_t *buf, size_t len, bool *more)
-{
-	size_t off = 0;
-	unsigned handled = 0;
-	bool paused;
-
-	c->in_dispatch = true;
-	while (off < len && c->pause == 0 && !c->dead && c->state != CONN_CLOSING) {
-		struct mqtt_frame f;
-		const uint8_t *body;
-		size_t whole;
-		int r = mqtt_frame_read(buf + off, len - off, &f);
-
-		if (r < 0) {
-			packet_malformed(c, RC_MALFORMED_PACKET, "malformed fixed header");
-			break;
-		}
-		if (r == 0)
-			break;
-		if (c->state == CONN_WAIT_CONNECT && f.type != MQTT_CONNECT) {
-			packet_malformed(
-			    c, RC_PROTOCOL_ERROR, "first packet is not CONNECT [MQTT-3.1.0-1]");
-			break;
-		}
-		whole = (size_t)f.header_len + f.remaining;
-		if (whole > (c->state == CONN_ESTABLISHED ? c->limits->max_packet_size
-							  : c->limits->max_connect_size)) {
-			packet_malformed(c, RC_PACKET_TOO_LARGE,
-			    c->state == CONN_ESTABLISHED
-				? "packet larger than max_packet_size"
-				: "packet larger than max_connect_size before authentication");
-			break;
-		}
-		if (len - off < whole)
-			break;
-		body = buf + off + f.header_len;
-		metric_add(&c->w->metrics, METRIC_PACKETS_RECEIVED, 1);
-		if (c->state == CONN_WAIT_CONNECT) {
-			if (conn_on_connect(c, &f, body, whole) == HANDLED_WAIT)
-				break; /* stays where it is */
-			off += whole;
-			continue;
-		}
-		c->last_packet_ms = c->w->now_ms;
-		off += whole;
-		/* What waits has set a pause; an answer that came at once has taken it back already. */
-		if (conn_on_packet(c, &f, body) == HANDLED_CLOSED)
-			break;
-		if (++handled == PACKETS_PER_TURN && off < len)
-			pause_for(c, PAUSE_TURN, 0);
-		if (c->out_bytes >= c->limits->max_output_bytes)
-			c->pause |= PAUSE_OUTPUT; /* answers pile up unread: no more questions */
-		if (events_blocked(c->w))
-			c->pause |= PAUSE_EVENTS;
-	}
-	paused = c->pause != 0;
-	conn_batch_end(c);
-	c->in_dispatch = false;
-	*more = paused && c->pause == 0; /* the reason to stop went away meanwhile */
-	return off;
-}
-
-static void
-input(struct conn *c, const uint8_t *buf, size_t len)
-{
-	bool more;
-	size_t done = dispatch(c, buf, len, &more);
-
-	if (c->dead || c->state == CONN_CLOSING)
-		return;
-	if (done == len) {
-		free(c->in);
-		c->in = NULL;
-		c->in_off = c->in_len = c->in_capacity = 0;
-	} else if (c->in != NULL && buf == c->in + c->in_off) { /* moved only before more is read */
-		c->in_off += (uint32_t)done;
-		c->in_len = (uint32_t)(len - done);
-	} else if (!save_input(c, buf + done, len - done)) {
-		return;
-	}
-	if (c->state == CONN_WAIT_CONNECT && c->connecting != NULL) {
-		explicit_bzero(c->w->read_buffer,
-		    len < WORKER_READ_BUFFER ? len : WORKER_READ_BUFFER); /* held the password */
-		connect_go(c); /* CONNECT is whole and at the start of c->in */
-		return;
-	}
-	conn_read_mode(c);
-	if (more && !c->dead && c->in_len > 0)
-		event_active(&c->read_event, EV_TIMEOUT, 0);
-}
-
-static void
-on_readable(evutil_socket_t fd, short what, void *arg)
-{
-	struct conn *c = arg;
-	struct worker *w = c->w;
-	uint8_t *buf = w->read_buffer;
-	ssize_t n;
-
-	(void)fd;
-	if (what & EV_CLOSED) {
-		conn_close(c, 0, "connection closed by the client");
-		return;
-	}
-	if (c->read_mode == READ_CLOSED) {
-		if (recv(c->stream.fd, buf, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno != EAGAIN &&
-		    errno != EINTR)
-			conn_close(c, 0, "connection lost");
-		return;
-	}
-	if (c->state ==
-	    CONN_CLOSING) { /* lingering: wait for the peer to close, throw away what it still sends */
-		n = stream_read(&c->stream, buf, WORKER_READ_BUFFER);
-		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-			conn_finish(c);
-		return;
-	}
-	if (c->pause != 0 || c->dead)
-		return;
-	if (what & EV_TIMEOUT) { /* from conn_resume: first what was left */
-		if (c->in_len > 0)
-			input(c, c->in + c->in_off, c->in_len);
-		return;
-	}
-	if (c->in_len >= PARTIAL_DIRECT) {
-		if (c->in_off > 0)
-			memmove(c->in, c->in + c->in_off, c->in_len);
-		c->in_off = 0;
-		if (c->in_capacity - c->in_len < c->in_len / 2) { /* grows with what came */
-			size_t capacity = (size_t)c->in_len * 2;
-			uint8_t *in = realloc(c->in, capacity);
-
-			if (in == NULL) {
-				conn_close(c, 0, "out of memory");
-				return;
-			}
-			c->in = in;
-			c->in_capacity = (uint32_t)capacity;
-		}
-		n = stream_read(&c->stream, c->in + c->in_len, c->in_capacity - c->in_len);
-		buf = c->in;
-	} else {
-		if (c->in_len > 0)
-			memcpy(buf, c->in + c->in_off, c->in_len);
-		n = stream_read(&c->stream, buf + c->in_len, WORKER_READ_BUFFER - c->in_len);
-	}
-	if (n < 0) {
-		if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
-			conn_close(c, 0, "connection lost");
-		return;
-	}
-	if (n == 0) {
-		conn_close(c, 0, "connection closed by the client");
-		return;
-	}
-	metric_add(&w->metrics, METRIC_BYTES_RECEIVED, n);
-	if (c->session != NULL && c->session->limits->byte_rate != 0)
-		conn_rate(c, 0, (size_t)n); /* what was read waits too, in c->in */
-	input(c, buf, c->in_len + (size_t)n);
-}
-
 /* ---- rates: message_rate and byte_rate are kept by not reading --------------------------------------- */
 
 static void on_pause_over(struct timer *t, void *owner);
@@ -658,7 +395,7 @@ on_pause_over(struct timer *t, void *owner)
 	uint64_t wait_ms = 0;
 
 	(void)owner;
-	conn_resume(c, PAUSE_MAIL | PAUSE_TURN);
+	conn_resume(c, PAUSE_MAIL);
 	if (c->pause & PAUSE_RATE && c->session != NULL && (wait_ms = rate_take(c, 0, 0)) > 0)
 		worker_timer(c->w, t, wait_ms);
 	else
@@ -682,19 +419,14 @@ conn_finish(struct conn *c)
 		c->lingering = true;
 		shutdown(c->stream.fd, SHUT_WR);
 		conn_arm_deadline(c);
-		c->read_mode = READ_NONE;
-		conn_read_mode(c);
+		conn_watch(c);
 		return;
 	}
 	c->dead = true;
-	if (c->read_mode != READ_NONE || event_initialized(&c->read_event))
-		event_del(&c->read_event);
-	if (c->write_event != NULL)
-		event_free(c->write_event);
-	c->write_event = NULL;
 	timer_disarm(c->w->wheel, &c->deadline);
 	extra_free(c);
-	stream_close(&c->stream);
+	stream_close(&c->stream); /* and out of the epoll set */
+	c->watched = 0;
 	listener_connection_closed(c->w->broker, c->ls);
 	conn_unregister(c);
 	c->dead_next = c->w->core->dead;
@@ -738,7 +470,7 @@ close_conn(struct conn *c, uint8_t reason_code, const char *why, bool discard_wi
 		c->limits = &c->ls->limits; /* the session's own may go with it */
 		session_detach(s, discard_will);
 	}
-	conn_read_mode(c);
+	conn_watch(c);
 	if (reason_code == 0 || c->out_first == NULL)
 		out_clear(c);
 	if (c->out_first == NULL)
@@ -772,7 +504,7 @@ conn_reap(struct worker *w)
 			continue;
 		}
 		out_clear(c);
-		free(c->in);
+		conn_in_free(c);
 		free(c->peer);
 		settings_unref(c->settings);
 		free(c);

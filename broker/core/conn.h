@@ -2,8 +2,9 @@
 /*
  * conn - a Network Connection: bytes in, packets handled, bytes out
  *
- * conn.c	life, reading, pausing, deadlines, closing
- * connect.c	CONNECT, authentication, AUTH, attaching to a Session
+ * conn.c	life, rates, deadlines, closing
+ * input.c	watching, reading, pausing
+ * connecting.h	from CONNECT to CONNACK: authentication, AUTH, attaching to a Session
  * packets.c	everything a Client may send after that
  * output.c	what is written: chunks, encoding, one writev per turn
  *
@@ -22,8 +23,6 @@
 #include "mqtt/packet.h"
 #include "net/stream.h"
 #include "plugin/hooks.h"
-#include <event2/event.h>
-#include <event2/event_struct.h>
 
 struct session;
 struct conn;
@@ -69,7 +68,7 @@ struct encoded {
 	uint32_t len, topic_skip;
 	uint8_t version;
 	bool retain;
-	uint8_t bytes[4096];
+	const uint8_t *bytes; /* where it was written first */
 };
 #define OUT_COPY_MAX 2048 /* payloads above are referenced, not copied */
 
@@ -84,6 +83,13 @@ struct core_worker {
 	struct decision last_decision; /* rights.c: keeps the strings of the last answer alive */
 	struct will_job *wills; /* will.c */
 	uint64_t next_serial;
+	int64_t queued_spare; /* deliver.c: counted in the broker's total, but not in use */
+	struct conn_name { /* of a connection, which may be gone by then */
+		uint32_t slot;
+		uint64_t serial;
+	} *again; /* input.c: to be handled in the next turn */
+	uint32_t again_count, again_capacity;
+	uint32_t handled; /* packets since output was last written */
 	bool stopping;
 	struct timer sweep_timer; /* core.c: retained messages that have expired; worker 0 */
 	struct timer stop_timer; /* core.c: shutdown */
@@ -112,19 +118,22 @@ struct conn_extra {
 	bool reauthenticating;
 };
 
+/* What a connection keeps of its input: an incomplete packet, or what has to wait. */
+struct in_buffer {
+	uint32_t off, len, capacity; /* len bytes at data + off are not yet handled */
+	uint8_t data[];
+};
+
 struct step; /* an asynchronous packet being worked on: packets.c, connect.c */
 
 struct conn {
 	struct stream stream; /* must be first: none of its own memory */
-	struct event read_event;
-	struct event *write_event; /* made when first needed */
 	struct worker *w;
 	struct session *session;   /* from CONN_ESTABLISHED on */
 	struct conn *dirty_next, *dead_next;
 	struct out_chunk *out_first, *out_last;
 	uint64_t out_bytes;
-	uint8_t *in;		   /* in_len bytes not yet handled, from in + in_off */
-	uint32_t in_off, in_len, in_capacity;
+	struct in_buffer *in;	   /* bytes not yet handled; NULL: none */
 	uint32_t slot;		   /* in the worker's table */
 	struct timer deadline;
 	uint64_t last_packet_ms;
@@ -132,7 +141,7 @@ struct conn {
 	const struct listener_settings *ls;
 	const struct limits *limits; /* in force for this connection */
 	struct conn_extra *extra;
-	struct connecting *connecting; /* from CONNECT to CONNACK: connect.c */
+	struct connecting *connecting; /* from CONNECT to CONNACK: connecting.h */
 	struct step *step;	   /* what PAUSE_DECISION waits for */
 	struct grapnel_request *reauth_pending;
 	char *peer;		   /* "192.0.2.1:4711" */
@@ -145,8 +154,11 @@ struct conn {
 	uint8_t state;		   /* enum conn_state */
 	uint8_t version;
 	uint8_t pause;		   /* enum conn_pause */
-	uint8_t read_mode;	   /* what read_event is armed for */
+	uint16_t watched;	   /* events the epoll set waits for; 0: not in it */
+	bool write_wait;	   /* output waits until the socket takes more */
+	bool again;		   /* in the list of those to be handled in the next turn */
 	bool dirty, problem_info, in_dispatch, dead, drain_waiting;
+	bool pump_due; /* acknowledgements have come: deliver_pump when the dispatch ends */
 	const char *fail_why; /* conn_fail */
 	bool last_words; /* something was sent that the peer should get to read before we close */
 	bool lingering;
@@ -161,8 +173,11 @@ void conn_set_state(struct conn *c, enum conn_state next, const char *why);
  */
 void conn_close(struct conn *c, uint8_t reason_code, const char *why);
 void conn_close_discarding_will(struct conn *c, uint8_t reason_code, const char *why);
-void conn_pause(struct conn *c, unsigned reason);
+void conn_pause(struct conn *c, unsigned reason);	   /* input.c, as those below */
 void conn_resume(struct conn *c, unsigned reason); /* handles what waits in c->in, then reads */
+void conn_watch(struct conn *c);   /* wait for what state and pauses let it wait for; a connection that is not watched yet starts */
+void conn_unwatch(struct conn *c);
+void conn_in_free(struct conn *c);
 void conn_rate(struct conn *c, unsigned messages, size_t bytes); /* take from the buckets; pauses when they are empty */
 void conn_wait_for_mailbox(struct conn *c); /* another worker is behind: read on in a moment */
 struct conn_extra *conn_extra(struct conn *c);	   /* NULL: no memory */
@@ -208,6 +223,7 @@ void conn_send_disconnect(struct conn *c, uint8_t reason_code, const char *why, 
 int conn_send_publish(struct conn *c, struct message *msg, subids ids, uint8_t qos, bool retain, bool dup, uint16_t packet_id);
 void conn_fail(struct conn *c, const char *why); /* close at the end of the turn: safe while subscribers are walked */
 void conn_flush(struct conn *c); /* one writev */
+void conn_flush_output(struct worker *w); /* of all connections that have some */
 void conn_finish(struct conn *c); /* conn.c: CONN_CLOSING and all is written */
 void out_clear(struct conn *c);
 void alias_out_free(struct conn_extra *x);

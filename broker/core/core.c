@@ -135,6 +135,7 @@ core_fini(struct broker *b)
 		batch_fini(w);
 		out_pool_clear(&w->core->pool);
 		free(w->core->conns);
+		free(w->core->again);
 		free(w->core);
 		w->core = NULL;
 	}

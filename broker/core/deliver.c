@@ -14,9 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PENDING_MAX 32
-#define RETRY_MS    1000
-#define PUMP_BUDGET 1024 /* messages per call, so that one session does not hold the loop */
+#define PENDING_MAX    32
+#define RETRY_MS       1000
+#define QUEUED_PORTION (64 * 1024)
+#define PUMP_BUDGET    1024 /* messages per call, so that one session does not hold the loop */
 
 enum pending_state { ASK_READ, ASK_HOOK, ASK_READ_AGAIN, WAITING, RETRY, SEND, DROP };
 
@@ -35,14 +36,34 @@ static void pending_go(struct pending_delivery *pd);
 
 /* ---- accounting -------------------------------------------------------------------------- */
 
-static void
-account(struct session *s, const struct entry *e, int sign)
+/*
+ * Workers take their share of the total in portions, since each time is a locked instruction: what is queued is never more
+ * than the total says.
+ */
+void
+queued_add(struct worker *w, const struct message *msg, int sign)
 {
-	int64_t size = (int64_t)message_size(e->msg) * sign;
+	int64_t size = (int64_t)message_size(msg) * sign, take = 0;
+	struct core_worker *cw = w->core;
 
-	metric_add(&s->w->metrics, METRIC_QUEUED_MESSAGES, sign);
-	metric_add(&s->w->metrics, METRIC_QUEUED_BYTES, size);
-	atomic_fetch_add_explicit(&s->w->broker->queued_bytes, size, memory_order_relaxed);
+	metric_add(&w->metrics, METRIC_QUEUED_MESSAGES, sign);
+	metric_add(&w->metrics, METRIC_QUEUED_BYTES, size);
+	cw->queued_spare -= size;
+	if (cw->queued_spare < 0 || cw->queued_spare > 2 * QUEUED_PORTION)
+		take = QUEUED_PORTION - cw->queued_spare;
+	if (take != 0) {
+		atomic_fetch_add_explicit(&w->broker->queued_bytes, take, memory_order_relaxed);
+		cw->queued_spare += take;
+	}
+}
+
+uint64_t
+queued_total(const struct worker *w)
+{
+	int64_t total = atomic_load_explicit(&w->broker->queued_bytes, memory_order_relaxed) -
+	    w->core->queued_spare;
+
+	return total > 0 ? (uint64_t)total : 0;
 }
 
 static bool
@@ -50,7 +71,7 @@ pop(struct session *s, struct entry *e)
 {
 	if (!queue_pop(&s->queue, e))
 		return false;
-	account(s, e, -1);
+	queued_add(s->w, e->msg, -1);
 	return true;
 }
 
@@ -82,7 +103,7 @@ on_queue_expired(struct entry *e, void *arg)
 {
 	struct session *s = arg;
 
-	account(s, e, -1);
+	queued_add(s->w, e->msg, -1);
 	deliver_dropped(s, e, METRIC_MESSAGES_EXPIRED, "expired");
 }
 
@@ -101,9 +122,7 @@ enqueue(struct session *s, struct entry *e)
 		why = "max_queued_messages reached";
 	else if (s->queue.bytes + size > l->max_queued_bytes)
 		why = "max_queued_bytes reached";
-	else if ((uint64_t)atomic_load_explicit(&s->w->broker->queued_bytes, memory_order_relaxed) +
-		size >
-	    total->max_total_queued_bytes)
+	else if (queued_total(s->w) + size > total->max_total_queued_bytes)
 		why = "max_total_queued_bytes reached";
 	if (why != NULL) {
 		unsigned suppressed;
@@ -121,7 +140,7 @@ enqueue(struct session *s, struct entry *e)
 		deliver_dropped(s, e, METRIC_MESSAGES_DROPPED_MEMORY, "out of memory");
 		return;
 	}
-	account(s, e, 1);
+	queued_add(s->w, e->msg, 1);
 }
 
 /* ---- congestion ------------------------------------------------------------------------------- */
@@ -671,7 +690,7 @@ deliver_pump(struct session *s)
 		pop(s, &e);
 		if (!send_now(s, &e)) {
 			if (queue_push_head(&s->queue, &e) == GRAPNEL_OK)
-				account(s, &e, 1);
+				queued_add(s->w, e.msg, 1);
 			else
 				deliver_dropped(
 				    s, &e, METRIC_MESSAGES_DROPPED_MEMORY, "out of memory");
@@ -740,6 +759,7 @@ deliver_offline(struct session *s)
 {
 	struct pending_delivery *pd, *next, *reversed = NULL;
 
+	deliver_trim(s);
 	timer_disarm(s->w->wheel, &s->retry_timer);
 	for (pd = s->pending_first; pd != NULL; pd = next) {
 		next = pd->next;
@@ -759,7 +779,7 @@ deliver_offline(struct session *s)
 			deliver_dropped(
 			    s, &pd->e, METRIC_MESSAGES_DROPPED_OFFLINE, "QoS 0, receiver offline");
 		} else if (queue_push_head(&s->queue, &pd->e) == GRAPNEL_OK) {
-			account(s, &pd->e, 1);
+			queued_add(s->w, pd->e.msg, 1);
 		} else {
 			deliver_dropped(s, &pd->e, METRIC_MESSAGES_DROPPED_MEMORY, "out of memory");
 		}
@@ -780,6 +800,14 @@ deliver_clear(struct session *s)
 	queue_clear(&s->queue);
 	metric_add(&s->w->metrics, METRIC_INFLIGHT_MESSAGES, -(int64_t)s->inflight.count);
 	inflight_clear(&s->inflight);
+}
+
+void
+deliver_trim(struct session *s)
+{
+	queue_trim(&s->queue);
+	inflight_trim(&s->inflight);
+	id_set_trim(&s->received);
 }
 
 void
@@ -805,7 +833,11 @@ deliver_acknowledged(struct session *s, struct inflight_entry *ie, uint8_t reaso
 	metric_add(&s->w->metrics, METRIC_INFLIGHT_MESSAGES, -1);
 	if (member != 0)
 		shared_finished(s, member);
-	if (s->queue.count > 0 || s->pending_first != NULL || s->retained_first != NULL)
+	if (s->queue.count == 0 && s->pending_first == NULL && s->retained_first == NULL)
+		return;
+	if (s->conn != NULL && s->conn->in_dispatch)
+		s->conn->pump_due = true; /* once for all acknowledgements of one read */
+	else
 		deliver_pump(s);
 }
 

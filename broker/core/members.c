@@ -640,15 +640,10 @@ static bool
 take_queued(struct entry *e, void *arg)
 {
 	struct returns *r = arg;
-	struct worker *w = r->s->w;
-	int64_t size;
 
 	if (e->member == 0)
 		return false;
-	size = (int64_t)message_size(e->msg);
-	metric_add(&w->metrics, METRIC_QUEUED_MESSAGES, -1);
-	metric_add(&w->metrics, METRIC_QUEUED_BYTES, -size);
-	atomic_fetch_sub_explicit(&w->broker->queued_bytes, size, memory_order_relaxed);
+	queued_add(r->s->w, e->msg, -1);
 	subids_unref(e->ids);
 	returns_add(r, e->msg, e->member, e->seq);
 	return true;

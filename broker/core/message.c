@@ -71,9 +71,9 @@ identity_unref(struct identity *id)
 		free(id);
 }
 
-/* One block: the struct, then Topic Name, properties and payload. One reference. */
+/* One block: the struct, then Topic Name, properties and payload. */
 static struct message *
-heap_copy(const struct message *msg)
+heap_copy(const struct message *msg, uint32_t refs)
 {
 	struct message *copy;
 	size_t bytes;
@@ -84,7 +84,7 @@ heap_copy(const struct message *msg)
 	    (copy = malloc(bytes)) == NULL)
 		return NULL;
 	at = (char *)(copy + 1);
-	atomic_init(&copy->refs, 1);
+	atomic_init(&copy->refs, refs);
 	copy->qos = msg->qos;
 	copy->flags = (uint8_t)(msg->flags | MSG_HEAP);
 	copy->topic_len = msg->topic_len;
@@ -110,8 +110,8 @@ message_keep(struct message *msg)
 {
 	if (msg->flags & MSG_HEAP)
 		return message_ref(msg);
-	if (msg->heap == NULL && (msg->heap = heap_copy(msg)) == NULL)
-		return NULL;
+	if (msg->heap == NULL) /* one reference for the memo, one for the caller */
+		return msg->heap = heap_copy(msg, 2);
 	return message_ref(msg->heap);
 }
 
@@ -161,7 +161,9 @@ message_unref(struct message *msg)
 	if (msg == NULL)
 		return;
 	assert(msg->flags & MSG_HEAP);
-	if (atomic_fetch_sub_explicit(&msg->refs, 1, memory_order_acq_rel) == 1) {
+	/* The last one needs no locked instruction: nobody else can take a reference any more. */
+	if (atomic_load_explicit(&msg->refs, memory_order_acquire) == 1 ||
+	    atomic_fetch_sub_explicit(&msg->refs, 1, memory_order_acq_rel) == 1) {
 		identity_unref(msg->author);
 		free(msg);
 	}

@@ -164,6 +164,16 @@ conn_send_ack(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_c
 	size_t size;
 	uint8_t *p;
 
+	if (reason_code == 0 && reason_string.data == NULL) {
+		if ((p = conn_out(c, MQTT_ACK_PLAIN_SIZE)) == NULL) {
+			conn_fail(
+			    c, "out of memory"); /* whoever acknowledges goes on with the Session */
+			return;
+		}
+		mqtt_ack_encode_plain(p, type, packet_id);
+		metric_add(&c->w->metrics, METRIC_PACKETS_SENT, 1);
+		return;
+	}
 	/* A plugin may have chosen one that this packet does not have. */
 	if (!mqtt_reason_valid(type, reason_code))
 		a.reason_code = reason_code >= 0x80 ? RC_IMPLEMENTATION_SPECIFIC : RC_SUCCESS;
@@ -304,7 +314,8 @@ conn_send_publish(struct conn *c, struct message *msg, subids ids, uint8_t qos, 
 			return GRAPNEL_EQUOTA;
 		if ((p = conn_out(c, enc->len)) == NULL)
 			return GRAPNEL_ENOMEM;
-		memcpy(p, enc->bytes, enc->len);
+		memcpy(p, enc->bytes,
+		    enc->len); /* in some connection's output: nothing is written while a message is routed */
 		goto sent;
 	}
 	o.topic_name = (struct grapnel_str){ msg->topic + skip, msg->topic_len - skip };
@@ -347,8 +358,8 @@ conn_send_publish(struct conn *c, struct message *msg, subids ids, uint8_t qos, 
 		if ((p = conn_out(c, total)) == NULL)
 			return GRAPNEL_ENOMEM;
 		memcpy(mqtt_publish_head_encode(p, c->version, &o), msg->payload, msg->payload_len);
-		if (cacheable && enc->candidate == msg && total <= sizeof(enc->bytes)) {
-			memcpy(enc->bytes, p, total);
+		if (cacheable && enc->candidate == msg) {
+			enc->bytes = p;
 			enc->msg = msg;
 			enc->len = (uint32_t)total;
 			enc->version = c->version;
@@ -378,26 +389,6 @@ sent:
 }
 
 /* ---- writing ------------------------------------------------------------------------------------ */
-
-static void
-on_writable(evutil_socket_t fd, short what, void *arg)
-{
-	struct conn *c = arg;
-
-	(void)fd;
-	(void)what;
-	conn_flush(c);
-}
-
-static int
-wait_writable(struct conn *c)
-{
-	if (c->write_event == NULL &&
-	    (c->write_event = event_new(c->w->base, c->stream.fd, EV_WRITE, on_writable, c)) ==
-		NULL)
-		return GRAPNEL_ENOMEM;
-	return event_add(c->write_event, NULL) == 0 ? GRAPNEL_OK : GRAPNEL_ENOMEM;
-}
 
 static void
 out_consume(struct conn *c, size_t n)
@@ -456,8 +447,8 @@ conn_flush(struct conn *c)
 		metric_add(&c->w->metrics, METRIC_BYTES_SENT, got);
 		out_consume(c, (size_t)got);
 		if ((size_t)got < want) {
-			if (wait_writable(c) != GRAPNEL_OK)
-				conn_close(c, 0, "out of memory");
+			c->write_wait = true;
+			conn_watch(c);
 			break;
 		}
 	}
@@ -481,12 +472,10 @@ conn_flush(struct conn *c)
 }
 
 void
-conn_flush_dirty(struct worker *w)
+conn_flush_output(struct worker *w)
 {
 	struct conn *c, *next;
 
-	if (w->core == NULL) /* main has no connections */
-		return;
 	shared_flush(w); /* makes output */
 	c = w->dirty.first;
 	w->dirty.first = NULL;
@@ -494,11 +483,17 @@ conn_flush_dirty(struct worker *w)
 		next = c->dirty_next;
 		c->dirty = false;
 		c->dirty_next = NULL;
-		if (!c->dead &&
-		    (c->fail_why != NULL || c->write_event == NULL ||
-			!event_pending(c->write_event, EV_WRITE, NULL)))
+		if (!c->dead && (c->fail_why != NULL || !c->write_wait))
 			conn_flush(c);
 	}
+}
+
+void
+conn_flush_dirty(struct worker *w)
+{
+	if (w->core == NULL) /* main has no connections */
+		return;
+	conn_flush_output(w);
 	decision_release(&w->core->last_decision); /* rights.c */
 	conn_reap(w);
 }

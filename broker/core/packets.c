@@ -126,6 +126,7 @@ conn_on_packet(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 			conn_close(c, 0, "out of memory");
 			return HANDLED_CLOSED;
 		}
+		deliver_trim(c->session); /* a Client that sends these is idle */
 		mqtt_ping_encode(p, MQTT_PINGRESP);
 		metric_add(&c->w->metrics, METRIC_PACKETS_SENT, 1);
 		return HANDLED;

@@ -81,14 +81,21 @@ acknowledge(struct conn *c, const struct pub_item *it, uint8_t reason_code)
 {
 	uint8_t type = it->qos == 1 ? MQTT_PUBACK : MQTT_PUBREC;
 
-	if (it->qos == 0)
-		return;
 	if (it->qos == 2 && reason_code < 0x80 &&
 	    id_set_add(&c->session->received, it->packet_id) != GRAPNEL_OK) {
 		conn_close(c, RC_UNSPECIFIED, "out of memory");
 		return;
 	}
 	ack_send(c, type, it->packet_id, reason_code, it->reason_string, &it->msg);
+}
+
+/* What few items have. */
+static void
+item_free(struct pub_item *it)
+{
+	free((void *)(uintptr_t)it->reason_string.data);
+	free(it->scratch);
+	publish_step_free(it->step != NULL ? &it->step->head : NULL);
 }
 
 void
@@ -124,12 +131,13 @@ conn_batch_end(struct conn *c)
 			else if (it->dropped && event_wanted(c->w, GRAPNEL_EVENT_MESSAGE_DROPPED))
 				core_event(c->w, GRAPNEL_EVENT_MESSAGE_DROPPED, c->session,
 				    &it->msg, 0, "dropped by a plugin or a rule");
-			acknowledge(c, it, code);
+			if (it->qos > 0)
+				acknowledge(c, it, code);
 		}
-		free((void *)(uintptr_t)it->reason_string.data);
-		message_release_borrowed(&it->msg);
-		free(it->scratch);
-		publish_step_free(it->step != NULL ? &it->step->head : NULL);
+		if (it->msg.heap != NULL)
+			message_release_borrowed(&it->msg);
+		if (it->step != NULL || it->scratch != NULL || it->reason_string.data != NULL)
+			item_free(it);
 	}
 	b->count = 0;
 	b->ending = false;
@@ -142,42 +150,52 @@ batch_add(struct conn *c, const struct mqtt_publish *p, struct publish_step *st,
 {
 	struct pub_batch *b = c->w->core->batch;
 	struct session *s = c->session;
-	struct grapnel_str mp = s->identity->mountpoint;
-	struct grapnel_str topic = st != NULL && st->topic.data != NULL ? st->topic : p->topic_name;
-	struct grapnel_str payload =
-	    st != NULL && st->payload.data != NULL ? st->payload : p->payload;
+	struct grapnel_str mp = s->identity->mountpoint, topic = p->topic_name,
+			   payload = p->payload;
 	struct pub_item *it = &b->items[b->count];
+	uint8_t qos = p->qos;
 	size_t props_len, need;
-	bool own_props = st != NULL && st->new_props != NULL;
 
-	memset(it, 0, sizeof(*it));
-	it->step = st;
-	it->qos = p->qos;
-	it->packet_id = p->packet_id;
-	it->route = route;
-	it->reason_code = reason_code;
-	it->dropped = !route && reason_code < 0x80;
-	it->reason_string = b->reason_string;
+	if (st != NULL) {
+		if (st->topic.data != NULL)
+			topic = st->topic;
+		if (st->payload.data != NULL)
+			payload = st->payload;
+		if (st->qos_plus_one != 0)
+			qos = (uint8_t)(st->qos_plus_one - 1);
+	}
+	*it = (struct pub_item){ .msg = { .qos = qos,
+				     .topic = topic.data,
+				     .topic_len = (uint16_t)topic.len,
+				     .payload = payload.data,
+				     .payload_len = (uint32_t)payload.len,
+				     .author = s->identity },
+		.step = st,
+		.packet_id = p->packet_id,
+		.qos = p->qos,
+		.reason_code = reason_code,
+		.route = route,
+		.dropped = !route && reason_code < 0x80,
+		.reason_string = b->reason_string };
 	b->reason_string = (struct grapnel_str){ 0 };
-	it->msg.qos =
-	    st != NULL && st->qos_plus_one != 0 ? (uint8_t)(st->qos_plus_one - 1) : p->qos;
-	it->msg.flags = (uint8_t)((p->retain && !no_retain ? MSG_RETAIN : 0) |
-	    (p->props.payload_is_utf8 ? MSG_UTF8 : 0));
-	it->msg.topic = topic.data;
-	it->msg.topic_len = (uint16_t)topic.len;
-	it->msg.payload = payload.data;
-	it->msg.payload_len = (uint32_t)payload.len;
-	it->msg.author = s->identity;
+	if (p->retain && !no_retain)
+		it->msg.flags = MSG_RETAIN;
+	if (p->props.payload_is_utf8)
+		it->msg.flags |= MSG_UTF8;
 	if (p->props.has_message_expiry) {
 		it->msg.flags |= MSG_EXPIRES;
 		it->msg.expires_at_ms = c->w->now_ms + (uint64_t)p->props.message_expiry * 1000;
 	}
-	props_len = own_props ? st->new_props_len : mqtt_forward_size(&p->props);
-	it->msg.props_len = (uint32_t)props_len;
-	if (own_props)
+	if (st != NULL && st->new_props != NULL) {
+		props_len = st->new_props_len;
 		it->msg.props = st->new_props;
-	else if (props_len > 0 && p->props.plain)
-		it->msg.props = p->props.block.data;
+	} else if (p->props.plain) {
+		props_len = p->props.block.len;
+		it->msg.props = props_len > 0 ? p->props.block.data : NULL;
+	} else {
+		props_len = mqtt_forward_size(&p->props);
+	}
+	it->msg.props_len = (uint32_t)props_len;
 	need = (mp.len > 0 ? mp.len + topic.len : 0) +
 	    (props_len > 0 && it->msg.props == NULL ? props_len : 0);
 	if (need > 0) {
@@ -591,7 +609,8 @@ on_publish(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 		    "RETAIN, but retain_available = no [MQTT-3.2.2-14]");
 	if (p.props.topic_alias != 0 && !resolve_alias(c, &p))
 		return HANDLED_CLOSED;
-	if (topic_levels(p.topic_name) > l->max_topic_levels)
+	if (p.topic_name.len >= l->max_topic_levels && /* shorter ones cannot have more */
+	    topic_levels(p.topic_name) > l->max_topic_levels)
 		return packet_malformed(
 		    c, RC_TOPIC_NAME_INVALID, "more levels than max_topic_levels");
 	if (p.qos > 0) {

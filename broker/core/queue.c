@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define CAPACITY_KEPT 1024 /* entries of an empty queue; queue_trim frees these too */
+
 /* ---- Subscription Identifiers of one delivery --------------------------------------- */
 
 struct subid_set {
@@ -138,7 +140,7 @@ queue_pop(struct queue *q, struct entry *out)
 	q->count--;
 	q->bytes -= entry_size(out);
 	if (q->count == 0) {
-		if (q->capacity > 64) { /* a long backlog is gone: so is its memory */
+		if (q->capacity > CAPACITY_KEPT) { /* a long backlog is gone: so is its memory */
 			free(q->ring);
 			q->ring = NULL;
 			q->capacity = 0;
@@ -152,6 +154,15 @@ struct entry *
 queue_peek(struct queue *q)
 {
 	return q->count == 0 ? NULL : &q->ring[q->head];
+}
+
+void
+queue_trim(struct queue *q)
+{
+	if (q->count > 0)
+		return;
+	free(q->ring);
+	memset(q, 0, sizeof(*q));
 }
 
 void
@@ -272,11 +283,17 @@ inflight_remove(struct inflight *f, struct inflight_entry *ie)
 {
 	entry_clear(&ie->e);
 	ie->state = INFLIGHT_FREE;
-	if (--f->count == 0 && f->capacity > 64) {
-		free(f->slots);
-		f->slots = NULL;
-		f->capacity = 0;
-	}
+	f->count--;
+}
+
+void
+inflight_trim(struct inflight *f)
+{
+	if (f->count > 0)
+		return;
+	free(f->slots);
+	f->slots = NULL;
+	f->capacity = 0;
 }
 
 static int
@@ -385,6 +402,13 @@ id_set_remove(struct id_set *s, uint16_t id)
 	s->ids[hole] = 0;
 	s->count--;
 	return true;
+}
+
+void
+id_set_trim(struct id_set *s)
+{
+	if (s->count == 0)
+		id_set_clear(s);
 }
 
 void

@@ -58,6 +58,7 @@ int queue_push_head(struct queue *q, const struct entry *e);
 bool queue_pop(struct queue *q, struct entry *out);	     /* gives the references */
 struct entry *queue_peek(struct queue *q);		     /* NULL: empty */
 void queue_clear(struct queue *q);
+void queue_trim(struct queue *q); /* empty: frees its memory, which queue_pop keeps up to a size */
 /* Take out those for which fn says so (it takes over their references); the others keep their order. */
 void queue_filter(struct queue *q, bool (*fn)(struct entry *e, void *arg), void *arg);
 /* Drop what expired, from anywhere, looking at no more than `budget` entries from the head. @return dropped. */
@@ -88,6 +89,7 @@ void inflight_remove(struct inflight *f, struct inflight_entry *ie);	      /* cl
 /* All entries in order of first sending, as a heap array of pointers; NULL with *n == 0 when empty; NULL with *n > 0: no memory. */
 struct inflight_entry **inflight_sorted(struct inflight *f, unsigned *n);
 void inflight_clear(struct inflight *f);
+void inflight_trim(struct inflight *f); /* empty: frees its memory */
 
 /* Packet Identifiers of QoS 2 messages received and not yet released: a small set. */
 struct id_set {
@@ -98,5 +100,6 @@ bool id_set_has(const struct id_set *s, uint16_t id);
 int id_set_add(struct id_set *s, uint16_t id);
 bool id_set_remove(struct id_set *s, uint16_t id);
 void id_set_clear(struct id_set *s);
+void id_set_trim(struct id_set *s); /* empty: frees its memory */
 
 #endif

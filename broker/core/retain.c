@@ -1,267 +1,58 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * retain - see retain.h; the order and the jumps of a filter are in retain_order.h
+ * retain - see retain.h; the set of messages is in retain_tree.h, the order and the jumps of a
+ * filter in retain_order.h
  *
- * Each Topic Name has an entry in two structures: a hash table, for PUBLISH and for
- * filters without wildcards, and a skip list in level order, for filters with. A set
- * instead of a tree by levels: a Topic Name of 65,535 levels costs one entry like any other.
- * Both grow an entry at a time (the hash table by linear hashing), so that no call
- * pays for the growth of all.
- *
- * Both are keyed with random numbers of this process: a peer that chooses Topic Names cannot aim
- * at one chain.
+ * A sorted set instead of a tree by levels: a Topic Name of 65,535 levels costs one entry like any
+ * other. And nothing but that set: a hash table beside it would find a Topic Name faster when all
+ * is in the cache, and costs a cache miss per PUBLISH when it is not.
  */
 #include "retain.h"
 
 #include "message.h"
 #include "mqtt/topic.h"
 #include "retain_order.h"
-#include "topic_level.h"
+#include "retain_tree.h"
 
 #include <assert.h>
 #include <pthread.h>
 #include <stdlib.h>
 
-#define HEIGHT_MAX    16 /* a quarter of the entries of a height is higher: enough for 4^16 */
-#define SEGMENT_MAX   48
 #define PORTION       64  /* messages per holding of the lock */
-#define PORTION_NODES 256 /* entries looked at per holding of the lock */
+#define PORTION_NODES 256 /* Topic Names looked at per holding of the lock */
 #define NODE_BYTES    128 /* looking at a long Topic Name costs: one more node for so many bytes */
-
-struct entry {
-	struct message *msg;
-	struct entry *hash_next;
-	uint32_t hash;
-	uint8_t height;
-	struct entry *next[];
-};
 
 struct retain {
 	pthread_rwlock_t lock; /* a leaf: held for one portion, never while a visitor runs */
-	struct topic_key key;
-	uint64_t random;
-
-	struct entry *head[HEIGHT_MAX];
-	/*
-	 * Linear hashing: bucket b lies in segment log2(b), which holds as many buckets as all
-	 * before it.
-	 */
-	struct entry **segments[SEGMENT_MAX];
-	size_t buckets;
-
-	struct entry *sweep_at; /* where retain_sweep goes on; NULL: at the beginning */
-	uint64_t expiring;      /* messages with an expiry */
+	struct retain_tree tree;
+	struct retain_cursor sweep; /* where retain_sweep goes on */
+	uint64_t expiring;          /* messages with an expiry */
 	_Atomic uint64_t messages, bytes;
 };
 
-/* ---- hash table ----------------------------------------------------------------------------- */
-
-static struct entry **
-bucket_at(struct retain *st, size_t b)
-{
-	unsigned segment = b == 0 ? 0 : (unsigned)(64 - __builtin_clzll((uint64_t)b));
-
-	return &st->segments[segment][b == 0 ? 0 : b - ((size_t)1 << (segment - 1))];
-}
-
-/* The greatest power of two that is not greater. */
-static size_t
-power_below(size_t n)
-{
-	return (size_t)1 << (63 - __builtin_clzll((uint64_t)n));
-}
-
-static size_t
-bucket_of(const struct retain *st, uint32_t hash)
-{
-	size_t below = power_below(st->buckets);
-	size_t b = hash & (2 * below - 1);
-
-	return b < st->buckets ? b : b - below;
-}
-
-static uint32_t
-hash_of(const struct retain *st, struct grapnel_str topic_name)
-{
-	uint64_t hash = topic_hash(&st->key, topic_name);
-
-	return (uint32_t)(hash ^ hash >> 32);
-}
-
-static struct entry **
-find(struct retain *st, struct grapnel_str topic_name, uint32_t hash)
-{
-	struct entry **link = bucket_at(st, bucket_of(st, hash)), *e;
-
-	for (; (e = *link) != NULL; link = &e->hash_next)
-		if (e->hash == hash && e->msg->topic_len == topic_name.len &&
-		    memcmp(e->msg->topic, topic_name.data, topic_name.len) == 0)
-			return link;
-	return NULL;
-}
-
-/*
- * One more bucket, which takes its part of an older one. Without memory the chains get longer: that
- * is all.
- */
-static void
-buckets_grow(struct retain *st)
-{
-	size_t b = st->buckets, below = power_below(b);
-	unsigned segment = (unsigned)(64 - __builtin_clzll((uint64_t)b));
-	struct entry **from, **to, *e;
-
-	if (b == (size_t)1 << 31)
-		return;
-	if (st->segments[segment] == NULL &&
-	    (st->segments[segment] = calloc(below, sizeof(struct entry *))) == NULL)
-		return;
-	st->buckets++;
-	from = bucket_at(st, b - below);
-	to = bucket_at(st, b);
-	while ((e = *from) != NULL) {
-		if (bucket_of(st, e->hash) == b) {
-			*from = e->hash_next;
-			e->hash_next = *to;
-			*to = e;
-		} else {
-			from = &e->hash_next;
-		}
-	}
-}
-
-static void
-buckets_shrink(struct retain *st)
-{
-	size_t b = st->buckets - 1, below;
-	struct entry **last, **link;
-
-	if (b == 0)
-		return;
-	below = power_below(b);
-	last = bucket_at(st, b);
-	for (link = bucket_at(st, b - below); *link != NULL; link = &(*link)->hash_next)
-		;
-	*link = *last;
-	*last = NULL;
-	st->buckets--;
-	if (b == below) { /* it was the first of its segment */
-		unsigned segment = (unsigned)(64 - __builtin_clzll((uint64_t)b));
-
-		free(st->segments[segment]);
-		st->segments[segment] = NULL;
-	}
-}
-
-/* ---- skip list ------------------------------------------------------------------------------ */
-
-static unsigned
-random_height(struct retain *st)
-{
-	unsigned height = 1;
-	uint64_t x;
-
-	st->random += 0x9e3779b97f4a7c15u;
-	x = topic_mix(st->random ^ st->key.seed, st->key.full);
-	while (height < HEIGHT_MAX && (x & 3) == 0) {
-		height++;
-		x >>= 2;
-	}
-	return height;
-}
-
-static bool
-is_before(const struct entry *e, struct grapnel_str key)
-{
-	return retain_compare(message_topic(e->msg), key) < 0;
-}
-
-/*
- * The first entry at or behind the key; before[h]: the link to it (or behind it) at each height,
- * may be NULL.
- */
-static struct entry *
-seek(struct retain *st, struct grapnel_str key, struct entry ***before)
-{
-	struct entry **next = st->head, *e, *not_before = NULL;
-
-	for (unsigned h = HEIGHT_MAX; h-- > 0;) {
-		/*
-		 * What was found to be behind the key one level above need not be compared again.
-		 */
-		for (; (e = next[h]) != not_before && is_before(e, key); next = e->next)
-			;
-		not_before = e;
-		if (before != NULL)
-			before[h] = &next[h];
-	}
-	return not_before;
-}
-
 /* ---- replace, remove ------------------------------------------------------------------------ */
 
+/* Only the broker writes $SYS, a bounded number of topics: no part of what Clients may keep. */
+static bool
+is_limited(const struct message *msg)
+{
+	return msg->topic_len < 5 || memcmp(msg->topic, "$SYS/", 5) != 0;
+}
+
+/* Under the write lock: atomic only for retain_stats. */
 static void
 count(struct retain *st, const struct message *msg, bool in)
 {
-	uint64_t size = message_size(msg);
+	uint64_t messages = atomic_load_explicit(&st->messages, memory_order_relaxed);
+	uint64_t bytes = atomic_load_explicit(&st->bytes, memory_order_relaxed);
+	uint64_t size = message_size(msg), expires = (msg->flags & MSG_EXPIRES) != 0;
 
-	if (in) {
-		atomic_fetch_add_explicit(&st->messages, 1, memory_order_relaxed);
-		atomic_fetch_add_explicit(&st->bytes, size, memory_order_relaxed);
-		st->expiring += (msg->flags & MSG_EXPIRES) != 0;
-	} else {
-		atomic_fetch_sub_explicit(&st->messages, 1, memory_order_relaxed);
-		atomic_fetch_sub_explicit(&st->bytes, size, memory_order_relaxed);
-		st->expiring -= (msg->flags & MSG_EXPIRES) != 0;
-	}
-}
-
-static bool
-insert_locked(struct retain *st, struct message *msg, uint32_t hash)
-{
-	unsigned height = random_height(st);
-	struct entry *e = malloc(sizeof(*e) + height * sizeof(struct entry *)), **bucket;
-	struct entry **before[HEIGHT_MAX];
-
-	if (e == NULL)
-		return false;
-	e->msg = msg;
-	e->hash = hash;
-	e->height = (uint8_t)height;
-	seek(st, message_topic(msg), before);
-	for (unsigned h = 0; h < height; h++) {
-		e->next[h] = *before[h];
-		*before[h] = e;
-	}
-	bucket = bucket_at(st, bucket_of(st, hash));
-	e->hash_next = *bucket;
-	*bucket = e;
-	count(st, msg, true);
-	if (atomic_load_explicit(&st->messages, memory_order_relaxed) > st->buckets)
-		buckets_grow(st);
-	return true;
-}
-
-/* Takes the entry out of everything. @return its message, with the reference of the index. */
-static struct message *
-remove_locked(struct retain *st, struct entry **link)
-{
-	struct entry *e = *link, **before[HEIGHT_MAX];
-	struct message *msg = e->msg;
-
-	seek(st, message_topic(msg), before);
-	for (unsigned h = 0; h < e->height; h++) {
-		assert(*before[h] == e);
-		*before[h] = e->next[h];
-	}
-	*link = e->hash_next;
-	if (st->sweep_at == e)
-		st->sweep_at = e->next[0];
-	free(e);
-	count(st, msg, false);
-	if (atomic_load_explicit(&st->messages, memory_order_relaxed) < st->buckets / 2)
-		buckets_shrink(st);
-	return msg;
+	st->expiring += in ? expires : -expires;
+	if (!is_limited(msg))
+		return;
+	atomic_store_explicit(
+	    &st->messages, in ? messages + 1 : messages - 1, memory_order_relaxed);
+	atomic_store_explicit(&st->bytes, in ? bytes + size : bytes - size, memory_order_relaxed);
 }
 
 static bool
@@ -285,36 +76,33 @@ int
 retain_set(
     struct retain *st, struct message *msg, uint64_t max_messages, uint64_t max_bytes, bool *had)
 {
-	struct grapnel_str topic_name = message_topic(msg);
 	struct message *keep = NULL, *old = NULL;
-	uint32_t hash = hash_of(st, topic_name);
+	struct retain_place place;
 	int err = GRAPNEL_OK;
-	struct entry **link;
 
 	if (msg->payload_len > 0 && (keep = message_keep(msg)) == NULL)
 		return GRAPNEL_ENOMEM;
 	pthread_rwlock_wrlock(&st->lock);
-	link = find(st, topic_name, hash);
+	if (retain_tree_seek(&st->tree, message_topic(msg), &place))
+		old = retain_place_settle(&place);
 	if (had != NULL)
-		*had = link != NULL;
+		*had = old != NULL;
 	if (keep == NULL) {
-		if (link != NULL)
-			old = remove_locked(st, link);
-	} else if (over_limit(
-		       st, keep, link != NULL ? (*link)->msg : NULL, max_messages, max_bytes)) {
+		if (old != NULL)
+			retain_tree_remove(&st->tree, &place);
+	} else if (is_limited(keep) && over_limit(st, keep, old, max_messages, max_bytes)) {
 		err = GRAPNEL_EQUOTA;
-	} else if (link != NULL) {
-		old = (*link)->msg;
-		count(st, old, false);
-		(*link)->msg = keep;
-		count(st, keep, true);
-	} else if (!insert_locked(st, keep, hash)) {
+	} else if (old != NULL) {
+		retain_tree_replace(&place, keep);
+	} else if (!retain_tree_insert(&st->tree, &place, keep)) {
 		err = GRAPNEL_ENOMEM;
 	}
+	if (err == GRAPNEL_OK && old != NULL)
+		count(st, old, false);
+	if (err == GRAPNEL_OK && keep != NULL)
+		count(st, keep, true);
 	pthread_rwlock_unlock(&st->lock);
-	message_unref(old);
-	if (err != GRAPNEL_OK)
-		message_unref(keep);
+	message_unref(err == GRAPNEL_OK ? old : keep);
 	return err;
 }
 
@@ -322,12 +110,14 @@ bool
 retain_remove(struct retain *st, const struct message *msg)
 {
 	struct message *old = NULL;
-	struct entry **link;
+	struct retain_place place;
 
 	pthread_rwlock_wrlock(&st->lock);
-	link = find(st, message_topic(msg), hash_of(st, message_topic(msg)));
-	if (link != NULL && (*link)->msg == msg)
-		old = remove_locked(st, link);
+	if (retain_tree_seek(&st->tree, message_topic(msg), &place) &&
+	    retain_place_settle(&place) == msg) {
+		old = retain_tree_remove(&st->tree, &place);
+		count(st, old, false);
+	}
 	pthread_rwlock_unlock(&st->lock);
 	message_unref(old); /* the caller has one of its own, so msg lives until here */
 	return old != NULL;
@@ -360,24 +150,11 @@ cursor_set(struct retain_cursor *c, struct grapnel_str head, struct grapnel_str 
 }
 
 static void
-spend(unsigned *nodes, const struct entry *e)
+spend(unsigned *nodes, const struct message *msg)
 {
-	unsigned cost = 1 + e->msg->topic_len / NODE_BYTES;
+	unsigned cost = 1 + msg->topic_len / NODE_BYTES;
 
 	*nodes -= *nodes < cost ? *nodes : cost;
-}
-
-/* From the entry that did not match to the first at or behind the key: it is near, mostly. */
-static struct entry *
-jump_to(struct retain *st, struct entry *e, struct grapnel_str key, unsigned *nodes)
-{
-	for (unsigned i = 0; i < 3; i++) {
-		e = e->next[0];
-		if (e == NULL || !is_before(e, key))
-			return e;
-		spend(nodes, e);
-	}
-	return seek(st, key, NULL);
 }
 
 /* Fill a portion from the cursor on, and set it behind. Under the read lock. */
@@ -386,19 +163,33 @@ gather_locked(struct retain *st, struct grapnel_str filter, struct retain_cursor
     struct portion *p, char **key_buf)
 {
 	static const struct grapnel_str nothing = { "", 0 };
-	struct entry *e = seek(st, (struct grapnel_str){ c->position, c->position_len }, NULL);
-	struct grapnel_str key;
+	const struct retain_node *node = NULL;
+	struct retain_levels needed;
+	struct retain_place place;
 	struct retain_jump jump;
+	struct grapnel_str key;
+	struct message *msg;
 
-	while (e != NULL) {
-		if (p->count == p->count_max || p->nodes == 0)
-			return cursor_set(c, message_topic(e->msg), nothing) ? GRAPNEL_OK
-									     : GRAPNEL_ENOMEM;
-		spend(&p->nodes, e);
-		switch (retain_judge(filter, message_topic(e->msg), &jump)) {
+	retain_levels_of(&st->tree.key, filter, &needed);
+	(void)retain_tree_seek(
+	    &st->tree, (struct grapnel_str){ c->position, c->position_len }, &place);
+	msg = retain_place_settle(&place);
+	for (bool first = true; msg != NULL; first = false) {
+		if (place.nodes[0] != node) {
+			msg = retain_place_skip(&place, &needed, &p->nodes);
+			if (msg == NULL)
+				break;
+			node = place.nodes[0];
+		}
+		/* At least one is looked at, or a walk in the smallest portions never ended. */
+		if (!first && (p->count == p->count_max || p->nodes == 0))
+			return cursor_set(c, message_topic(msg), nothing) ? GRAPNEL_OK
+									  : GRAPNEL_ENOMEM;
+		spend(&p->nodes, msg);
+		switch (retain_judge(filter, message_topic(msg), &jump)) {
 		case RETAIN_MATCH:
-			p->msgs[p->count++] = message_ref(e->msg);
-			e = e->next[0];
+			p->msgs[p->count++] = message_ref(msg);
+			msg = retain_place_next(&place);
 			break;
 		case RETAIN_JUMP:
 			/* head < 64 KiB, being of a Topic Name; tail is of a filter or one byte */
@@ -408,10 +199,10 @@ gather_locked(struct retain *st, struct grapnel_str filter, struct retain_cursor
 				memcpy(*key_buf, jump.head.data, jump.head.len);
 			memcpy(*key_buf + jump.head.len, jump.tail.data, jump.tail.len);
 			key = (struct grapnel_str){ *key_buf, jump.head.len + jump.tail.len };
-			e = jump_to(st, e, key, &p->nodes);
+			msg = retain_place_seek(&st->tree, key, &place);
 			break;
 		case RETAIN_END:
-			e = NULL;
+			msg = NULL;
 			break;
 		}
 	}
@@ -424,11 +215,11 @@ match_exact(struct retain *st, struct grapnel_str filter, struct retain_cursor *
     retain_visit_fn visit, void *arg)
 {
 	struct message *msg = NULL;
-	struct entry **link;
+	struct retain_place place;
 
 	pthread_rwlock_rdlock(&st->lock);
-	if ((link = find(st, filter, hash_of(st, filter))) != NULL)
-		msg = message_ref((*link)->msg);
+	if (retain_tree_seek(&st->tree, filter, &place))
+		msg = message_ref(retain_place_settle(&place));
 	pthread_rwlock_unlock(&st->lock);
 	c->done = true;
 	if (msg != NULL)
@@ -478,40 +269,59 @@ retain_cursor_clear(struct retain_cursor *c)
 	*c = (struct retain_cursor){ 0 };
 }
 
+/* The expired ones of a portion, which are removed, from the cursor on. Under the write lock. */
+static void
+sweep_locked(struct retain *st, uint64_t now_ms, struct portion *p)
+{
+	static const struct grapnel_str nothing = { "", 0 };
+	struct retain_cursor *c = &st->sweep;
+	struct retain_place place;
+	struct message *msg;
+
+	(void)retain_tree_seek(
+	    &st->tree, (struct grapnel_str){ c->position, c->position_len }, &place);
+	msg = st->expiring > 0 ? retain_place_settle(&place) : NULL;
+	for (; msg != NULL && p->nodes > 0 && p->count < p->count_max; p->nodes--) {
+		if (message_expired(msg, now_ms))
+			p->msgs[p->count++] = msg;
+		msg = retain_place_next(&place);
+	}
+	if (msg == NULL || !cursor_set(c, message_topic(msg), nothing)) {
+		retain_cursor_clear(c);
+		c->done = true;
+	}
+	for (unsigned i = 0; i < p->count; i++) {
+		bool there = retain_tree_seek(&st->tree, message_topic(p->msgs[i]), &place);
+
+		assert(there);
+		retain_tree_remove(&st->tree, &place);
+		count(st, p->msgs[i], false);
+	}
+}
+
 unsigned
 retain_sweep(struct retain *st, uint64_t now_ms, unsigned max_nodes,
     void (*removed)(struct message *msg, void *arg), void *arg)
 {
-	struct message *msgs[PORTION];
-	unsigned total = 0, n, nodes, nodes_max;
-	struct entry *e;
+	unsigned total = 0, nodes;
 	bool end = false;
+	struct portion p;
 
 	while (!end && max_nodes > 0) {
-		n = 0;
+		nodes = max_nodes < PORTION_NODES ? max_nodes : PORTION_NODES;
+		p = (struct portion){ .count_max = PORTION, .nodes = nodes };
 		pthread_rwlock_wrlock(&st->lock);
-		e = st->sweep_at != NULL ? st->sweep_at : st->head[0];
-		if (st->expiring == 0)
-			e = NULL;
-		nodes_max = max_nodes < PORTION_NODES ? max_nodes : PORTION_NODES;
-		for (nodes = 0; e != NULL && nodes < nodes_max && n < PORTION; nodes++) {
-			struct entry *next = e->next[0];
-
-			if (message_expired(e->msg, now_ms))
-				msgs[n++] =
-				    remove_locked(st, find(st, message_topic(e->msg), e->hash));
-			e = next;
-		}
-		st->sweep_at = e;
-		end = e == NULL;
+		sweep_locked(st, now_ms, &p);
+		end = st->sweep.done;
+		st->sweep.done = false;
 		pthread_rwlock_unlock(&st->lock);
-		for (unsigned i = 0; i < n; i++) {
+		for (unsigned i = 0; i < p.count; i++) {
 			if (removed != NULL)
-				removed(msgs[i], arg);
-			message_unref(msgs[i]);
+				removed(p.msgs[i], arg);
+			message_unref(p.msgs[i]);
 		}
-		total += n;
-		max_nodes -= nodes;
+		total += p.count;
+		max_nodes -= nodes - p.nodes;
 	}
 	return total;
 }
@@ -533,12 +343,7 @@ retain_new(struct retain **out)
 
 	if (st == NULL)
 		return GRAPNEL_ENOMEM;
-	if ((st->segments[0] = calloc(1, sizeof(struct entry *))) == NULL) {
-		free(st);
-		return GRAPNEL_ENOMEM;
-	}
-	st->buckets = 1;
-	topic_key_init(&st->key);
+	retain_tree_init(&st->tree);
 	pthread_rwlockattr_init(&attr);
 	/* Walks follow each other without a gap: a PUBLISH must not wait for the last of them. */
 	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
@@ -551,17 +356,10 @@ retain_new(struct retain **out)
 void
 retain_free(struct retain *st)
 {
-	struct entry *e, *next;
-
 	if (st == NULL)
 		return;
-	for (e = st->head[0]; e != NULL; e = next) {
-		next = e->next[0];
-		message_unref(e->msg);
-		free(e);
-	}
-	for (unsigned i = 0; i < SEGMENT_MAX; i++)
-		free(st->segments[i]);
+	retain_tree_fini(&st->tree, message_unref);
+	retain_cursor_clear(&st->sweep);
 	pthread_rwlock_destroy(&st->lock);
 	free(st);
 }

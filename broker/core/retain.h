@@ -3,13 +3,17 @@
  * retain - the retained message of each Topic Name.  MQTT 5.0 section 3.3.1.3
  *
  * Threads:   any. Internally a sorted set of Topic Names under one rwlock (a leaf), which
- *            is held for at most 256 entries at a time and never while a visitor runs: a
+ *            is held for at most 256 of them at a time and never while a visitor runs: a
  *            visitor may call retain_set or retain_remove. Every call takes the lock, so what
  *            a thread stored before a call is seen by whoever calls after it ("subscribe, then
  *            read" against "store, then match").
  * Ownership: the index holds its own reference to each message; one passed to a
  *            visitor is borrowed until the visitor returns (message_ref keeps it).
- * Bounded:   limits passed to retain_set; no cost per level of a Topic Name.
+ * Bounded:   limits passed to retain_set; no memory per level of a Topic Name.
+ * Cost:      to set, to remove, to go on with a walk: logarithmic in the number of messages. A walk
+ *            looks at what matches and at what it jumps over: nothing if the only wildcard is a
+ *            '#'; behind a '+' each text that the '+' takes, but whole nodes of the tree at once
+ *            where the literal levels of the filter do not occur (retain_tree.h).
  */
 #ifndef BROKER_CORE_RETAIN_H
 #define BROKER_CORE_RETAIN_H
@@ -23,7 +27,8 @@ int retain_new(struct retain **out);
 void retain_free(struct retain *st);
 /*
  * Replace the message kept for its Topic Name [MQTT-3.3.1-5]; an empty payload
- * removes it [MQTT-3.3.1-6]. The caller keeps its reference.
+ * removes it [MQTT-3.3.1-6]. The caller keeps its reference. The limits are for Topic Names
+ * outside of $SYS/, which are those that retain_stats counts.
  * GRAPNEL_EQUOTA: over a limit; the old message is still in place. GRAPNEL_ENOMEM likewise.
  * *had (may be NULL): there was one before.
  */

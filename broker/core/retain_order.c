@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "retain_order.h"
 
+#include <endian.h>
 #include <string.h>
 
 static const struct grapnel_str behind_all_below = { "\0", 1 };
@@ -12,7 +13,7 @@ rank(char c)
 }
 
 int
-retain_compare(struct grapnel_str a, struct grapnel_str b)
+retain_compare_common(struct grapnel_str a, struct grapnel_str b, size_t *common)
 {
 	size_t n = a.len < b.len ? a.len : b.len, i = 0;
 	uint64_t x, y;
@@ -25,9 +26,54 @@ retain_compare(struct grapnel_str a, struct grapnel_str b)
 	}
 	while (i < n && a.data[i] == b.data[i])
 		i++;
+	*common = i;
 	if (i < n)
 		return rank(a.data[i]) < rank(b.data[i]) ? -1 : 1;
 	return a.len == b.len ? 0 : a.len < b.len ? -1 : 1;
+}
+
+int
+retain_compare(struct grapnel_str a, struct grapnel_str b)
+{
+	size_t common;
+
+	return retain_compare_common(a, b, &common);
+}
+
+/* 1 in each byte that is zero. */
+static uint64_t
+zero_bytes(uint64_t x)
+{
+	const uint64_t low = 0x7f7f7f7f7f7f7f7fu;
+
+	return ~(((x & low) + low) | x | low) >> 7;
+}
+
+uint64_t
+retain_head(struct grapnel_str text, size_t skip)
+{
+	const uint64_t ones = 0x0101010101010101u;
+	size_t n = text.len > skip ? text.len - skip : 0;
+	uint64_t word = 0, last_two;
+
+	if (n >= 8) {
+		memcpy(&word, text.data + skip, 8);
+		word = be64toh(word);
+	} else if (n == 0) {
+		return 0;
+	} else if (text.len >= 8) {
+		memcpy(&word, text.data + text.len - 8, 8);
+		word = be64toh(word) << (8 * (8 - n));
+	} else {
+		for (size_t i = 0; i < n; i++)
+			word |= (uint64_t)(uint8_t)text.data[skip + i] << (8 * (7 - i));
+	}
+	/* The two last bytes are in no UTF-8 and share a number with the one before. */
+	last_two = zero_bytes(~word & (ones * 0xfe));
+	word = (word & ~(last_two * 3)) | last_two;
+	/* Each byte is two more than it was, but '/' is 1, and what is not there 0. */
+	word = word + ones * 2 - zero_bytes(word ^ (ones * '/')) * 0x30;
+	return n < 8 ? word & ~(UINT64_MAX >> (8 * n)) : word;
 }
 
 /* The level that begins at `from`. */

@@ -16,6 +16,13 @@
 #include <grapnel/types.h>
 
 int retain_compare(struct grapnel_str a, struct grapnel_str b);
+/* The same; *common: with how many equal bytes both begin. */
+int retain_compare_common(struct grapnel_str a, struct grapnel_str b, size_t *common);
+/*
+ * Eight bytes of a text from `skip` on as a number: of two texts that are equal up to there, the
+ * one with the smaller number stands first; equal numbers say nothing.
+ */
+uint64_t retain_head(struct grapnel_str text, size_t skip);
 
 enum retain_verdict {
 	RETAIN_MATCH,

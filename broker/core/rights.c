@@ -8,12 +8,15 @@
  */
 #include "core/acl.h"
 #include "core/session.h"
+#include "mqtt/topic.h"
 #include "plugin/trace.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #define CACHE_SLOTS 16u
+#define SCOPES      4u
+#define SCOPE_MAX   512u
 
 struct cached {
 	char *topic;
@@ -22,8 +25,15 @@ struct cached {
 	uint8_t publish; /* bit qos * 2 + retain: allowed */
 	int8_t read;     /* 1, 0, -1: not known */
 };
+struct scope {           /* the same for all Topic Names that a Topic Filter matches */
+	struct cached c; /* .topic: the filter */
+	uint32_t
+	    prefix_len; /* the filter is this much of itself and a final wildcard level; 0: another kind */
+};
 struct rights_cache {
 	uint32_t stamp;
+	uint32_t scope_count, scope_next; /* next: to be replaced */
+	struct scope scopes[SCOPES];
 	struct cached e[CACHE_SLOTS];
 };
 
@@ -44,6 +54,8 @@ rights_cache_free(struct session *s)
 		return;
 	for (unsigned i = 0; i < CACHE_SLOTS; i++)
 		free(s->rights_cache->e[i].topic);
+	for (unsigned i = 0; i < SCOPES; i++)
+		free(s->rights_cache->scopes[i].c.topic);
 	free(s->rights_cache);
 	s->rights_cache = NULL;
 }
@@ -66,18 +78,34 @@ cache_slot(struct grapnel_str topic)
 	return h % CACHE_SLOTS;
 }
 
+/* The cache if it is still good for something. */
+static inline struct rights_cache *
+cache_of(struct session *s)
+{
+	if (s->rights_cache == NULL || s->rights_cache->stamp == rights_stamp(s))
+		return s->rights_cache;
+	rights_cache_free(s);
+	return NULL;
+}
+
+static inline bool
+scope_has(const struct scope *sc, struct grapnel_str topic)
+{
+	if (sc->prefix_len > 0)
+		return topic.len >= sc->prefix_len &&
+		    memcmp(topic.data, sc->c.topic, sc->prefix_len) == 0 &&
+		    (topic.len == sc->prefix_len || topic.data[sc->prefix_len] == '/');
+	return topic_matches((struct grapnel_str){ sc->c.topic, sc->c.len }, topic);
+}
+
 static inline struct cached *
 cache_find(struct session *s, struct grapnel_str topic)
 {
-	struct rights_cache *rc = s->rights_cache;
+	struct rights_cache *rc = cache_of(s);
 	struct cached *e;
 
 	if (rc == NULL)
 		return NULL;
-	if (rc->stamp != rights_stamp(s)) {
-		rights_cache_free(s);
-		return NULL;
-	}
 	e = &rc->e[cache_slot(topic)];
 	if (e->topic == NULL || e->len != topic.len ||
 	    memcmp(e->topic, topic.data, topic.len) != 0 || s->w->now_ms >= e->until_ms)
@@ -85,8 +113,85 @@ cache_find(struct session *s, struct grapnel_str topic)
 	return e;
 }
 
+/* 1: PUBLISH is allowed; READ: 1, 0; -1: not known. */
+static inline int
+cache_knows(struct session *s, enum grapnel_action action, struct grapnel_str topic, unsigned bit)
+{
+	struct rights_cache *rc = cache_of(s);
+	const struct cached *e;
+
+	if (rc == NULL)
+		return -1;
+	for (unsigned i = 0; i < rc->scope_count; i++) {
+		e = &rc->scopes[i].c;
+		if ((action == GRAPNEL_PUBLISH ? (e->publish & bit) == 0 : e->read < 0) ||
+		    s->w->now_ms >= e->until_ms || !scope_has(&rc->scopes[i], topic))
+			continue;
+		return action == GRAPNEL_PUBLISH ? 1 : e->read;
+	}
+	if ((e = cache_find(s, topic)) == NULL)
+		return -1;
+	if (action == GRAPNEL_PUBLISH)
+		return (e->publish & bit) != 0 ? 1 : -1;
+	return e->read;
+}
+
+/* The entry for a scope, made if need be. NULL: no memory. */
+static struct cached *
+scope_entry(struct session *s, struct grapnel_str filter, uint64_t until_ms)
+{
+	struct rights_cache *rc = s->rights_cache;
+	struct scope *sc;
+	char *copy;
+
+	for (unsigned i = 0; i < rc->scope_count; i++) {
+		struct cached *c = &rc->scopes[i].c;
+
+		if (c->len == filter.len && memcmp(c->topic, filter.data, filter.len) == 0 &&
+		    s->w->now_ms < c->until_ms)
+			return c;
+	}
+	if ((copy = malloc(filter.len)) == NULL)
+		return NULL;
+	memcpy(copy, filter.data, filter.len);
+	sc = &rc->scopes[rc->scope_next];
+	rc->scope_next = (rc->scope_next + 1) % SCOPES;
+	if (rc->scope_count < SCOPES)
+		rc->scope_count++;
+	free(sc->c.topic);
+	*sc = (struct scope){ .c = { .topic = copy,
+				  .len = (uint32_t)filter.len,
+				  .until_ms = until_ms,
+				  .read = -1 } };
+	if (filter.len > 2 && memcmp(copy + filter.len - 2, "/#", 2) == 0 &&
+	    !topic_has_wildcard((struct grapnel_str){ copy, filter.len - 2 }))
+		sc->prefix_len = (uint32_t)filter.len - 2;
+	return &sc->c;
+}
+
+static struct cached *
+topic_entry(struct session *s, struct grapnel_str topic, uint64_t until_ms)
+{
+	struct cached *e = cache_find(s, topic);
+	char *copy;
+
+	if (e != NULL)
+		return e;
+	if ((copy = malloc(topic.len + 1)) == NULL)
+		return NULL;
+	memcpy(copy, topic.data, topic.len);
+	e = &s->rights_cache->e[cache_slot(topic)];
+	free(e->topic);
+	*e = (struct cached){
+		.topic = copy, .len = (uint32_t)topic.len, .until_ms = until_ms, .read = -1
+	};
+	return e;
+}
+
+/* scope: the answer is the same for all that this Topic Filter matches; .data NULL: for that topic. */
 static void
-cache_put(struct session *s, const struct rights_question *q, bool allowed, uint32_t ttl_ms)
+cache_put(struct session *s, const struct rights_question *q, bool allowed, uint32_t ttl_ms,
+    struct grapnel_str scope)
 {
 	uint64_t until = ttl_ms == UINT32_MAX ? UINT64_MAX : s->w->now_ms + ttl_ms;
 	struct cached *e;
@@ -94,23 +199,14 @@ cache_put(struct session *s, const struct rights_question *q, bool allowed, uint
 	if (ttl_ms == 0 || (q->action == GRAPNEL_PUBLISH && !allowed) ||
 	    (q->action != GRAPNEL_PUBLISH && q->action != GRAPNEL_READ))
 		return;
-	if ((e = cache_find(s, q->topic)) == NULL) {
-		char *copy;
-
-		if (s->rights_cache == NULL) {
-			if ((s->rights_cache = calloc(1, sizeof(*s->rights_cache))) == NULL)
-				return;
-			s->rights_cache->stamp = rights_stamp(s);
-		}
-		if ((copy = malloc(q->topic.len + 1)) == NULL)
+	if (cache_of(s) == NULL) {
+		if ((s->rights_cache = calloc(1, sizeof(*s->rights_cache))) == NULL)
 			return;
-		memcpy(copy, q->topic.data, q->topic.len);
-		e = &s->rights_cache->e[cache_slot(q->topic)];
-		free(e->topic);
-		*e = (struct cached){
-			.topic = copy, .len = (uint32_t)q->topic.len, .until_ms = until, .read = -1
-		};
+		s->rights_cache->stamp = rights_stamp(s);
 	}
+	e = scope.data != NULL ? scope_entry(s, scope, until) : topic_entry(s, q->topic, until);
+	if (e == NULL)
+		return;
 	if (until < e->until_ms)
 		e->until_ms = until;
 	if (q->action == GRAPNEL_PUBLISH)
@@ -171,15 +267,11 @@ record_known(const struct session *s, enum grapnel_action action, struct grapnel
 bool
 rights_publish_cached(struct session *s, struct grapnel_str topic, uint8_t qos, bool retain)
 {
-	const struct cached *e;
-
 	if (topic.data[0] == '$' && (is_sys(topic) || !s->superuser))
 		return false; /* rare, and asked in full */
-	if (!s->superuser && !only_default(s)) {
-		e = cache_find(s, topic);
-		if (e == NULL || (e->publish & 1u << (qos * 2 + retain)) == 0)
-			return false;
-	}
+	if (!s->superuser && !only_default(s) &&
+	    cache_knows(s, GRAPNEL_PUBLISH, topic, 1u << (qos * 2 + retain)) != 1)
+		return false;
 	record_known(s, GRAPNEL_PUBLISH, topic, qos, true);
 	return true;
 }
@@ -187,13 +279,10 @@ rights_publish_cached(struct session *s, struct grapnel_str topic, uint8_t qos, 
 int
 rights_read_cached(struct session *s, struct grapnel_str topic, uint8_t qos)
 {
-	const struct cached *e;
 	int known = 1;
 
-	if (!s->superuser && !only_default(s)) {
-		e = cache_find(s, topic);
-		known = e != NULL ? e->read : -1;
-	}
+	if (!s->superuser && !only_default(s))
+		known = cache_knows(s, GRAPNEL_READ, topic, 0);
 	if (known >= 0)
 		record_known(s, GRAPNEL_READ, topic, qos, known != 0);
 	return known;
@@ -321,8 +410,15 @@ rights_ask(struct worker *w, struct session *s, const struct identity *id,
 
 		if (v == GRAPNEL_ALLOW || v == GRAPNEL_DENY) {
 			answer_own(w, s, id, q, now, v == GRAPNEL_ALLOW, flags, rule);
-			if (s != NULL)
-				cache_put(s, q, v == GRAPNEL_ALLOW, UINT32_MAX);
+			if (s != NULL) {
+				char buf[SCOPE_MAX];
+				struct grapnel_str scope = { buf,
+					acl_rules_scope(rules, &rq, buf, sizeof(buf)) };
+
+				if (scope.len == 0)
+					scope.data = NULL;
+				cache_put(s, q, v == GRAPNEL_ALLOW, UINT32_MAX, scope);
+			}
 			return true;
 		}
 		rules_covered = (flags & GRAPNEL_ACL_COVERED) != 0;
@@ -354,8 +450,14 @@ rights_ask(struct worker *w, struct session *s, const struct identity *id,
 		now->flags &= ~(uint32_t)GRAPNEL_ACL_COVERED;
 	if (s != NULL &&
 	    (now->verdict == GRAPNEL_ALLOW || cw->last_decision.verdict == GRAPNEL_DENY) &&
-	    !cw->last_decision.acl->no_store && (now->flags & ~(uint32_t)GRAPNEL_ACL_COVERED) == 0)
-		cache_put(s, q, now->verdict == GRAPNEL_ALLOW, cw->last_decision.acl->cache_ttl_ms);
+	    !cw->last_decision.acl->no_store &&
+	    (now->flags & ~(uint32_t)GRAPNEL_ACL_COVERED) == 0) {
+		const struct grapnel_acl_answer *a = cw->last_decision.acl;
+
+		cache_put(s, q, now->verdict == GRAPNEL_ALLOW, a->cache_ttl_ms,
+		    rules == NULL && rights_one_source(w) ? a->same_for
+							  : (struct grapnel_str){ 0 });
+	}
 	return true;
 }
 

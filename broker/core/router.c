@@ -416,7 +416,7 @@ retain_message(struct worker *w, struct message *msg, const struct conn *publish
 {
 	const struct limits *l = atomic_load_explicit(&w->broker->limits, memory_order_acquire);
 	struct message *kept = message_keep(msg);
-	bool had = false, sys = msg->topic_len > 5 && memcmp(msg->topic, "$SYS/", 5) == 0;
+	bool had = false;
 	unsigned suppressed;
 	int err;
 
@@ -425,9 +425,8 @@ retain_message(struct worker *w, struct message *msg, const struct conn *publish
 	atomic_store_explicit(&kept->author_checked,
 	    atomic_load_explicit(&w->broker->rights_generation, memory_order_relaxed),
 	    memory_order_relaxed);
-	/* Only the broker writes $SYS, a bounded number of topics: what clients have kept does not push them out. */
-	err = retain_set(w->broker->retain, kept, sys ? UINT64_MAX : l->retained_max_messages,
-	    sys ? UINT64_MAX : l->retained_max_bytes, &had);
+	err = retain_set(w->broker->retain, kept, l->retained_max_messages, l->retained_max_bytes,
+	    &had);
 	message_unref(kept);
 	if (err != GRAPNEL_OK) {
 		metric_add(&w->metrics, METRIC_RETAINED_REFUSED, 1);

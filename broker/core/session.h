@@ -193,9 +193,14 @@ void deliver_pump(struct session *s);		/* move from queue to window and connecti
 void deliver_resume(struct session *s);		/* after attach: retransmit, then pump */
 void deliver_offline(struct session *s);	/* before detach: pending decisions go back to the queue */
 void deliver_clear(struct session *s);
+void deliver_trim(struct session *s); /* nothing is happening: give back what was kept for more */
 void deliver_acknowledged(struct session *s, struct inflight_entry *ie, uint8_t reason_code); /* finished */
 void deliver_received(struct session *s, struct inflight_entry *ie); /* PUBREC: the message is not needed any more */
 void deliver_dropped(struct session *s, struct entry *e, enum metric m, const char *why); /* count, event, credit; clears e */
+/* A message waits in a queue, of a Session or a shared group (1), or does no longer (-1). */
+void queued_add(struct worker *w, const struct message *msg, int sign);
+/* Bytes in the queues of all workers; not less than there are, and at most 128 KiB more per other worker. */
+uint64_t queued_total(const struct worker *w);
 /* Is this online receiver so far behind that its publishers should wait? */
 bool deliver_congested(struct session *s);
 void congestion_eased(struct session *s); /* called when output or queue shrank */

@@ -68,16 +68,13 @@ static struct group_terms
 terms(const struct worker *w)
 {
 	const struct limits *l = atomic_load_explicit(&w->broker->limits, memory_order_acquire);
-	int64_t used = atomic_load_explicit(&w->broker->queued_bytes, memory_order_relaxed);
-	uint64_t total = l->max_total_queued_bytes;
+	uint64_t used = queued_total(w), total = l->max_total_queued_bytes;
 
 	return (struct group_terms){
 		.strategy = l->share_strategy,
 		.max_messages = l->max_queued_messages,
 		.max_bytes = l->max_queued_bytes,
-		.total_left = used < 0       ? total
-		    : (uint64_t)used < total ? total - (uint64_t)used
-					     : 0,
+		.total_left = used < total ? total - used : 0,
 		.now_ms = w->now_ms,
 		.hold = w->core->stopping,
 	};
@@ -88,12 +85,7 @@ terms(const struct worker *w)
 static void
 on_queued(struct group *g, const struct message *msg, int sign)
 {
-	struct worker *w = of(g)->w;
-	int64_t size = (int64_t)message_size(msg) * sign;
-
-	metric_add(&w->metrics, METRIC_QUEUED_MESSAGES, sign);
-	metric_add(&w->metrics, METRIC_QUEUED_BYTES, size);
-	atomic_fetch_add_explicit(&w->broker->queued_bytes, size, memory_order_relaxed);
+	queued_add(of(g)->w, msg, sign);
 }
 
 static void

@@ -9,12 +9,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
 #define MAIL_PER_TURN   256u
 #define TIMERS_PER_TURN 4096u
+#define BUSY_TURNS      8u /* turns with connections alone, at most */
 
 _Thread_local struct worker *worker_self;
 
@@ -149,6 +151,16 @@ on_wake(evutil_socket_t fd, short what, void *arg)
 		log_error("mailbox: reading the eventfd: %s", strerror(errno));
 }
 
+static void
+on_poll(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *w = arg;
+
+	(void)fd;
+	(void)what;
+	w->poll_ready = true; /* handled at its place in the loop */
+}
+
 /* ---- the loop ------------------------------------------------------------------------------- */
 
 static void
@@ -185,21 +197,32 @@ void
 worker_run(struct worker *w)
 {
 	struct worker *outer = worker_self;
-	bool work;
+	unsigned busy_turns = 0;
+	bool work, again, busy = false;
 
 	worker_self = w;
+	w->now_ms = clock_ms();
 	(void)outboxes_push(w);
 	while (!w->stopping) {
-		w->now_ms = clock_ms();
 		work = mail_run(w) > 0;
 		work |= wheel_advance(w->wheel, w->now_ms, TIMERS_PER_TURN, w) > 0;
 		/* What mail and timers made must not wait in an outbox for the next packet of a peer. */
-		if (w->dirty.first != NULL || w->flush_due || w->again || !tick_arm(w))
+		if (w->dirty.first != NULL || w->flush_due || w->again)
 			work = true;
+		again = w->again;
 		w->again = false;
-		if (event_base_loop(w->base, EVLOOP_ONCE | (work ? EVLOOP_NONBLOCK : 0)) < 0)
-			log_error("worker %u: event loop: %s", w->index, strerror(errno));
+		/* Connections that had something a moment ago have more: libevent is asked now and then only. */
+		if (!busy || ++busy_turns == BUSY_TURNS) {
+			busy_turns = 0;
+			if (!busy && !work && !tick_arm(w))
+				work = true;
+			if (event_base_loop(
+				w->base, EVLOOP_ONCE | (work || busy ? EVLOOP_NONBLOCK : 0)) < 0)
+				log_error("worker %u: event loop: %s", w->index, strerror(errno));
+		}
 		w->now_ms = clock_ms();
+		busy = (busy || w->poll_ready || again) && w->core != NULL && conn_poll(w) > 0;
+		w->poll_ready = false;
 		router_flush(w);
 		if (w->dirty.first != NULL || w->flush_due) {
 			conn_flush_dirty(w);
@@ -318,21 +341,25 @@ worker_new(struct worker **out, struct broker *b, unsigned index)
 		return err;
 	w->broker = b;
 	w->index = index;
-	w->wake_fd = -1;
+	w->wake_fd = w->poll_fd = -1;
 	w->tick_due_ms = UINT64_MAX;
 	w->now_ms = clock_ms();
-	if ((w->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) < 0) {
+	w->read_size = WORKER_READ_BUFFER;
+	if ((w->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) < 0 ||
+	    (w->poll_fd = epoll_create1(EPOLL_CLOEXEC)) < 0) {
 		err = GRAPNEL_ESYS;
 		goto fail;
 	}
-	if ((w->base = base_new()) == NULL || (w->read_buffer = malloc(WORKER_READ_BUFFER)) == NULL)
+	if ((w->base = base_new()) == NULL || (w->read_buffer = malloc(w->read_size)) == NULL)
 		goto fail;
 	if ((err = wheel_new(&w->wheel, w->now_ms)) != GRAPNEL_OK)
 		goto fail;
 	err = GRAPNEL_ENOMEM;
 	w->wake_event = event_new(w->base, w->wake_fd, EV_READ | EV_PERSIST, on_wake, w);
 	w->tick_event = event_new(w->base, -1, 0, on_tick, w);
-	if (w->wake_event == NULL || w->tick_event == NULL || event_add(w->wake_event, NULL) != 0)
+	w->poll_event = event_new(w->base, w->poll_fd, EV_READ | EV_PERSIST, on_poll, w);
+	if (w->wake_event == NULL || w->tick_event == NULL || w->poll_event == NULL ||
+	    event_add(w->wake_event, NULL) != 0 || event_add(w->poll_event, NULL) != 0)
 		goto fail;
 	*out = w;
 	return GRAPNEL_OK;
@@ -350,8 +377,12 @@ worker_free(struct worker *w)
 		event_free(w->wake_event);
 	if (w->tick_event != NULL)
 		event_free(w->tick_event);
+	if (w->poll_event != NULL)
+		event_free(w->poll_event);
 	if (w->base != NULL)
 		event_base_free(w->base);
+	if (w->poll_fd >= 0)
+		(void)close(w->poll_fd);
 	if (w->wake_fd >= 0)
 		(void)close(w->wake_fd);
 	wheel_free(w->wheel);

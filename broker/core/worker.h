@@ -2,8 +2,11 @@
 /*
  * worker - a thread with its event loop, its mailbox, and what lives on it
  *
- * Loop: mail (bounded portion) -> due timers -> I/O (event_base_loop EVLOOP_ONCE) -> expand what other workers
- * published -> flush output of all connections that have some -> hand over the outgoing batches.
+ * Loop: mail (bounded portion) -> due timers -> I/O -> expand what other workers published -> flush output of all
+ * connections that have some -> hand over the outgoing batches.
+ *
+ * Connections are watched by an epoll set of the worker's own (`poll_fd`), which libevent watches as
+ * one descriptor: no struct event per connection, and a busy worker asks its connections directly.
  *
  * Threads:   everything here is the worker's own, except worker_post (any thread).
  * Ownership: a mail item belongs to the mailbox from worker_post until its fn runs, then to fn.
@@ -32,7 +35,7 @@ struct mail {
 	void (*fn)(struct worker *w, struct mail *m);
 };
 
-#define WORKER_READ_BUFFER (256u * 1024u)
+#define WORKER_READ_BUFFER (64u * 1024u) /* larger ones leave the processor's caches */
 #define WORKER_MAX 64
 
 struct worker {
@@ -43,7 +46,8 @@ struct worker {
 	struct wheel *wheel;
 	uint64_t now_ms;	/* monotonic, refreshed once a turn */
 	struct metrics metrics;
-	uint8_t *read_buffer;	/* WORKER_READ_BUFFER bytes, shared by all connections */
+	uint8_t *read_buffer;	/* shared by all connections */
+	uint32_t read_size;	/* of it */
 
 	/* mailbox */
 	_Atomic(struct mail *) mail_head; /* newest first */
@@ -51,6 +55,9 @@ struct worker {
 	int wake_fd;
 	struct event *wake_event;
 	struct event *tick_event; /* wakes the loop for the wheel */
+	int poll_fd;		  /* the epoll set of connections */
+	struct event *poll_event; /* wakes the loop for it */
+	bool poll_ready;	  /* it may have something */
 	struct mail *inbox;	  /* taken from mail_head, oldest first */
 	struct { struct mail *first, *last; unsigned count; } outbox[WORKER_MAX + 1]; /* to each worker and main, until the turn ends */
 	bool stopping;
@@ -88,6 +95,7 @@ uint32_t worker_mail_depth(const struct worker *w); /* any thread; approximate *
 void worker_timer(struct worker *w, struct timer *t, uint64_t delay_ms);
 
 /* Called by worker_run at the places named above; each in the file of its subject. */
+unsigned conn_poll(struct worker *w); /* handle what connections have; @return how many had something */
 void conn_flush_dirty(struct worker *w);
 void router_flush(struct worker *w);
 void hooks_flush(struct worker *w);

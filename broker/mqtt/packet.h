@@ -177,6 +177,16 @@ struct mqtt_ack {
 uint8_t mqtt_ack_decode(struct wire *w, uint8_t version, uint8_t type, struct mqtt_ack *a); /* refuses reason codes this type does not have */
 size_t mqtt_ack_size(uint8_t version, const struct mqtt_ack *a);
 uint8_t *mqtt_ack_encode(uint8_t *p, uint8_t version, uint8_t type, const struct mqtt_ack *a);
+/* The same for Reason Code 0 without Reason String: four bytes, in all versions. */
+#define MQTT_ACK_PLAIN_SIZE 4
+static inline void
+mqtt_ack_encode_plain(uint8_t *p, uint8_t type, uint16_t packet_id)
+{
+	p[0] = (uint8_t)(type << 4 | (type == MQTT_PUBREL ? 2 : 0));
+	p[1] = 2;
+	p[2] = (uint8_t)(packet_id >> 8);
+	p[3] = (uint8_t)packet_id;
+}
 
 /* ---- SUBSCRIBE, UNSUBSCRIBE ------------------------------------------------------ */
 struct mqtt_subscription {

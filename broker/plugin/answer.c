@@ -142,6 +142,9 @@ check_acl(const struct grapnel_acl_answer *a)
 		why = "max_qos_plus_one is out of range";
 	if (why == NULL)
 		why = check_text(a->reason_string);
+	if (why == NULL && a->same_for.data != NULL &&
+	    (a->same_for.len > 65535 || !topic_filter_valid(a->same_for, NULL, NULL)))
+		why = "same_for is not a Topic Filter";
 	return why != NULL ? why : check_bytes(a->rule, STRING_MAX);
 }
 
@@ -299,6 +302,7 @@ answer_put(struct layout *l, struct answer *a, enum answer_kind kind, const void
 		a->u.acl = *(const struct grapnel_acl_answer *)from;
 		a->u.acl.reason_string = layout_str(l, a->u.acl.reason_string);
 		a->u.acl.rule = layout_str(l, a->u.acl.rule);
+		a->u.acl.same_for = layout_str(l, a->u.acl.same_for);
 		a->u.acl.size = sizeof(a->u.acl);
 		break;
 	case ANSWER_PUBLISH:

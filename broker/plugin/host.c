@@ -593,6 +593,7 @@ host_fill(struct grapnel_host *host, unsigned workers)
 		.rules_ref = acl_rules_ref,
 		.rules_unref = acl_rules_unref,
 		.rules_check = acl_rules_check,
+		.rules_scope = acl_rules_scope,
 		.command_new = command_new,
 		.hook_disable = hook_disable,
 	};

@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 
 #define MAX_RULES_BYTES (512u << 20)
+#define SCOPE_MAX       512 /* longest Topic Filter that an answer is kept for as a whole */
 
 struct auth_file {
 	const struct grapnel_host *host;
@@ -344,6 +345,7 @@ auth_file_acl_check(void *instance, struct grapnel_request *req, const struct gr
 	struct grapnel_acl_answer answer = { .size = sizeof(answer), .cache_ttl_ms = UINT32_MAX };
 	enum grapnel_verdict verdict = GRAPNEL_NEXT;
 	uint32_t covered = GRAPNEL_ACL_COVERED, flags;
+	char scope[SCOPE_MAX];
 
 	if (a->rules_count == 0)
 		return GRAPNEL_NEXT;
@@ -351,6 +353,11 @@ auth_file_acl_check(void *instance, struct grapnel_request *req, const struct gr
 	for (size_t i = 0; i < a->rules_count && verdict == GRAPNEL_NEXT; i++) {
 		verdict = a->host->rules_check(a->rules[i], &question, &flags, &answer.rule);
 		covered &= flags;
+	}
+	if (verdict != GRAPNEL_NEXT && a->rules_count == 1 && answer.rule.data != NULL) {
+		answer.same_for.len =
+		    a->host->rules_scope(a->rules[0], &question, scope, sizeof(scope));
+		answer.same_for.data = answer.same_for.len > 0 ? scope : NULL;
 	}
 	if (verdict == GRAPNEL_NEXT) {
 		verdict = GRAPNEL_DENY;

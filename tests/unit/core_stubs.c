@@ -102,6 +102,12 @@ core_resume_publishers(struct worker *w)
 	atomic_fetch_add(&stub_counts.resumed, 1);
 }
 
+unsigned
+conn_poll(struct worker *w)
+{
+	(void)w;
+	return 0;
+}
 void
 conn_flush_dirty(struct worker *w)
 {

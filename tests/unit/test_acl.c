@@ -36,9 +36,11 @@ struct who {
 		user, client, NULL \
 	}
 
+/* scope: NULL, or gets the Topic Filter that the same answer holds for, "" when there is none; SCOPE_SIZE bytes. */
+#define SCOPE_SIZE 64
 static enum grapnel_verdict
-ask_full(const struct grapnel_rules *r, struct who who, enum grapnel_action action, unsigned qos,
-    bool retain, const char *topic, uint32_t *flags, struct grapnel_str *rule)
+ask_scope(const struct grapnel_rules *r, struct who who, enum grapnel_action action, unsigned qos,
+    bool retain, const char *topic, uint32_t *flags, struct grapnel_str *rule, char *scope)
 {
 	struct grapnel_pair pairs[2] = { { str("role"), str("r1") },
 		{ str("tenant"), str(who.tenant) } };
@@ -54,7 +56,16 @@ ask_full(const struct grapnel_rules *r, struct who who, enum grapnel_action acti
 		.attribute_count = who.tenant != NULL ? 2 : 1,
 	};
 
+	if (scope != NULL)
+		scope[acl_rules_scope(r, &q, scope, SCOPE_SIZE - 1)] = '\0';
 	return acl_rules_check(r, &q, flags, rule);
+}
+
+static enum grapnel_verdict
+ask_full(const struct grapnel_rules *r, struct who who, enum grapnel_action action, unsigned qos,
+    bool retain, const char *topic, uint32_t *flags, struct grapnel_str *rule)
+{
+	return ask_scope(r, who, action, qos, retain, topic, flags, rule, NULL);
 }
 
 static enum grapnel_verdict
@@ -537,32 +548,37 @@ START_TEST(covering_and_intersecting_agree_with_enumeration)
 }
 END_TEST
 
-START_TEST(whenever_covered_is_answered_every_message_may_be_read)
+/* A few rules, the same ones for the same seed. */
+static struct grapnel_rules *
+random_rules(unsigned *seed, char *text, size_t size)
 {
 	static const char *const verbs[] = { "allow", "deny" };
 	static const char *const actions[] = { "publish", "subscribe", "read", "all" };
 	static const char *const heads[] = { "everyone", "user a", "user b", "client c1",
 		"anonymous" };
+	unsigned lines = 2 + (unsigned)rand_r(seed) % 5;
+	size_t n = 0;
+
+	for (unsigned line = 0; line < lines; line++) {
+		if (rand_r(seed) % 3 == 0)
+			n += (size_t)snprintf(text + n, size - n, "%s\n", heads[rand_r(seed) % 5]);
+		n += (size_t)snprintf(text + n, size - n, "%s %s %s\n", verbs[rand_r(seed) % 2],
+		    actions[rand_r(seed) % 4], patterns.text[rand_r(seed) % patterns.count]);
+	}
+	if (rand_r(seed) % 2 == 0)
+		n += (size_t)snprintf(text + n, size - n, "everyone\nallow all #\n");
+	return compile(text);
+}
+
+START_TEST(whenever_covered_is_answered_every_message_may_be_read)
+{
 	unsigned seed = 20240229, covered = 0;
 
 	enumerate_all();
 	for (unsigned round = 0; round < 300; round++) {
 		char text[1000] = "";
-		size_t n = 0;
-		struct grapnel_rules *r;
+		struct grapnel_rules *r = random_rules(&seed, text, sizeof(text));
 
-		for (unsigned line = 0; line < 2 + (unsigned)rand_r(&seed) % 5; line++) {
-			if (rand_r(&seed) % 3 == 0)
-				n += (size_t)snprintf(
-				    text + n, sizeof(text) - n, "%s\n", heads[rand_r(&seed) % 5]);
-			n += (size_t)snprintf(text + n, sizeof(text) - n, "%s %s %s\n",
-			    verbs[rand_r(&seed) % 2], actions[rand_r(&seed) % 4],
-			    patterns.text[rand_r(&seed) % patterns.count]);
-		}
-		if (rand_r(&seed) % 2 == 0)
-			n +=
-			    (size_t)snprintf(text + n, sizeof(text) - n, "everyone\nallow all #\n");
-		r = compile(text);
 		for (unsigned pick = 0; pick < 12; pick++) {
 			struct who who = { .user = users[rand_r(&seed) % USERS] };
 			const char *filter = filters.text[rand_r(&seed) % filters.count];
@@ -588,6 +604,74 @@ START_TEST(whenever_covered_is_answered_every_message_may_be_read)
 		acl_rules_unref(r);
 	}
 	ck_assert_uint_gt(covered, 300);
+}
+END_TEST
+
+START_TEST(within_a_scope_every_topic_gets_the_same_answer)
+{
+	static const enum grapnel_action actions[] = { P, R, W };
+	unsigned seed = 20240301, wide = 0;
+
+	enumerate_all();
+	for (unsigned round = 0; round < 300; round++) {
+		char text[1000] = "", scope[SCOPE_SIZE];
+		struct grapnel_rules *r = random_rules(&seed, text, sizeof(text));
+
+		for (unsigned pick = 0; pick < 12; pick++) {
+			struct who who = { .user = users[rand_r(&seed) % USERS] };
+			enum grapnel_action action = actions[rand_r(&seed) % 3];
+			const char *topic = topics.text[rand_r(&seed) % topics.count];
+			enum grapnel_verdict v =
+			    ask_scope(r, who, action, 0, false, topic, NULL, NULL, scope);
+
+			if (scope[0] == '\0')
+				continue;
+			ck_assert_int_ne(v, NEXT);
+			ck_assert_msg(
+			    reference_matches(scope, topic), "%s\n%s, %s", text, scope, topic);
+			for (unsigned t = 0; t < topics.count; t++) {
+				if (!reference_matches(scope, topics.text[t]))
+					continue;
+				wide += strcmp(topics.text[t], topic) != 0;
+				ck_assert_msg(ask(r, who, action, topics.text[t]) == v,
+				    "%s\nas %s, topic %s, scope %s, but topic %s", text, who.user,
+				    topic, scope, topics.text[t]);
+			}
+		}
+		acl_rules_unref(r);
+	}
+	ck_assert_uint_gt(wide, 1000);
+}
+END_TEST
+
+START_TEST(a_scope_ends_where_another_rule_decides_otherwise)
+{
+	static const struct {
+		const char *rules, *topic, *scope;
+	} rows[] = {
+		{ "allow publish a/#", "a/b", "a/#" },
+		{ "allow publish %u/+/x", "u/b/x", "u/+/x" },
+		{ "deny publish a/secret\nallow publish a/#", "a/b", "" },
+		{ "deny read a/secret\nallow publish a/#", "a/b", "a/#" },
+		{ "deny publish a/secret\nallow publish a/#", "a/secret", "a/secret" },
+		{ "allow publish a/b\ndeny publish a/#\nallow publish #", "a/c", "" },
+		{ "allow publish a/#\ndeny publish a/b", "a/b", "a/#" },
+		{ "allow publish b/#", "a/b", "" },
+		{ "allow publish a/x qos<=1\ndeny publish a/+\nallow publish a/#", "a/b", "" },
+		{ "allow publish "
+		  "0123456789012345678901234567890123456789012345678901234567890123/#",
+		    "0123456789012345678901234567890123456789012345678901234567890123/x", "" },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct grapnel_rules *r = compile(rows[i].rules);
+		char scope[SCOPE_SIZE];
+
+		(void)ask_scope(
+		    r, (struct who)U("u"), P, 0, false, rows[i].topic, NULL, NULL, scope);
+		ck_assert_msg(strcmp(scope, rows[i].scope) == 0, "row %zu: got '%s'", i, scope);
+		acl_rules_unref(r);
+	}
 }
 END_TEST
 
@@ -732,6 +816,8 @@ main(void)
 	    tc, covered_says_that_no_delivery_can_be_refused, 0, ROWS(covered_cases));
 	tcase_add_test(tc, covering_and_intersecting_agree_with_enumeration);
 	tcase_add_test(tc, whenever_covered_is_answered_every_message_may_be_read);
+	tcase_add_test(tc, within_a_scope_every_topic_gets_the_same_answer);
+	tcase_add_test(tc, a_scope_ends_where_another_rule_decides_otherwise);
 	tcase_add_loop_test(tc, a_bad_line_is_named_with_its_number, 0, ROWS(bad));
 	tcase_add_test(tc, a_nul_in_the_text_is_an_error);
 	tcase_add_test(tc, errors_are_cut_to_the_room_there_is);

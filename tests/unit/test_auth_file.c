@@ -249,6 +249,7 @@ static const struct grapnel_host host = {
 	.rules_ref = acl_rules_ref,
 	.rules_unref = acl_rules_unref,
 	.rules_check = acl_rules_check,
+	.rules_scope = acl_rules_scope,
 	.hook_disable = hook_disable,
 };
 

@@ -23,6 +23,12 @@ conn_flush_dirty(struct worker *w)
 {
 	(void)w;
 }
+unsigned
+conn_poll(struct worker *w)
+{
+	(void)w;
+	return 0;
+}
 void
 router_flush(struct worker *w)
 {

@@ -159,6 +159,24 @@ START_TEST(over_a_limit_the_old_message_stays)
 }
 END_TEST
 
+START_TEST(what_the_broker_keeps_in_sys_is_outside_of_the_limits)
+{
+	uint64_t two = 2 * (sizeof(struct message) + 2);
+
+	ck_assert_int_eq(set("$SYS/broker/version", "1", 2, two, NULL), GRAPNEL_OK);
+	ck_assert_int_eq(set("a", "1", 2, two, NULL), GRAPNEL_OK);
+	ck_assert_int_eq(set("b", "1", 2, two, NULL), GRAPNEL_OK);
+	ck_assert_int_eq(set("$SYS/broker/uptime", "1", 2, two, NULL), GRAPNEL_OK);
+	ck_assert_int_eq(set("$SYSTEM", "1", 2, two, NULL), GRAPNEL_EQUOTA);
+	ck_assert_int_eq(set("c", "1", 2, UINT64_MAX, NULL), GRAPNEL_EQUOTA);
+	ck_assert_uint_eq(stats().messages, 2);
+	ck_assert_uint_eq(stats().bytes, two);
+	ck_assert_int_eq(set("$SYS/broker/uptime", "", 2, two, NULL), GRAPNEL_OK);
+	ck_assert_str_eq(all_of("$SYS/#"), "$SYS/broker/version=1");
+	ck_assert_uint_eq(stats().messages, 2);
+}
+END_TEST
+
 START_TEST(a_message_is_removed_only_while_it_is_the_one)
 {
 	struct seen seen = { .count = 0 };
@@ -420,6 +438,32 @@ START_TEST(topic_names_of_the_greatest_depth_are_no_special_case)
 }
 END_TEST
 
+/* Most of the texts that are nowhere share no bits with those that are: by chance, one in fifty does. */
+START_TEST(a_level_that_is_nowhere_ends_a_walk_at_once)
+{
+	unsigned calls, quick = 0, found = 0;
+	char text[32];
+
+	for (unsigned i = 0; i < 20000; i++) {
+		snprintf(text, sizeof(text), "%u/%u/%c", i / 200, i % 200, "xyz"[i % 3]);
+		REQUIRE(set(text, "1", NO_LIMIT, NULL) == GRAPNEL_OK);
+	}
+	for (unsigned i = 0; i < 40; i++) {
+		struct retain_cursor c = { 0 };
+
+		snprintf(text, sizeof(text), "+/+/none%u", i);
+		for (calls = 0; !c.done; calls++)
+			ck_assert_int_eq(
+			    retain_match(st, STR(text), &c, 10, 10, visit_number, &found),
+			    GRAPNEL_OK);
+		retain_cursor_clear(&c);
+		quick += calls == 1;
+	}
+	ck_assert_uint_eq(found, 0);
+	ck_assert_uint_ge(quick, 30);
+}
+END_TEST
+
 START_TEST(a_walk_needs_a_budget)
 {
 	struct retain_cursor c = { 0 };
@@ -596,12 +640,14 @@ main(void)
 	tcase_add_test(tc, the_last_message_of_a_topic_name_is_kept);
 	tcase_add_test(tc, an_empty_payload_removes_and_is_not_kept);
 	tcase_add_test(tc, over_a_limit_the_old_message_stays);
+	tcase_add_test(tc, what_the_broker_keeps_in_sys_is_outside_of_the_limits);
 	tcase_add_test(tc, a_message_is_removed_only_while_it_is_the_one);
 	tcase_add_test(tc, messages_come_level_by_level);
 	tcase_add_test(tc, random_filters_find_like_brute_force_in_portions_of_any_size);
 	tcase_add_test(tc, what_stays_is_visited_once_while_other_messages_come_and_go);
 	tcase_add_test(tc, a_jump_is_always_forward_and_never_over_a_match);
 	tcase_add_test(tc, topic_names_of_the_greatest_depth_are_no_special_case);
+	tcase_add_test(tc, a_level_that_is_nowhere_ends_a_walk_at_once);
 	tcase_add_test(tc, a_walk_needs_a_budget);
 	tcase_add_test(tc, a_visitor_may_change_the_index);
 	tcase_add_test(tc, a_sweep_removes_what_has_expired_in_portions);

@@ -155,6 +155,24 @@ router_resume_paused(struct worker *w)
 	resumed++;
 }
 
+unsigned
+conn_poll(struct worker *w)
+{
+	(void)w;
+	return 0;
+}
+void
+queued_add(struct worker *w, const struct message *msg, int sign)
+{
+	metric_add(&w->metrics, METRIC_QUEUED_MESSAGES, sign);
+	metric_add(&w->metrics, METRIC_QUEUED_BYTES, (int64_t)message_size(msg) * sign);
+	atomic_fetch_add(&w->broker->queued_bytes, (int64_t)message_size(msg) * sign);
+}
+uint64_t
+queued_total(const struct worker *w)
+{
+	return (uint64_t)atomic_load(&w->broker->queued_bytes);
+}
 void
 conn_flush_dirty(struct worker *w)
 {

@@ -207,6 +207,9 @@ struct grapnel_acl_answer {
 				     Only answers given at once are kept */
 	struct grapnel_str reason_string; /* told to MQTT 5 clients */
 	struct grapnel_str rule;  /* which rule decided, e.g. "acl:12"; for log and explain */
+	struct grapnel_str same_for; /* PUBLISH, READ: a Topic Filter. The answer is the same for every Topic Name that it
+					matches, with the same QoS and RETAIN, for as long as cache_ttl_ms says. .data NULL: for
+					this Topic Name alone. Heeded when no other plugin is in the chain */
 };
 
 /* ------------------------------------------------------------------------- messages */

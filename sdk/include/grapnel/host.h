@@ -257,6 +257,14 @@ struct grapnel_host {
 	enum grapnel_verdict (*rules_check)(const struct grapnel_rules *rules, const struct grapnel_rules_question *question,
 	    uint32_t *flags, struct grapnel_str *rule);
 
+	/**
+	 * After rules_check said ALLOW or DENY to a PUBLISH or READ question: the Topic Filter of Topic Names for which it says
+	 * the same (acl_answer.same_for).
+	 * @return bytes written to filter; 0: for that Topic Name alone, or capacity is too small.  @threads Any.
+	 */
+	size_t (*rules_scope)(const struct grapnel_rules *rules, const struct grapnel_rules_question *question, char *filter,
+	    size_t capacity);
+
 	/* ---- admin commands ---------------------------------------------------------------------------- */
 	/**
 	 * In create(): offer `grapnelctl <name>`. fn runs on the main thread, must not block for long, and writes its

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/connecting.h"
+
+#include "base/log.h"
+#include "core/acl.h"
+#include "core/session.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool
+same_user(const struct identity *a, const struct identity *b)
+{
+	if ((a->username.data == NULL) != (b->username.data == NULL))
+		return false;
+	return a->username.len == b->username.len &&
+	    (a->username.len == 0 ||
+		memcmp(a->username.data, b->username.data, a->username.len) == 0);
+}
+
+static uint32_t
+lower(uint32_t asked, uint32_t limit)
+{
+	return asked != 0 && asked < limit ? asked : limit;
+}
+
+static struct limits *
+limits_with(const struct limits *base, const struct grapnel_client_limits *a)
+{
+	struct limits *l = malloc(sizeof(*l));
+
+	if (l == NULL)
+		return NULL;
+	*l = *base;
+	l->max_queued_messages = lower(a->max_queued_messages, base->max_queued_messages);
+	l->max_inflight = lower(a->max_inflight, base->max_inflight);
+	l->max_packet_size = lower(a->max_packet_size, base->max_packet_size);
+	l->max_session_expiry = lower(a->max_session_expiry, base->max_session_expiry);
+	if (a->message_rate != 0 &&
+	    (base->message_rate == 0 || a->message_rate < base->message_rate))
+		l->message_rate = a->message_rate;
+	if (a->byte_rate != 0 && (base->byte_rate == 0 || a->byte_rate < base->byte_rate))
+		l->byte_rate = a->byte_rate;
+	if (a->max_queued_bytes != 0 && a->max_queued_bytes < base->max_queued_bytes)
+		l->max_queued_bytes = a->max_queued_bytes;
+	if (a->max_qos_plus_one != 0 && a->max_qos_plus_one - 1 < base->max_qos)
+		l->max_qos = (uint8_t)(a->max_qos_plus_one - 1);
+	return l;
+}
+
+static void
+send_connack(struct conn *c, bool session_present)
+{
+	const struct connecting *k = c->connecting;
+	const struct session *s = c->session;
+	const struct limits *l = s->limits;
+	struct grapnel_property props[16];
+	struct mqtt_connack ack = { .session_present = session_present, .props = props };
+	uint32_t expiry = session_expiry_effective(s);
+	size_t n = 0;
+	uint8_t *p;
+
+#define NUMBER(prop, value) \
+	(props[n++] = (struct grapnel_property){ .id = (prop), .u.number = (value) })
+#define TEXT(prop, ptr, length) \
+	(props[n++] = (struct grapnel_property){ .id = (prop), .u.str = { (ptr), (length) } })
+	if (c->version == 5) {
+		if (expiry != k->p.session_expiry)
+			NUMBER(PROP_SESSION_EXPIRY, expiry);
+		if (l->receive_maximum < 65535)
+			NUMBER(PROP_RECEIVE_MAXIMUM, l->receive_maximum);
+		if (l->max_qos < 2)
+			NUMBER(PROP_MAXIMUM_QOS, l->max_qos);
+		if (!l->retain_available)
+			NUMBER(PROP_RETAIN_AVAILABLE, 0);
+		NUMBER(PROP_MAXIMUM_PACKET_SIZE, l->max_packet_size);
+		if (k->assigned_id[0] != '\0') /* [MQTT-3.1.3-7] */
+			TEXT(PROP_ASSIGNED_CLIENT_ID, k->assigned_id, strlen(k->assigned_id));
+		if (l->topic_alias_maximum != 0)
+			NUMBER(PROP_TOPIC_ALIAS_MAXIMUM, l->topic_alias_maximum);
+		if (!l->wildcard_available)
+			NUMBER(PROP_WILDCARD_AVAILABLE, 0);
+		if (!l->shared_available)
+			NUMBER(PROP_SHARED_AVAILABLE, 0);
+		if (c->keep_alive != k->p.keep_alive) /* [MQTT-3.1.2-21] */
+			NUMBER(PROP_SERVER_KEEP_ALIVE, c->keep_alive);
+		if (k->response_info != NULL)
+			TEXT(PROP_RESPONSE_INFO, k->response_info, k->response_info_len);
+		if (c->extra != NULL && c->extra->auth_method != NULL) {
+			TEXT(PROP_AUTH_METHOD, c->extra->auth_method, c->extra->auth_method_len);
+			if (k->auth_data != NULL)
+				TEXT(PROP_AUTH_DATA, k->auth_data, k->auth_data_len);
+		}
+	}
+#undef NUMBER
+#undef TEXT
+	ack.prop_count = n;
+	if ((p = conn_out(c, mqtt_connack_size(c->version, &ack))) == NULL) {
+		conn_close(c, 0, "out of memory");
+		return;
+	}
+	mqtt_connack_encode(p, c->version, &ack);
+	metric_add(&c->w->metrics, METRIC_PACKETS_SENT, 1);
+}
+
+void
+connect_attach(struct conn *c)
+{
+	struct connecting *k = c->connecting;
+	struct worker *w = c->w;
+	struct broker *b = w->broker;
+	struct session *s = session_find(w, k->identity->mountpoint, k->identity->client_id);
+	struct limits *own = NULL;
+	bool present = false;
+
+	/* Expiry counts now, whatever the timer has got to: what has expired belongs to nobody. */
+	if (s != NULL && s->conn == NULL && w->now_ms >= s->expires_at_ms) {
+		session_end(s, 0, "expired");
+		s = NULL;
+	}
+	if (s != NULL && !c->limits->takeover_any && !same_user(s->identity, k->identity)) {
+		connect_refuse(c, RC_CLIENT_ID_NOT_VALID,
+		    "this Client Identifier belongs to another user's session");
+		return;
+	}
+	if (k->has_limits && (own = limits_with(c->limits, &k->asked_limits)) == NULL) {
+		connect_refuse(c, RC_SERVER_UNAVAILABLE, "out of memory");
+		return;
+	}
+	if (s != NULL && s->conn != NULL) {
+		struct conn *old = s->conn;
+
+		metric_add(&w->metrics, METRIC_SESSIONS_TAKEN_OVER, 1);
+		if (event_wanted(w, GRAPNEL_EVENT_SESSION_TAKEN_OVER))
+			core_event(w, GRAPNEL_EVENT_SESSION_TAKEN_OVER, s, NULL,
+			    RC_SESSION_TAKEN_OVER, "taken over");
+		conn_close(old, RC_SESSION_TAKEN_OVER,
+		    "session taken over by another connection"); /* [MQTT-3.1.4-3] */
+		s = session_find(w, k->identity->mountpoint,
+		    k->identity->client_id); /* it may have ended with its connection */
+	}
+	if (s != NULL && k->p.clean_start) { /* [MQTT-3.1.2-4] */
+		session_end(s, 0, "clean start");
+		s = NULL;
+	}
+	if (s == NULL) {
+		const struct limits *total = atomic_load_explicit(&b->limits, memory_order_acquire);
+
+		if ((uint64_t)atomic_load_explicit(&b->sessions, memory_order_relaxed) >=
+		    total->max_sessions) {
+			free(own);
+			connect_refuse(c, RC_QUOTA_EXCEEDED, "max_sessions reached");
+			return;
+		}
+		if ((s = session_new(w, identity_ref(k->identity))) == NULL) {
+			free(own);
+			connect_refuse(c, RC_SERVER_UNAVAILABLE, "out of memory");
+			return;
+		}
+	} else {
+		present = true;
+		session_new_login(s, identity_ref(k->identity));
+	}
+	s->identity->session_generation = s->generation; /* new, and nobody else's yet */
+	/* From here on nothing can fail. */
+	client_slots_move(w, &s->client, &k->client);
+	acl_rules_unref(s->rules);
+	s->rules = k->rules;
+	k->rules = NULL;
+	free(s->auth_plugin);
+	s->auth_plugin = k->auth_plugin;
+	k->auth_plugin = NULL;
+	free(s->own_limits);
+	s->own_limits = own;
+	s->limits = own != NULL ? own : c->limits;
+	if (s->settings != c->settings) {
+		settings_unref(s->settings);
+		s->settings = settings_ref(c->settings);
+	}
+	if (own != NULL)
+		c->limits = own;
+	s->superuser = k->superuser;
+	message_unref(
+	    s->will); /* one that waited for its delay is not published any more [MQTT-3.1.3-9] */
+	s->will = k->will;
+	s->will_delay = k->will != NULL ? k->p.will.props.will_delay : 0;
+	k->will = NULL;
+	s->expiry = k->p.session_expiry;
+	s->clean_start = k->p.clean_start;
+	s->connected_us = (uint64_t)clock_wall_us();
+
+	c->session = s;
+	c->receive_maximum = k->p.receive_maximum;
+	c->own_receive_maximum = (uint16_t)s->limits->receive_maximum;
+	c->alias_out_max = k->p.topic_alias_maximum;
+	c->keep_alive = k->p.keep_alive;
+	/* The ceiling's default means no ceiling: 0 stays "off". */
+	if (c->limits->max_keep_alive < 65535 &&
+	    (c->keep_alive == 0 || c->keep_alive > c->limits->max_keep_alive))
+		c->keep_alive = (uint16_t)c->limits->max_keep_alive;
+	session_attach(s, c);
+	c->last_packet_ms = w->now_ms;
+	conn_set_state(c, CONN_ESTABLISHED, "authenticated");
+	if (k->valid_until != 0)
+		session_set_valid_until(s, k->valid_until);
+	send_connack(c, present);
+	if (c->state != CONN_ESTABLISHED)
+		return;
+	metric_add(&w->metrics, METRIC_CONNECTS_ACCEPTED, 1);
+	log_at(GRAPNEL_LOG_INFO, "client_connected",
+	    "client \"%.*s\" user \"%.*s\" from %s connected: MQTT %s, %s session",
+	    STR(s->identity->client_id), STR(s->identity->username), c->peer,
+	    c->version == 5       ? "5.0"
+		: c->version == 4 ? "3.1.1"
+				  : "3.1",
+	    present ? "resumed" : "new");
+	if (event_wanted(w, GRAPNEL_EVENT_CLIENT_CONNECTED)) {
+		struct grapnel_client_info info;
+		struct grapnel_event ev = { .type = GRAPNEL_EVENT_CLIENT_CONNECTED,
+			.client = &info,
+			.session_present = present };
+
+		session_info(s, &info);
+		event_emit(w, &ev);
+	}
+	connecting_free(c);
+	conn_resume(c, PAUSE_DECISION);
+	if (c->session != NULL)
+		deliver_resume(s);
+}

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/connecting.h"
+
+#include "core/acl.h"
+#include "core/session.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void on_auth_decision(void *arg, const struct decision *d);
+
+static char *
+copy_str(struct grapnel_str s)
+{
+	char *p = malloc(s.len + 1);
+
+	if (p != NULL) {
+		if (s.len > 0)
+			memcpy(p, s.data, s.len);
+		p[s.len] = '\0';
+	}
+	return p;
+}
+
+static struct identity *
+identity_for(const struct conn *c, struct grapnel_str username, struct grapnel_str mountpoint,
+    const struct grapnel_pair *attributes, size_t attribute_count)
+{
+	const struct connecting *k = c->connecting;
+	struct identity values = {
+		.client_id = k->p.client_id,
+		.username = username,
+		.mountpoint = mountpoint,
+		.peer = { c->peer, strlen(c->peer) },
+		.listener = { c->ls->name, strlen(c->ls->name) },
+		.attributes = attributes,
+		.attribute_count = (uint32_t)attribute_count,
+		.protocol = c->version,
+		.superuser = k->superuser,
+		.anonymous = k->anonymous,
+	};
+
+	return identity_new(&values);
+}
+
+static void
+connecting_info(const struct conn *c, struct grapnel_client_info *info)
+{
+	struct connecting *k = c->connecting;
+
+	identity_info(k->identity, info);
+	info->client = &k->client;
+	info->clean_start = k->p.clean_start;
+	info->keep_alive = k->p.keep_alive;
+	info->session_expiry = k->p.session_expiry;
+}
+
+void
+connect_ask(struct conn *c, enum grapnel_exchange_phase phase, struct grapnel_str data)
+{
+	struct connecting *k = c->connecting;
+	struct grapnel_client_info info;
+	struct grapnel_message_info will;
+	struct decision now;
+	bool decided;
+
+	connecting_info(c, &info);
+	if (phase == 0) {
+		struct grapnel_authenticate q = {
+			.size = sizeof(q), .client = &info, .properties = k->p.props
+		};
+
+		if (k->p.has_password)
+			q.password = k->p.password.data != NULL ? k->p.password
+								: (struct grapnel_str){ "", 0 };
+		if (k->p.has_will) {
+			memset(&will, 0, sizeof(will));
+			will.size = sizeof(will);
+			will.topic_name = k->p.will.topic_name;
+			will.payload = k->p.will.payload;
+			will.properties = k->p.will.props.block;
+			will.qos = k->p.will.qos;
+			will.retain = k->p.will.retain;
+			will.will = true;
+			q.will = &will;
+		}
+		decided = hooks_ask(
+		    c->w, HOOK_AUTHENTICATE, &q, NULL, on_auth_decision, c, &now, &k->pending);
+	} else {
+		struct grapnel_auth_exchange q = { .size = sizeof(q),
+			.client = &info,
+			.phase = phase,
+			.method = k->p.auth_method,
+			.data = data,
+			.properties = k->p.props };
+
+		if (k->p.has_password)
+			q.password = k->p.password;
+		decided = hooks_ask(c->w, HOOK_AUTH_EXCHANGE, &q,
+		    phase == GRAPNEL_EXCHANGE_CONTINUE ? k->auth_plugin : NULL, on_auth_decision, c,
+		    &now, &k->pending);
+	}
+	if (decided) {
+		k->pending = NULL;
+		on_auth_decision(c, &now);
+		decision_release(&now);
+	}
+}
+
+void
+connect_authenticate(struct conn *c)
+{
+	struct connecting *k = c->connecting;
+
+	conn_pause(c, PAUSE_DECISION);
+	k->identity = identity_for(c, k->p.username,
+	    (struct grapnel_str){ c->ls->mountpoint, strlen(c->ls->mountpoint) }, NULL, 0);
+	if (k->identity == NULL) {
+		connect_refuse(c, RC_SERVER_UNAVAILABLE, "out of memory");
+		return;
+	}
+	if (k->p.auth_method.data != NULL) {
+		struct conn_extra *x = conn_extra(c);
+
+		if (!hook_used(c->w, HOOK_AUTH_EXCHANGE)) {
+			connect_refuse(c, RC_BAD_AUTHENTICATION_METHOD,
+			    "no plugin knows this authentication method");
+			return;
+		}
+		if (x == NULL || (x->auth_method = copy_str(k->p.auth_method)) == NULL) {
+			connect_refuse(c, RC_SERVER_UNAVAILABLE, "out of memory");
+			return;
+		}
+		x->auth_method_len = k->p.auth_method.len;
+		connect_ask(c, GRAPNEL_EXCHANGE_CONNECT, k->p.auth_data);
+		return;
+	}
+	connect_ask(c, 0, (struct grapnel_str){ 0 });
+}
+
+/* Keep what the answer of an ALLOW says; the answer's memory is gone afterwards. */
+static bool
+take_answer(struct conn *c, const struct decision *d)
+{
+	struct connecting *k = c->connecting;
+	const struct grapnel_auth_answer *a = d->auth;
+	struct identity *id;
+
+	k->superuser = a->superuser;
+	k->valid_until = a->valid_until;
+	if (a->rules != NULL)
+		k->rules = acl_rules_ref(a->rules);
+	if (a->limits != NULL) {
+		k->asked_limits = *a->limits;
+		k->has_limits = true;
+	}
+	if (a->response_information.data != NULL && k->p.request_response_info) {
+		if ((k->response_info = copy_str(a->response_information)) == NULL)
+			return false;
+		k->response_info_len = a->response_information.len;
+	}
+	if (a->data.data != NULL) {
+		if ((k->auth_data = copy_str(a->data)) == NULL)
+			return false;
+		k->auth_data_len = a->data.len;
+	}
+	if (k->auth_plugin == NULL && d->plugin != NULL &&
+	    (k->auth_plugin = strdup(d->plugin)) == NULL)
+		return false;
+	id = identity_for(c, a->username.data != NULL ? a->username : k->identity->username,
+	    a->mountpoint.data != NULL ? a->mountpoint : k->identity->mountpoint, a->attributes,
+	    a->attribute_count);
+	if (id == NULL)
+		return false;
+	identity_unref(k->identity);
+	k->identity = id;
+	return true;
+}
+
+const char *
+connect_plugin_reason(char *buffer, size_t size, const struct decision *d, const char *otherwise)
+{
+	struct grapnel_str s = d->auth->reason_string;
+
+	if (s.data == NULL || s.len == 0)
+		return otherwise;
+	if (s.len >= size) {
+		s.len = size - 1;
+		while (s.len > 0 && ((unsigned char)s.data[s.len] & 0xc0) == 0x80)
+			s.len--;
+	}
+	memcpy(buffer, s.data, s.len);
+	buffer[s.len] = '\0';
+	return buffer;
+}
+
+uint8_t
+connect_plugin_code(unsigned packet, const struct decision *d)
+{
+	uint8_t code = d->auth->reason_code;
+
+	return d->verdict == GRAPNEL_DENY && code >= 0x80 && mqtt_reason_valid(packet, code)
+	    ? code
+	    : RC_NOT_AUTHORIZED;
+}
+
+static void
+on_auth_decision(void *arg, const struct decision *d)
+{
+	struct conn *c = arg;
+	struct connecting *k = c->connecting;
+	bool exchange = k->p.auth_method.data != NULL;
+	char why[256];
+
+	k->pending = NULL;
+	switch (d->verdict) {
+	case GRAPNEL_ALLOW:
+		if (exchange && d->auth->more) {
+			if (k->auth_plugin == NULL &&
+			    (d->plugin == NULL || (k->auth_plugin = strdup(d->plugin)) == NULL)) {
+				connect_refuse(c, RC_SERVER_UNAVAILABLE, "out of memory");
+				return;
+			}
+			connect_send_auth(c, RC_CONTINUE_AUTHENTICATION, d->auth->data);
+			if (c->state != CONN_AUTHENTICATING)
+				return;
+			k->waiting_for_auth = true;
+			conn_arm_deadline(c);
+			conn_resume(c, PAUSE_DECISION);
+			return;
+		}
+		if (!take_answer(c, d)) {
+			connect_refuse(c, RC_SERVER_UNAVAILABLE, "out of memory");
+			return;
+		}
+		connect_will(c);
+		return;
+	case GRAPNEL_NEXT: /* nobody decided */
+		if (exchange) {
+			connect_refuse(c, RC_BAD_AUTHENTICATION_METHOD,
+			    "no plugin knows this authentication method");
+			return;
+		}
+		/* Anonymous never catches a CONNECT that brought credentials. */
+		if (c->ls->anonymous && !k->p.has_username && !k->p.has_password) {
+			struct grapnel_auth_answer none = { .size = sizeof(none) };
+			struct decision allowed = { .verdict = GRAPNEL_ALLOW, .auth = &none };
+
+			k->anonymous = true;
+			if (!take_answer(c, &allowed)) {
+				connect_refuse(c, RC_SERVER_UNAVAILABLE, "out of memory");
+				return;
+			}
+			connect_will(c);
+			return;
+		}
+		connect_refuse(c, RC_NOT_AUTHORIZED, "not authorised");
+		return;
+	case GRAPNEL_UNAVAILABLE:
+		connect_refuse_with(c, RC_SERVER_UNAVAILABLE, "authentication is unavailable",
+		    (struct grapnel_str){ 0 }, d->plugin);
+		return;
+	case GRAPNEL_DENY:
+	case GRAPNEL_PENDING:
+		break;
+	}
+	connect_refuse_with(c, connect_plugin_code(MQTT_CONNACK, d),
+	    connect_plugin_reason(why, sizeof(why), d, "not authorised"), d->auth->server_reference,
+	    d->plugin);
+}
