@@ -282,7 +282,9 @@ listener_apply(struct settings *s, struct conf_node *block, struct conf_errors *
 	bool ok = title_check(block, section, errs);
 
 	scope_of(block, scope);
-	*l = (struct listener_settings){ .index = s->listener_count, .limits = s->limits };
+	*l = (struct listener_settings){
+		.index = s->listener_count, .limits = s->limits, .settings = s
+	};
 	s->listener_count++;
 	l->name = strdup(block->title == NULL ? "" : block->title);
 	l->where = where_of(block);

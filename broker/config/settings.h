@@ -66,6 +66,7 @@ struct listener_settings {
 	int backlog;	/* default 1024 */
 	struct limits limits;
 	unsigned index; /* position in settings->listeners */
+	struct settings *settings; /* that it is part of */
 };
 
 struct plugin_settings {

@@ -168,7 +168,6 @@ conn_accepted_mail(struct worker *w, struct mail *m)
 	peer_text(peer, a->fd, (const struct sockaddr *)&a->peer, a->peer_len);
 	stream_init_plain(&c->stream, a->fd);
 	c->w = w;
-	c->settings = a->settings;
 	c->ls = a->ls;
 	c->limits = &a->ls->limits;
 	c->problem_info = true;
@@ -205,7 +204,7 @@ on_arrival(struct worker *w, struct mail *m)
 		connecting_cancel(c, "out of memory");
 		stream_close(&c->stream);
 		listener_connection_closed(w->broker, c->ls);
-		settings_unref(c->settings);
+		settings_unref(c->ls->settings);
 		conn_in_free(c);
 		free(c->peer);
 		free(c);
@@ -326,7 +325,7 @@ pause_for(struct conn *c, unsigned reason, uint64_t delay_ms)
 
 	if (x ==
 	    NULL) { /* perhaps while its messages are being routed: they need its Session yet */
-		conn_fail(c, "out of memory");
+		conn_fail(c);
 		return;
 	}
 	conn_pause(c, reason);
@@ -404,6 +403,14 @@ on_pause_over(struct timer *t, void *owner)
 
 /* ---- the end -------------------------------------------------------------------------------------------- */
 
+/* To be freed when the turn ends. */
+void
+conn_bury(struct conn *c)
+{
+	c->next = c->w->core->dead;
+	c->w->core->dead = c;
+}
+
 /* Nothing more to write or to wait for. */
 void
 conn_finish(struct conn *c)
@@ -429,8 +436,8 @@ conn_finish(struct conn *c)
 	c->watched = 0;
 	listener_connection_closed(c->w->broker, c->ls);
 	conn_unregister(c);
-	c->dead_next = c->w->core->dead;
-	c->w->core->dead = c;
+	if (!c->dirty) /* else conn_flush_output comes by */
+		conn_bury(c);
 	c->w->flush_due = true; /* conn_reap, although there may be no output */
 }
 
@@ -458,8 +465,10 @@ close_conn(struct conn *c, uint8_t reason_code, const char *why, bool discard_wi
 	}
 	step_cancel(c);
 	connecting_cancel(c, why);
-	hooks_cancel(c->w, c->reauth_pending);
-	c->reauth_pending = NULL;
+	if (c->extra != NULL) {
+		hooks_cancel(c->w, c->extra->reauth_pending);
+		c->extra->reauth_pending = NULL;
+	}
 	held_acks_clear(c);
 	conn_set_state(c, CONN_CLOSING, why);
 	if (s != NULL) {
@@ -497,16 +506,11 @@ conn_reap(struct worker *w)
 
 	w->core->dead = NULL;
 	for (; c != NULL; c = next) {
-		next = c->dead_next;
-		if (c->dirty) { /* still in the list of those to flush: next turn */
-			c->dead_next = w->core->dead;
-			w->core->dead = c;
-			continue;
-		}
+		next = c->next;
 		out_clear(c);
 		conn_in_free(c);
 		free(c->peer);
-		settings_unref(c->settings);
+		settings_unref(c->ls->settings);
 		free(c);
 	}
 }

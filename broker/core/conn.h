@@ -116,6 +116,7 @@ struct conn_extra {
 	size_t auth_method_len;
 	char *auth_plugin; /* instance that leads the exchange */
 	bool reauthenticating;
+	struct grapnel_request *reauth_pending;
 };
 
 /* What a connection keeps of its input: an incomplete packet, or what has to wait. */
@@ -126,42 +127,47 @@ struct in_buffer {
 
 struct step; /* an asynchronous packet being worked on: packets.c, connect.c */
 
+/*
+ * There are many of these and most are idle: what only some need is in conn_extra, and the order leaves no holes.
+ */
 struct conn {
 	struct stream stream; /* must be first: none of its own memory */
 	struct worker *w;
 	struct session *session;   /* from CONN_ESTABLISHED on */
-	struct conn *dirty_next, *dead_next;
+	struct conn *next;	   /* in the list of those with output; dead ones that are in it are freed by the next turn */
 	struct out_chunk *out_first, *out_last;
 	uint64_t out_bytes;
 	struct in_buffer *in;	   /* bytes not yet handled; NULL: none */
-	uint32_t slot;		   /* in the worker's table */
 	struct timer deadline;
 	uint64_t last_packet_ms;
-	struct settings *settings; /* keeps ls alive */
-	const struct listener_settings *ls;
+	const struct listener_settings *ls; /* with a reference to the settings it is part of */
 	const struct limits *limits; /* in force for this connection */
 	struct conn_extra *extra;
-	struct connecting *connecting; /* from CONNECT to CONNACK: connecting.h */
+	struct connecting *connecting; /* from CONNECT to CONNACK: connect.c */
 	struct step *step;	   /* what PAUSE_DECISION waits for */
-	struct grapnel_request *reauth_pending;
 	char *peer;		   /* "192.0.2.1:4711" */
 	uint64_t serial;	   /* unique in the process */
+	uint32_t slot;		   /* in the worker's table */
 	uint32_t client_max_packet; /* Maximum Packet Size of the Client; 0: none */
 	uint16_t keep_alive;
 	uint16_t receive_maximum;  /* of the Client */
 	uint16_t alias_out_max;	   /* of the Client */
 	uint16_t own_receive_maximum; /* ours, as CONNACK said it */
+	uint16_t watched;	   /* events the epoll set waits for; 0: not in it */
 	uint8_t state;		   /* enum conn_state */
 	uint8_t version;
 	uint8_t pause;		   /* enum conn_pause */
-	uint16_t watched;	   /* events the epoll set waits for; 0: not in it */
-	bool write_wait;	   /* output waits until the socket takes more */
-	bool again;		   /* in the list of those to be handled in the next turn */
-	bool dirty, problem_info, in_dispatch, dead, drain_waiting;
-	bool pump_due; /* acknowledgements have come: deliver_pump when the dispatch ends */
-	const char *fail_why; /* conn_fail */
-	bool last_words; /* something was sent that the peer should get to read before we close */
-	bool lingering;
+	bool in_dispatch : 1;
+	bool dead : 1;
+	bool dirty : 1;		/* in the list of those with output */
+	bool again : 1;		/* in the list of those to be handled in the next turn */
+	bool write_wait : 1;	/* output waits until the socket takes more */
+	bool drain_waiting : 1; /* deliver_pump when there is room in the output */
+	bool pump_due : 1;	/* acknowledgements have come: deliver_pump when the dispatch ends */
+	bool problem_info : 1;
+	bool no_memory : 1;	/* conn_fail */
+	bool last_words : 1;	/* something was sent that the peer should get to read before we close */
+	bool lingering : 1;
 };
 
 /* ---- life: conn.c ---------------------------------------------------------------- */
@@ -184,6 +190,7 @@ struct conn_extra *conn_extra(struct conn *c);	   /* NULL: no memory */
 struct conn *conn_by_serial(struct worker *w, uint32_t slot, uint64_t serial); /* NULL: gone */
 void conn_arm_deadline(struct conn *c);
 void conn_move(struct conn *c, struct worker *target); /* with c->in; on arrival conn_on_connect_home */
+void conn_bury(struct conn *c);			/* dead, and in no list of its worker any more */
 void conn_reap(struct worker *w);			/* free what died in this turn */
 struct grapnel_str conn_client_name(const struct conn *c); /* for the log: client id or "-" */
 
@@ -221,7 +228,7 @@ void conn_send_disconnect(struct conn *c, uint8_t reason_code, const char *why, 
  *         GRAPNEL_ENOMEM: not sent.
  */
 int conn_send_publish(struct conn *c, struct message *msg, subids ids, uint8_t qos, bool retain, bool dup, uint16_t packet_id);
-void conn_fail(struct conn *c, const char *why); /* close at the end of the turn: safe while subscribers are walked */
+void conn_fail(struct conn *c); /* out of memory: close at the end of the turn, which is safe while subscribers are walked */
 void conn_flush(struct conn *c); /* one writev */
 void conn_flush_output(struct worker *w); /* of all connections that have some */
 void conn_finish(struct conn *c); /* conn.c: CONN_CLOSING and all is written */

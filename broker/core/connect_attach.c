@@ -173,9 +173,9 @@ connect_attach(struct conn *c)
 	free(s->own_limits);
 	s->own_limits = own;
 	s->limits = own != NULL ? own : c->limits;
-	if (s->settings != c->settings) {
+	if (s->settings != c->ls->settings) {
 		settings_unref(s->settings);
-		s->settings = settings_ref(c->settings);
+		s->settings = settings_ref(c->ls->settings);
 	}
 	if (own != NULL)
 		c->limits = own;

@@ -27,7 +27,7 @@ on_reauth_decision(void *arg, const struct decision *d)
 	struct conn *c = arg;
 	char why[256];
 
-	c->reauth_pending = NULL;
+	c->extra->reauth_pending = NULL;
 	if (d->verdict == GRAPNEL_ALLOW) {
 		if (!d->auth->more) {
 			c->extra->reauthenticating = false;
@@ -110,7 +110,7 @@ conn_on_auth(struct conn *c, const uint8_t *body, size_t len)
 		x->reauthenticating = true;
 		conn_pause(c, PAUSE_DECISION);
 		if (hooks_ask(c->w, HOOK_AUTH_EXCHANGE, &q, c->session->auth_plugin,
-			on_reauth_decision, c, &now, &c->reauth_pending)) {
+			on_reauth_decision, c, &now, &c->extra->reauth_pending)) {
 			on_reauth_decision(c, &now);
 			decision_release(&now);
 		}

@@ -167,7 +167,7 @@ on_settings(struct worker *w, struct mail *m)
 		const struct listener_settings *ls;
 		struct session *s;
 
-		if (c == NULL || c->dead || c->settings == neu ||
+		if (c == NULL || c->dead || c->ls->settings == neu ||
 		    (ls = listener_named(neu, c->ls->name)) == NULL)
 			continue;
 		s = c->session;
@@ -180,8 +180,8 @@ on_settings(struct worker *w, struct mail *m)
 			settings_unref(s->settings);
 			s->settings = settings_ref(neu);
 		}
-		settings_unref(c->settings);
-		c->settings = settings_ref(neu);
+		settings_unref(c->ls->settings);
+		(void)settings_ref(neu);
 		c->ls = ls;
 	}
 	settings_unref(neu);

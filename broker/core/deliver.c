@@ -580,7 +580,7 @@ resend(struct session *s, struct inflight_entry *ie)
 		resend_dropped(s, ie, METRIC_MESSAGES_DROPPED_TOO_LARGE,
 		    "larger than the client's Maximum Packet Size");
 	else if (err != GRAPNEL_OK)
-		conn_fail(s->conn, "out of memory");
+		conn_fail(s->conn);
 }
 
 /* The first one decided, as far as it can go. false: nothing more can leave now. */
@@ -716,7 +716,7 @@ deliver_resume(struct session *s)
 	bool ask = !s->superuser && (s->rules != NULL || hook_used(s->w, HOOK_ACL));
 
 	if (all == NULL && n > 0) {
-		conn_fail(s->conn, "out of memory");
+		conn_fail(s->conn);
 		return;
 	}
 	/* Everything unacknowledged again, in its order, with its identifier [MQTT-4.4.0-1]; but only what may still be read. */
@@ -740,7 +740,7 @@ deliver_resume(struct session *s)
 			if ((pd = pending_new(s, &e, ie->packet_id)) == NULL) {
 				message_unref(e.msg);
 				subids_unref(e.ids);
-				conn_fail(s->conn, "out of memory");
+				conn_fail(s->conn);
 				break;
 			}
 			s->resend_count++;

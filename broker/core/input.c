@@ -57,7 +57,7 @@ conn_watch(struct conn *c)
 	c->watched = (uint16_t)want;
 	if (epoll_ctl(c->w->poll_fd, op, c->stream.fd, &ev) < 0) {
 		c->watched = 0;
-		conn_fail(c, "out of memory");
+		conn_fail(c);
 	}
 }
 
@@ -82,7 +82,7 @@ handle_later(struct conn *c)
 		struct conn_name *p = realloc(cw->again, capacity * sizeof(*p));
 
 		if (p == NULL) {
-			conn_fail(c, "out of memory");
+			conn_fail(c);
 			return;
 		}
 		cw->again = p;

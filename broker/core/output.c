@@ -81,10 +81,10 @@ out_pool_clear(struct out_pool *p)
 static void
 conn_mark_dirty(struct conn *c)
 {
-	if (c->dirty)
+	if (c->dirty || c->dead)
 		return;
 	c->dirty = true;
-	c->dirty_next = c->w->dirty.first;
+	c->next = c->w->dirty.first;
 	c->w->dirty.first = c;
 }
 
@@ -118,9 +118,9 @@ conn_out(struct conn *c, size_t len)
 }
 
 void
-conn_fail(struct conn *c, const char *why)
+conn_fail(struct conn *c)
 {
-	c->fail_why = why;
+	c->no_memory = true;
 	conn_mark_dirty(c);
 }
 
@@ -166,8 +166,7 @@ conn_send_ack(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_c
 
 	if (reason_code == 0 && reason_string.data == NULL) {
 		if ((p = conn_out(c, MQTT_ACK_PLAIN_SIZE)) == NULL) {
-			conn_fail(
-			    c, "out of memory"); /* whoever acknowledges goes on with the Session */
+			conn_fail(c); /* whoever acknowledges goes on with the Session */
 			return;
 		}
 		mqtt_ack_encode_plain(p, type, packet_id);
@@ -186,7 +185,7 @@ conn_send_ack(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_c
 		size = mqtt_ack_size(c->version, &a);
 	}
 	if ((p = conn_out(c, size)) == NULL) {
-		conn_fail(c, "out of memory"); /* whoever acknowledges goes on with the Session */
+		conn_fail(c); /* whoever acknowledges goes on with the Session */
 		return;
 	}
 	mqtt_ack_encode(p, c->version, type, &a);
@@ -373,7 +372,7 @@ conn_send_publish(struct conn *c, struct message *msg, subids ids, uint8_t qos, 
 		    conn_out_ref(c, kept, kept->payload, kept->payload_len) != GRAPNEL_OK) {
 			message_unref(kept);
 			if (p != NULL) /* half a packet is in the output: nothing can follow it */
-				conn_fail(c, "out of memory");
+				conn_fail(c);
 			return GRAPNEL_ENOMEM;
 		}
 		mqtt_publish_head_encode(p, c->version, &o);
@@ -416,8 +415,8 @@ conn_flush(struct conn *c)
 {
 	if (c->dead)
 		return;
-	if (c->fail_why != NULL && c->state != CONN_CLOSING) {
-		conn_close(c, 0, c->fail_why);
+	if (c->no_memory && c->state != CONN_CLOSING) {
+		conn_close(c, 0, "out of memory");
 		return;
 	}
 	while (c->out_first != NULL) {
@@ -480,10 +479,11 @@ conn_flush_output(struct worker *w)
 	c = w->dirty.first;
 	w->dirty.first = NULL;
 	for (; c != NULL; c = next) {
-		next = c->dirty_next;
+		next = c->next;
 		c->dirty = false;
-		c->dirty_next = NULL;
-		if (!c->dead && (c->fail_why != NULL || !c->write_wait))
+		if (c->dead)
+			conn_bury(c);
+		else if (c->no_memory || !c->write_wait)
 			conn_flush(c);
 	}
 }

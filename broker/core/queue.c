@@ -85,19 +85,22 @@ entry_clear(struct entry *e)
 
 /* ---- the queue ------------------------------------------------------------------------ */
 
+/* Of a full ring. A long one is not copied: realloc moves its pages, and the part that had wrapped goes to where it belongs. */
 static int
 queue_grow(struct queue *q)
 {
-	uint32_t capacity = q->capacity == 0 ? 4 : q->capacity * 2;
+	uint32_t old = q->capacity, capacity = old == 0 ? 4 : old * 2, behind = old - q->head;
 	struct entry *ring;
 
-	if (capacity < q->capacity || (ring = malloc((size_t)capacity * sizeof(*ring))) == NULL)
+	if (capacity < old || (ring = realloc(q->ring, (size_t)capacity * sizeof(*ring))) == NULL)
 		return GRAPNEL_ENOMEM;
-	for (uint32_t i = 0; i < q->count; i++)
-		ring[i] = q->ring[(q->head + i) & (q->capacity - 1)];
-	free(q->ring);
+	if (q->head <= behind) {
+		memcpy(ring + old, ring, q->head * sizeof(*ring));
+	} else {
+		memcpy(ring + capacity - behind, ring + q->head, behind * sizeof(*ring));
+		q->head = capacity - behind;
+	}
 	q->ring = ring;
-	q->head = 0;
 	q->capacity = capacity;
 	return GRAPNEL_OK;
 }
