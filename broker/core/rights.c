@@ -37,14 +37,6 @@ struct rights_cache {
 	struct cached e[CACHE_SLOTS];
 };
 
-uint32_t
-rights_stamp(const struct session *s)
-{
-	return (uint32_t)atomic_load_explicit(
-		   &s->w->broker->rights_generation, memory_order_relaxed) +
-	    s->rights_epoch;
-}
-
 /* ---- what is remembered per session ------------------------------------------------------------ */
 
 void
@@ -503,17 +495,14 @@ learn_sub_covered(struct session *s, const struct sub *sub)
 }
 
 bool
-rights_read_needed(struct session *s, struct sub *sub)
+rights_read_learn(struct session *s, struct sub *sub)
 {
-	uint32_t stamp;
+	uint32_t stamp = rights_stamp(s);
 
-	if (s->superuser || only_default(s))
-		return false;
-	stamp = rights_stamp(s);
 	if (sub->rights != stamp) {
 		sub->rights = stamp;
 		sub->flags &= (uint8_t)~SUB_COVERED;
-		if (learn_sub_covered(s, sub))
+		if (s->superuser || only_default(s) || learn_sub_covered(s, sub))
 			sub->flags |= SUB_COVERED;
 	}
 	return !(sub->flags & SUB_COVERED);

@@ -425,8 +425,8 @@ retain_message(struct worker *w, struct message *msg, const struct conn *publish
 	atomic_store_explicit(&kept->author_checked,
 	    atomic_load_explicit(&w->broker->rights_generation, memory_order_relaxed),
 	    memory_order_relaxed);
-	err = retain_set(w->broker->retain, kept, l->retained_max_messages, l->retained_max_bytes,
-	    &had);
+	err = retain_set(
+	    w->broker->retain, kept, l->retained_max_messages, l->retained_max_bytes, &had);
 	message_unref(kept);
 	if (err != GRAPNEL_OK) {
 		metric_add(&w->metrics, METRIC_RETAINED_REFUSED, 1);
@@ -481,6 +481,12 @@ publish_again(struct worker *w, struct message *msg)
 	worker_post(w, &am->mail);
 }
 
+static inline bool
+same_topic(const struct message *msg, struct grapnel_str topic)
+{
+	return msg->topic_len == topic.len && memcmp(msg->topic, topic.data, topic.len) == 0;
+}
+
 void
 router_publish(struct worker *w, struct message *const *msgs, unsigned n, struct conn *publisher,
     uint8_t *reason_codes)
@@ -489,6 +495,7 @@ router_publish(struct worker *w, struct message *const *msgs, unsigned n, struct
 	struct router_state *r = w->router;
 	struct grapnel_str topics[TOPIC_GROUP];
 	struct topic_match matches[TOPIC_GROUP];
+	unsigned match_of[TOPIC_GROUP], topic_count = 0;
 	int err;
 
 	if (r->busy) {
@@ -502,10 +509,13 @@ router_publish(struct worker *w, struct message *const *msgs, unsigned n, struct
 		/* The retained index first: a subscription that is being made sees the message in one place or both. */
 		reason_codes[i] =
 		    msgs[i]->flags & MSG_RETAIN ? retain_message(w, msgs[i], publisher) : 0;
-		topics[i] = message_topic(msgs[i]);
+		/* Many publishers send to one topic again and again: one match for a run of them. */
+		if (topic_count == 0 || !same_topic(msgs[i], topics[topic_count - 1]))
+			topics[topic_count++] = message_topic(msgs[i]);
+		match_of[i] = topic_count - 1;
 	}
 	rcu_read_begin();
-	err = topic_index_match(b->index, w->matcher, topics, n, matches);
+	err = topic_index_match(b->index, w->matcher, topics, topic_count, matches);
 	if (err != GRAPNEL_OK) {
 		rcu_read_end();
 		metric_add(&w->metrics, METRIC_MESSAGES_DROPPED_MEMORY, n);
@@ -514,11 +524,12 @@ router_publish(struct worker *w, struct message *const *msgs, unsigned n, struct
 		return;
 	}
 	for (unsigned i = 0; i < n; i++) {
+		const struct topic_match *match = &matches[match_of[i]];
 		unsigned local = 0;
 
 		if (reason_codes[i] >= 0x80)
 			continue;
-		if (matches[i].count == 0) {
+		if (match->count == 0) {
 			reason_codes[i] = RC_NO_MATCHING_SUBSCRIBERS;
 			continue;
 		}
@@ -529,17 +540,17 @@ router_publish(struct worker *w, struct message *const *msgs, unsigned n, struct
 
 			if (t == w->index)
 				continue;
-			while (k < matches[i].count && !topic_node_has(matches[i].nodes[k], t))
+			while (k < match->count && !topic_node_has(match->nodes[k], t))
 				k++;
-			if (k == matches[i].count)
+			if (k == match->count)
 				continue;
-			forward(w, t, msgs[i], matches[i].nodes + k, matches[i].count - k);
+			forward(w, t, msgs[i], match->nodes + k, match->count - k);
 			if (publisher != NULL && worker_mail_depth(b->workers[t]) > MAILBOX_FULL)
 				conn_wait_for_mailbox(publisher);
 		}
-		if (w->index < b->worker_count && slots_room(r, matches[i].count)) {
-			for (unsigned k = 0; k < matches[i].count; k++) {
-				void *slot = topic_node_slot(matches[i].nodes[k], w->index);
+		if (w->index < b->worker_count && slots_room(r, match->count)) {
+			for (unsigned k = 0; k < match->count; k++) {
+				void *slot = topic_node_slot(match->nodes[k], w->index);
 
 				if (slot != NULL)
 					r->slots[local++] = slot;

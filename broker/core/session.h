@@ -281,8 +281,19 @@ void rights_from(const struct decision *d, struct rights_answer *a);
 bool rights_publish_cached(struct session *s, struct grapnel_str topic, uint8_t qos, bool retain); /* a fresh ALLOW is known: hot path */
 int rights_read_cached(struct session *s, struct grapnel_str topic, uint8_t qos); /* 1 allowed, 0 denied, -1 not known */
 void rights_cache_free(struct session *s);
-uint32_t rights_stamp(const struct session *s); /* what sub->rights is compared with */
-bool rights_read_needed(struct session *s, struct sub *sub); /* must READ be asked for what comes through it? */
+/* What sub->rights is compared with. */
+static inline uint32_t
+rights_stamp(const struct session *s)
+{
+	return (uint32_t)atomic_load_explicit(&s->w->broker->rights_generation, memory_order_relaxed) + s->rights_epoch;
+}
+bool rights_read_learn(struct session *s, struct sub *sub); /* the same when it is not known yet, or not so */
+/* Must READ be asked for what comes through it? */
+static inline bool
+rights_read_needed(struct session *s, struct sub *sub)
+{
+	return !(sub->flags & SUB_COVERED) || sub->rights != rights_stamp(s) ? rights_read_learn(s, sub) : false;
+}
 bool rights_member_needed(struct session *s, struct member *m);
 void message_info_of(const struct message *msg, struct grapnel_str mountpoint, uint64_t now_ms, struct grapnel_message_info *out);
 

@@ -14,6 +14,7 @@
 #define SESSIONS 4u
 
 static struct broker broker;
+static struct settings settings = { .read_buffer = 4096 };
 static struct limits limits;
 static struct hook_state_head hooks;
 static struct session session[SESSIONS];
@@ -122,12 +123,6 @@ rights_member_needed(struct session *s, struct member *m)
 	return false;
 }
 
-uint32_t
-rights_stamp(const struct session *s)
-{
-	(void)s;
-	return 1;
-}
 
 void
 core_event(struct worker *w, enum grapnel_event_type type, const struct session *s,
@@ -385,6 +380,7 @@ setup(unsigned home)
 	limits.max_output_bytes = 1000;
 	limits.max_inflight = 100;
 	limits.publisher_pause_ms = 1000;
+	broker.settings = &settings;
 	broker.worker_count = WORKERS;
 	atomic_store(&broker.limits, &limits);
 	ck_assert_int_eq(topic_index_new(&broker.index, WORKERS), GRAPNEL_OK);
