@@ -8,6 +8,7 @@
 #include "config/conf.h"
 #include "core/broker.h"
 #include "core/core.h"
+#include "core/memory.h"
 #include "core/retain.h"
 #include "core/topic_index.h"
 #include "net/listener.h"
@@ -363,7 +364,8 @@ start(struct run *run, struct conf_errors *errs)
 	struct broker *b = run->b;
 
 	run->core_up = true;
-	if (core_init(b) != GRAPNEL_OK || plugins_start(b->plugins) != GRAPNEL_OK ||
+	if (core_init(b) != GRAPNEL_OK || memory_start(b) != GRAPNEL_OK ||
+	    plugins_start(b->plugins) != GRAPNEL_OK ||
 	    signals_new(b->main->base, on_signal, run, &run->signals) != GRAPNEL_OK)
 		goto no_memory;
 	for (unsigned i = 0; i < b->worker_count; i++) {
@@ -399,8 +401,10 @@ finish(struct run *run)
 		for (unsigned i = 0; i <= b->worker_count; i++)
 			more |= worker_drain(b->workers[i]);
 	}
-	if (run->core_up)
+	if (run->core_up) {
+		memory_stop(b);
 		core_fini(b);
+	}
 	for (unsigned i = 0; b != NULL && i <= b->worker_count; i++)
 		if (b->workers[i] != NULL)
 			hooks_free(b->workers[i]);
@@ -427,6 +431,7 @@ run_all(const struct cmdline *cmd, bool test)
 	timer_init(&run.wait, on_wait_over);
 	if (settings_load(cmd->config, &errs, &s) != GRAPNEL_OK)
 		goto out;
+	memory_setup(s->workers);
 	if ((err = broker_new(s, &run.b)) != GRAPNEL_OK) {
 		conf_errors_add(&errs, "not starting: %s",
 		    err == GRAPNEL_ESYS ? strerror(errno) : "out of memory");

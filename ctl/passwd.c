@@ -412,17 +412,20 @@ ctl_passwd(int argc, char **argv)
 			return usage(stderr);
 		}
 	}
-	/* A word names what to do when that leaves the right number of operands: a file may be called "set". */
+	/* A file with the name of a verb is written with its folder: ./set */
 	for (size_t i = 0; verb == NULL && optind < argc && i < sizeof(verbs) / sizeof(*verbs); i++)
-		if (strcmp(argv[optind], verbs[i].name) == 0 &&
-		    argc - optind - 1 == verbs[i].operands) {
+		if (strcmp(argv[optind], verbs[i].name) == 0) {
 			verb = &verbs[i];
 			optind++;
+			break;
 		}
 	if (verb == NULL)
 		verb = &verbs[0];
-	if (argc - optind != verb->operands)
+	if (argc - optind != verb->operands) {
+		say("%s takes %d argument%s, not %d", verb->name, verb->operands,
+		    verb->operands == 1 ? "" : "s", argc - optind);
 		return usage(stderr);
+	}
 	r.file = verb->operands > 0 ? argv[optind] : NULL;
 	r.user = verb->operands > 1 ? argv[optind + 1] : NULL;
 	return verb->run(&r);

@@ -101,7 +101,8 @@ one_client(struct api_call *call, json_t *clients)
 		return NULL;
 	}
 	if (json_array_size(clients) == 0) {
-		api_reply_error(call, 404, "no client with this id is known");
+		api_reply_error(
+		    call, 404, "no client with the id \"%s\" is known", call->path.segments[2]);
 		return NULL;
 	}
 	if (json_array_size(clients) == 1)
@@ -189,6 +190,7 @@ struct trace_mail {
 	struct mail mail; /* first: both are one address */
 	struct api_call *call;
 	unsigned minutes; /* 0: end it */
+	unsigned max;     /* traces of one worker */
 	bool session;
 	int err;
 	int64_t until;
@@ -206,10 +208,10 @@ trace_on_answer(struct worker *w, struct mail *mail)
 
 	(void)w;
 	if (m->err == GRAPNEL_ENOENT) {
-		api_reply_error(call, 404, "this client is not under trace");
+		api_reply_error(call, 404, "client \"%s\" is not under trace", id);
 	} else if (m->err == GRAPNEL_EQUOTA) {
 		api_reply_error(call, 409,
-		    "%u clients of the same worker are under trace, which is the most", TRACES_MAX);
+		    "%u clients of the same worker are under trace, which is the most", m->max);
 	} else if (m->err != GRAPNEL_OK) {
 		api_reply_error(call, 500, "no memory");
 	} else if (m->minutes == 0) {
@@ -243,7 +245,8 @@ trace_on_worker(struct worker *w, struct mail *mail)
 		where.data = m->any_mountpoint ? NULL : where.data;
 		m->err = trace_stop(worker_traces(w), where, id) ? GRAPNEL_OK : GRAPNEL_ENOENT;
 	} else {
-		m->err = trace_start(worker_traces(w), where, id, m->minutes, clock_ms(), now);
+		m->err =
+		    trace_start(worker_traces(w), where, id, m->max, m->minutes, clock_ms(), now);
 		m->until = now / 1000000 + (int64_t)m->minutes * 60;
 	}
 	m->mail.fn = trace_on_answer;
@@ -264,6 +267,7 @@ trace_ask(struct api_call *call, const char *mountpoint, unsigned minutes, bool 
 	}
 	m->call = call;
 	m->minutes = minutes;
+	m->max = call->broker->settings->max_traces;
 	m->session = session;
 	m->any_mountpoint = mountpoint == NULL;
 	m->mountpoint_len = len;

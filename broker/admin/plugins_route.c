@@ -23,7 +23,7 @@ route_plugin(struct api_call *call)
 
 	if (answer == NULL || json_is_null(answer)) {
 		json_decref(answer);
-		api_reply_error(call, 404, "no plugin of this name is enabled");
+		api_reply_error(call, 404, "no plugin \"%s\" is enabled", call->path.segments[2]);
 	} else
 		api_reply_json(call, 200, answer);
 }

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "process.h"
+#include "core/memory.h"
 #include <dirent.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -29,20 +28,14 @@ count_fds(void)
 void
 process_stats(struct process_stats *out)
 {
-	long page = sysconf(_SC_PAGESIZE);
-	int64_t total, resident;
+	struct memory_usage memory;
 	struct rlimit limit;
 	struct rusage usage;
-	FILE *statm;
 
-	*out = (struct process_stats){ .resident_bytes = -1, .virtual_bytes = -1, .max_fds = -1 };
-	if ((statm = fopen("/proc/self/statm", "re")) != NULL) {
-		if (fscanf(statm, "%" SCNd64 " %" SCNd64, &total, &resident) == 2) {
-			out->virtual_bytes = total * page;
-			out->resident_bytes = resident * page;
-		}
-		fclose(statm);
-	}
+	memory_usage(&memory);
+	*out = (struct process_stats){ .resident_bytes = memory.resident_bytes,
+		.virtual_bytes = memory.virtual_bytes,
+		.max_fds = -1 };
 	out->open_fds = count_fds();
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
 		out->max_fds = (int64_t)limit.rlim_cur;

@@ -233,11 +233,6 @@ socket_bind(int fd, const char *path)
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	struct stat st;
 
-	if (path[0] == '@') {
-		log_error(
-		    "admin socket %s: an abstract socket has no permissions; name a path", path);
-		return GRAPNEL_EINVAL;
-	}
 	if (strlen(path) >= sizeof(address.sun_path)) {
 		log_error("admin socket %s: the path is too long, %zu characters are possible",
 		    path, sizeof(address.sun_path) - 1);

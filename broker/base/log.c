@@ -232,8 +232,10 @@ line_add_escaped(struct line *l, const char *text, size_t len, bool json)
 	return true;
 }
 
+#define STAMP_SIZE 32u
+
 static size_t
-time_text(char out[static 32])
+time_text(char out[static STAMP_SIZE])
 {
 	struct timespec ts;
 	struct tm tm;
@@ -241,9 +243,10 @@ time_text(char out[static 32])
 
 	(void)clock_gettime(CLOCK_REALTIME, &ts);
 	(void)gmtime_r(&ts.tv_sec, &tm);
-	n = strftime(out, 32, "%Y-%m-%dT%H:%M:%S", &tm);
-	return n +
-	    (size_t)snprintf(out + n, 32 - n, ".%03uZ", (unsigned)(ts.tv_nsec / 1000000) % 1000u);
+	n = strftime(out, STAMP_SIZE, "%Y-%m-%dT%H:%M:%S", &tm);
+	n += (size_t)snprintf(
+	    out + n, STAMP_SIZE - n, ".%03uZ", (unsigned)(ts.tv_nsec / 1000000) % 1000u);
+	return n < STAMP_SIZE ? n : STAMP_SIZE - 1; /* any year fits; the compiler cannot know */
 }
 
 static void
@@ -252,7 +255,7 @@ line_build(struct line *l, int level, const char *event, const char *text, size_
 	bool json = atomic_load_explicit(&log_json, memory_order_relaxed) != 0;
 	bool for_syslog = atomic_load_explicit(&log_syslog, memory_order_relaxed) != 0;
 	const char *end = json ? "\"}\n" : "\n";
-	char stamp[32];
+	char stamp[STAMP_SIZE];
 	size_t stamp_len = time_text(stamp);
 	const char *name = levels[level].name;
 

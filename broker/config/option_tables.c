@@ -53,11 +53,15 @@ check_bind(const char *value, char *why, size_t size)
 	return true;
 }
 
-/* A socket of the file system or "@name", as in sockaddr_un. */
+/* A socket of the file system: its permissions are the only guard, and an abstract one has none. */
 static bool
-check_socket(const char *value, char *why, size_t size)
+check_admin_socket(const char *value, char *why, size_t size)
 {
-	return address_check_path(value, why, size);
+	if (value[0] == '/')
+		return address_check_path(value, why, size);
+	snprintf(why, size, "must be an absolute path%s",
+	    value[0] == '@' ? ": an abstract socket has no permissions" : "");
+	return false;
 }
 
 /* It becomes a part of Topic Names [MQTT-4.7.1-1], before "$share" is looked at. */
@@ -99,12 +103,19 @@ check_node_name(const char *value, char *why, size_t size)
 const struct option_def top_options[] = {
 	{ "group", OPTION_STRING, TOP(group), "none", 0, 0, RELOAD_RESTART, OPTION_NONE, NULL,
 	    check_not_empty, "Group to run as when started as root; none: the group of user." },
+	{ "max_traces", OPTION_INT, TOP(max_traces), "32", 1, 1024, RELOAD_LIVE, 0, NULL, NULL,
+	    "Clients under trace at once, per worker." },
 	{ "node_name", OPTION_STRING, TOP(node_name), "auto", 0, 0, RELOAD_RESTART, OPTION_AUTO,
 	    NULL, check_node_name, "Name of this broker in event ids; auto: the host name." },
 	{ "pid_file", OPTION_STRING, TOP(pid_file), "none", 0, 0, RELOAD_RESTART, OPTION_NONE, NULL,
 	    check_not_empty, "File that gets the process id." },
 	{ "plugin_directory", OPTION_STRING, TOP(plugin_directory), GRAPNEL_PLUGIN_DIR, 0, 0,
 	    RELOAD_RESTART, 0, NULL, check_not_empty, "Where the .so files of plugins are." },
+	{ "profile", OPTION_ENUM, TOP(profile), "server", PROFILE_SERVER, 0, RELOAD_RESTART, 0,
+	    "server|edge", NULL,
+	    "What the defaults of all options are for: edge is a machine with little memory." },
+	{ "read_buffer", OPTION_BYTES, TOP(read_buffer), "64k", 4 * KIB, 16 * MIB, RELOAD_RESTART,
+	    0, NULL, NULL, "Most bytes that a worker reads from a client at once." },
 	{ "sys_interval", OPTION_MS, TOP(sys_interval_ms), "10s", 0, 24 * HOUR_MS, RELOAD_LIVE, 0,
 	    NULL, NULL, "Time between two updates of the $SYS topics; 0: none." },
 	{ "user", OPTION_STRING, TOP(user), "none", 0, 0, RELOAD_RESTART, OPTION_NONE, NULL,
@@ -120,7 +131,7 @@ const struct option_def admin_options[] = {
 	{ "mode", OPTION_MODE, TOP(admin.mode), "0660", 0, 0777, RELOAD_RESTART, 0, NULL, NULL,
 	    "Permissions of the admin socket, octal." },
 	{ "socket", OPTION_STRING, TOP(admin.socket), "/run/grapnel/admin.sock", 0, 0,
-	    RELOAD_RESTART, OPTION_NONE, NULL, check_socket,
+	    RELOAD_RESTART, OPTION_NONE, NULL, check_admin_socket,
 	    "Unix socket that grapnelctl talks to; none: off." },
 	{ 0 }
 };
@@ -305,6 +316,30 @@ const struct section_def settings_sections[] = {
 	{ "plugin", "plugin", { plugin_options_common, NULL },
 	    "A plugin; its own options stand beside these." },
 	{ "store", NULL, { store_options, NULL }, "What survives a restart." },
+	{ 0 }
+};
+
+/* What profile = edge changes; the list in grapnel.conf(5) is made from it. */
+const struct profile_default edge_defaults[] = {
+	{ top_options, "max_traces", "4" },
+	{ top_options, "read_buffer", "16k" },
+	{ top_options, "workers", "1" },
+	{ limits_options, "max_inflight", "64" },
+	{ limits_options, "max_output_bytes", "1m" },
+	{ limits_options, "max_packet_size", "256k" },
+	{ limits_options, "max_queued_bytes", "1m" },
+	{ limits_options, "max_queued_messages", "1000" },
+	{ limits_options, "receive_maximum", "64" },
+	{ limits_total_options, "max_sessions", "10000" },
+	{ limits_total_options, "max_subscriptions", "50000" },
+	{ limits_total_options, "max_total_queued_bytes", "16m" },
+	{ limits_total_options, "retained_max_bytes", "8m" },
+	{ limits_total_options, "retained_max_messages", "10000" },
+	{ listener_options, "backlog", "128" },
+	{ plugin_options_common, "event_queue", "500" },
+	{ plugin_options_common, "max_pending", "500" },
+	{ plugin_options_common, "offload_queue", "100" },
+	{ plugin_options_common, "offload_threads", "1" },
 	{ 0 }
 };
 /* clang-format on */

@@ -462,24 +462,36 @@ option_set(const struct option_def *row, void *place, const struct conf_node *no
 	return false;
 }
 
+static bool
+set_default(const struct option_def *row, void *place, const char *value)
+{
+	struct conf_node *root = option_default(row->name, value);
+	struct conf_errors errs = { 0 };
+	bool ok;
+
+	if (root == NULL)
+		return false;
+	ok = option_set(row, place, &root->items[0], "", &errs);
+	conf_free(root);
+	conf_errors_clear(&errs);
+	return ok;
+}
+
 bool
 options_defaults(const struct option_def *table, void *place)
 {
-	for (const struct option_def *row = table; row->name != NULL; row++) {
-		struct conf_errors errs = { 0 };
-		struct conf_node *root;
-		bool ok;
+	for (const struct option_def *row = table; row->name != NULL; row++)
+		if (row->default_value != NULL && !set_default(row, place, row->default_value))
+			return false;
+	return true;
+}
 
-		if (row->default_value == NULL)
-			continue;
-		if ((root = option_default(row->name, row->default_value)) == NULL)
+bool
+options_profile(const struct option_def *table, const struct profile_default *defaults, void *place)
+{
+	for (const struct profile_default *d = defaults; d->name != NULL; d++)
+		if (d->table == table && !set_default(option_find(table, d->name), place, d->value))
 			return false;
-		ok = option_set(row, place, &root->items[0], "", &errs);
-		conf_free(root);
-		conf_errors_clear(&errs);
-		if (!ok)
-			return false;
-	}
 	return true;
 }
 

@@ -70,8 +70,18 @@ extern const struct option_def listener_options[], plugin_options_common[];
 const struct option_def *option_find(
     const struct option_def *table, const char *name); /* NULL: no such */
 
+/* A default that is another one in a profile. */
+struct profile_default {
+	const struct option_def *table;
+	const char *name, *value; /* as written in the file */
+};
+extern const struct profile_default edge_defaults[]; /* ends with name NULL */
+
 /* Set every option to its default; place is zeroed. false: no memory, or the table is wrong. */
 bool options_defaults(const struct option_def *table, void *place);
+/* Then those that the profile changes. */
+bool options_profile(
+    const struct option_def *table, const struct profile_default *defaults, void *place);
 void options_fini(const struct option_def *table, void *place);
 /*
  * Convert one value and put it in its place. scope stands in messages behind file and line: `listener "mqtt": `.

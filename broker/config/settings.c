@@ -72,6 +72,25 @@ settings_unref(struct settings *s)
 
 /* ---- a block by its rows --------------------------------------------------------------------- */
 
+/* Read ahead of all else, for it says what the defaults are; a word that is no profile is told with the rest. */
+static bool
+is_edge(const struct settings *s)
+{
+	const struct conf_node *node = conf_find(s->tree, "profile");
+
+	return node != NULL && node->kind == CONF_VALUE &&
+	    option_choice(option_find(top_options, "profile")->choices, node->value) ==
+	    PROFILE_EDGE;
+}
+
+/* The defaults of a table. */
+static bool
+defaults(const struct settings *s, const struct option_def *table, void *place)
+{
+	return options_defaults(table, place) &&
+	    (!is_edge(s) || options_profile(table, edge_defaults, place));
+}
+
 static void
 scope_of(const struct conf_node *block, char *out)
 {
@@ -288,7 +307,7 @@ listener_apply(struct settings *s, struct conf_node *block, struct conf_errors *
 	s->listener_count++;
 	l->name = strdup(block->title == NULL ? "" : block->title);
 	l->where = where_of(block);
-	if (l->name == NULL || l->where == NULL || !options_defaults(listener_options, l))
+	if (l->name == NULL || l->where == NULL || !defaults(s, listener_options, l))
 		return no_memory(block, errs);
 	ok = block_apply(block, section, l, &l->limits, false, errs) && ok;
 	return listener_check(s, l, block, scope, errs) && ok;
@@ -307,7 +326,7 @@ plugin_apply(struct settings *s, struct conf_node *block, struct conf_errors *er
 	s->plugin_count++;
 	p->name = strdup(block->title == NULL ? "" : block->title);
 	p->where = where_of(block);
-	if (p->name == NULL || p->where == NULL || !options_defaults(plugin_options_common, p))
+	if (p->name == NULL || p->where == NULL || !defaults(s, plugin_options_common, p))
 		return no_memory(block, errs);
 	ok = block_apply(block, section, p, NULL, true, errs) && ok;
 	if (p->module == NULL && (p->module = strdup(p->name)) == NULL)
@@ -407,10 +426,10 @@ settings_from_tree(
 	}
 	atomic_init(&s->refs, 1);
 	s->tree = tree;
-	if (!options_defaults(top_options, s) || !options_defaults(admin_options, s) ||
-	    !options_defaults(log_options, s) || !options_defaults(store_options, s) ||
-	    !options_defaults(limits_options, &s->limits) ||
-	    !options_defaults(limits_total_options, &s->limits)) {
+	if (!defaults(s, top_options, s) || !defaults(s, admin_options, s) ||
+	    !defaults(s, log_options, s) || !defaults(s, store_options, s) ||
+	    !defaults(s, limits_options, &s->limits) ||
+	    !defaults(s, limits_total_options, &s->limits)) {
 		no_memory(tree, errs);
 	} else if (tree_apply(s, errs)) {
 		if (fill_in(s)) {

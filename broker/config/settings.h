@@ -19,6 +19,7 @@
 struct conf_node; /* config/conf.h: the located tree */
 struct conf_errors;
 
+enum profile { PROFILE_SERVER, PROFILE_EDGE };
 enum share_strategy { SHARE_ROUND_ROBIN, SHARE_RANDOM, SHARE_STICKY, SHARE_BY_PUBLISHER };
 
 /* limits { }; a listener may set the same keys, which then count for its clients. */
@@ -68,6 +69,12 @@ struct listener_settings {
 	unsigned index; /* position in settings->listeners */
 	struct settings *settings; /* that it is part of */
 };
+/* Whose limits these are. */
+static inline const struct listener_settings *
+listener_of_limits(const struct limits *l)
+{
+	return (const struct listener_settings *)(const void *)((const char *)l - offsetof(struct listener_settings, limits));
+}
 
 struct plugin_settings {
 	char *name;	/* instance name: the title */
@@ -89,7 +96,10 @@ struct plugin_settings {
 struct settings {
 	_Atomic uint32_t refs;
 	char *path;		/* of grapnel.conf */
+	enum profile profile;
 	unsigned workers;
+	uint32_t read_buffer;	/* bytes of each worker's, default 64k */
+	uint32_t max_traces;	/* per worker; default 32 */
 	char *user, *group;	/* NULL: stay */
 	char *plugin_directory;
 	char *pid_file;		/* NULL: none */

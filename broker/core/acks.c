@@ -78,7 +78,7 @@ ack_out(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code,
 {
 	/* A PUBREC that refuses ends the exchange: no PUBREL will come [MQTT-4.3.3-9]. */
 	if (type == MQTT_PUBREC && reason_code >= 0x80)
-		id_set_remove(&c->session->received, packet_id);
+		id_set_remove(&c->session->flow->received, packet_id);
 	conn_send_ack(c, type, packet_id, reason_code, reason_string);
 }
 
@@ -178,7 +178,7 @@ ack_send(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code,
 
 		session_info(c->session, &info);
 		if (msg != NULL) {
-			message_info_of(msg, c->session->identity->mountpoint, c->w->now_ms, &mi);
+			message_info_of(msg, session_mountpoint(c->session), c->w->now_ms, &mi);
 		} else {
 			memset(&mi, 0, sizeof(mi));
 			mi.size = sizeof(mi);
@@ -210,12 +210,12 @@ on_ack(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 		return packet_malformed(c, w.err, w.why);
 	switch (f->type) {
 	case MQTT_PUBACK:
-		if ((ie = inflight_find(&s->inflight, a.packet_id)) != NULL &&
+		if ((ie = inflight_find(&s->flow->inflight, a.packet_id)) != NULL &&
 		    ie->state == INFLIGHT_WAIT_PUBACK)
 			deliver_acknowledged(s, ie, a.reason_code);
 		break;
 	case MQTT_PUBREC:
-		ie = inflight_find(&s->inflight, a.packet_id);
+		ie = inflight_find(&s->flow->inflight, a.packet_id);
 		if (ie == NULL || ie->state == INFLIGHT_WAIT_PUBACK) {
 			conn_send_ack(c, MQTT_PUBREL, a.packet_id, RC_PACKET_IDENTIFIER_NOT_FOUND,
 			    (struct grapnel_str){ 0 });
@@ -228,14 +228,14 @@ on_ack(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 		}
 		break;
 	case MQTT_PUBCOMP:
-		if ((ie = inflight_find(&s->inflight, a.packet_id)) != NULL &&
+		if ((ie = inflight_find(&s->flow->inflight, a.packet_id)) != NULL &&
 		    ie->state == INFLIGHT_WAIT_PUBCOMP)
 			deliver_acknowledged(s, ie, a.reason_code);
 		break;
 	case MQTT_PUBREL:
 		/* In 3.x an unknown identifier is answered like a known one [v3.1.1 MQTT-4.3.3-2]. */
 		ack_send(c, MQTT_PUBCOMP, a.packet_id,
-		    id_set_remove(&s->received, a.packet_id) || c->version < 5
+		    id_set_remove(&s->flow->received, a.packet_id) || c->version < 5
 			? 0
 			: RC_PACKET_IDENTIFIER_NOT_FOUND,
 		    (struct grapnel_str){ 0 }, NULL);

@@ -36,6 +36,7 @@ struct broker {
 	bool reloading; /* main: a reload is under way */
 	struct limits_kept *limits_kept; /* all that limits ever pointed to: reload.c */
 	struct sys *sys; /* core/sys.h */
+	struct memory *memory; /* core/memory.h */
 	struct listeners *listeners; /* net/listener.h; lives until the last Network Connection is closed */
 };
 

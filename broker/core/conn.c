@@ -50,8 +50,8 @@ void
 conn_set_state(struct conn *c, enum conn_state next, const char *why)
 {
 	assert(conn_next[c->state] & TO(next));
-	log_trace("connection %llu from %s: %s -> %s (%s)", (unsigned long long)c->serial, c->peer,
-	    state_name(c->state), state_name(next), why);
+	log_trace("connection %llu from %s: %s -> %s (%s)", (unsigned long long)c->serial,
+	    conn_peer(c), state_name(c->state), state_name(next), why);
 	c->state = (uint8_t)next;
 	conn_arm_deadline(c);
 }
@@ -59,7 +59,7 @@ conn_set_state(struct conn *c, enum conn_state next, const char *why)
 struct grapnel_str
 conn_client_name(const struct conn *c)
 {
-	return c->session != NULL ? c->session->identity->client_id : GRAPNEL_STR("-");
+	return c->session != NULL ? identity_client_id(c->session->identity) : GRAPNEL_STR("-");
 }
 
 /* ---- the worker's table ------------------------------------------------------------------ */
@@ -154,18 +154,33 @@ accepted_give_up(struct worker *w, struct accepted *a)
 	free(a);
 }
 
+/* All that is known of a Client that has only just connected. */
+static struct identity *
+somebody(struct worker *w, const struct accepted *a)
+{
+	const char *mountpoint = a->ls->mountpoint, *listener = a->ls->name;
+	struct site *site = session_site(w, (struct grapnel_str){ mountpoint, strlen(mountpoint) },
+	    (struct grapnel_str){ listener, strlen(listener) });
+	char peer[PEER_TEXT_MAX];
+	struct grapnel_client_info values = { .peer.data = peer };
+
+	if (site == NULL)
+		return NULL;
+	peer_text(peer, a->fd, (const struct sockaddr *)&a->peer, a->peer_len);
+	values.peer.len = strlen(peer);
+	return identity_new(&values, site);
+}
+
 void
 conn_accepted_mail(struct worker *w, struct mail *m)
 {
 	struct accepted *a = (struct accepted *)(void *)m;
-	char peer[PEER_TEXT_MAX];
 	struct conn *c;
 
 	if (w->core->stopping || (c = calloc(1, sizeof(*c))) == NULL) {
 		accepted_give_up(w, a);
 		return;
 	}
-	peer_text(peer, a->fd, (const struct sockaddr *)&a->peer, a->peer_len);
 	stream_init_plain(&c->stream, a->fd);
 	c->w = w;
 	c->ls = a->ls;
@@ -175,14 +190,14 @@ conn_accepted_mail(struct worker *w, struct mail *m)
 	c->serial = (uint64_t)w->index << 56 | ++w->core->next_serial;
 	c->state = CONN_WAIT_CONNECT;
 	timer_init(&c->deadline, on_deadline);
-	if ((c->peer = strdup(peer)) == NULL || conn_register(c) != GRAPNEL_OK) {
-		free(c->peer);
+	if ((c->who = somebody(w, a)) == NULL || conn_register(c) != GRAPNEL_OK) {
+		identity_unref(c->who);
 		free(c);
 		accepted_give_up(w, a);
 		return;
 	}
 	free(a);
-	log_debug("connection from %s to listener \"%s\"", c->peer, c->ls->name);
+	log_debug("connection from %s to listener \"%s\"", conn_peer(c), c->ls->name);
 	conn_arm_deadline(c);
 	conn_watch(c);
 }
@@ -206,7 +221,7 @@ on_arrival(struct worker *w, struct mail *m)
 		listener_connection_closed(w->broker, c->ls);
 		settings_unref(c->ls->settings);
 		conn_in_free(c);
-		free(c->peer);
+		identity_unref(c->who);
 		free(c);
 		return;
 	}
@@ -455,7 +470,7 @@ close_conn(struct conn *c, uint8_t reason_code, const char *why, bool discard_wi
 		return;
 	log_at(established ? GRAPNEL_LOG_INFO : GRAPNEL_LOG_DEBUG,
 	    established ? "client_disconnected" : NULL, "client \"%.*s\" from %s: closed: %s",
-	    STR(conn_client_name(c)), c->peer, why);
+	    STR(conn_client_name(c)), conn_peer(c), why);
 	if (established && reason_code >= 0x80 && !c->dead) {
 		conn_send_disconnect(
 		    c, reason_code, c->problem_info ? why : NULL, (struct grapnel_str){ 0 });
@@ -509,7 +524,7 @@ conn_reap(struct worker *w)
 		next = c->next;
 		out_clear(c);
 		conn_in_free(c);
-		free(c->peer);
+		identity_unref(c->who);
 		settings_unref(c->ls->settings);
 		free(c);
 	}

@@ -89,7 +89,8 @@ struct core_worker {
 		uint64_t serial;
 	} *again; /* input.c: to be handled in the next turn */
 	uint32_t again_count, again_capacity;
-	uint32_t handled; /* packets since output was last written */
+	uint32_t handled; /* packets since output was last written, */
+	size_t unwritten; /* and bytes of output */
 	bool stopping;
 	struct timer sweep_timer; /* core.c: retained messages that have expired; worker 0 */
 	struct timer stop_timer; /* core.c: shutdown */
@@ -145,7 +146,7 @@ struct conn {
 	struct conn_extra *extra;
 	struct connecting *connecting; /* from CONNECT to CONNACK: connect.c */
 	struct step *step;	   /* what PAUSE_DECISION waits for */
-	char *peer;		   /* "192.0.2.1:4711" */
+	struct identity *who;	   /* its Client; before a Session is attached no more than peer and listener are known of it */
 	uint64_t serial;	   /* unique in the process */
 	uint32_t slot;		   /* in the worker's table */
 	uint32_t client_max_packet; /* Maximum Packet Size of the Client; 0: none */
@@ -169,6 +170,12 @@ struct conn {
 	bool last_words : 1;	/* something was sent that the peer should get to read before we close */
 	bool lingering : 1;
 };
+
+static inline const char *
+conn_peer(const struct conn *c) /* "192.0.2.1:4711" */
+{
+	return identity_peer(c->who).data;
+}
 
 /* ---- life: conn.c ---------------------------------------------------------------- */
 void conn_set_state(struct conn *c, enum conn_state next, const char *why);

@@ -26,7 +26,6 @@ connecting_free(struct conn *c)
 	identity_unref(k->identity);
 	acl_rules_unref(k->rules);
 	message_unref(k->will);
-	free(k->auth_plugin);
 	free(k->response_info);
 	free(k->auth_data);
 	free(k);
@@ -56,10 +55,6 @@ static void
 refused_event(struct conn *c, uint8_t reason_code, const char *why)
 {
 	struct connecting *k = c->connecting;
-	struct identity temporary = { .peer = { c->peer, strlen(c->peer) },
-		.listener = { c->ls->name, strlen(c->ls->name) },
-		.mountpoint = { c->ls->mountpoint, strlen(c->ls->mountpoint) },
-		.protocol = c->version };
 	struct grapnel_client_info info;
 	struct grapnel_event ev = { .type = GRAPNEL_EVENT_CLIENT_REFUSED,
 		.client = &info,
@@ -68,12 +63,13 @@ refused_event(struct conn *c, uint8_t reason_code, const char *why)
 
 	if (!event_wanted(c->w, GRAPNEL_EVENT_CLIENT_REFUSED))
 		return;
+	identity_info(c->who, &info);
+	info.protocol = c->version;
 	if (k != NULL) {
-		temporary.client_id = k->p.client_id;
-		temporary.username = k->p.username;
+		info.client_id = k->p.client_id;
+		info.username = k->p.username;
 		k->refused = true;
 	}
-	identity_info(&temporary, &info);
 	event_emit(c->w, &ev);
 }
 
@@ -90,10 +86,10 @@ connect_refuse_with(struct conn *c, uint8_t reason_code, const char *why,
 	uint8_t *p;
 
 	metric_add(&c->w->metrics, METRIC_CONNECTS_REFUSED, 1);
-	if (log_allowed(c->peer, &suppressed))
+	if (log_allowed(conn_peer(c), &suppressed))
 		log_at(GRAPNEL_LOG_NOTICE, "connect_refused",
 		    "client \"%.*s\" user \"%.*s\" from %s refused: %s (0x%02x)%s%s%s", STR(id),
-		    STR(user), c->peer, why, reason_code, plugin != NULL ? " by plugin " : "",
+		    STR(user), conn_peer(c), why, reason_code, plugin != NULL ? " by plugin " : "",
 		    plugin != NULL ? plugin : "", suppressed > 0 ? " [more lines left out]" : "");
 	else
 		metric_add(&c->w->metrics, METRIC_LOG_SUPPRESSED, 1);

@@ -11,11 +11,10 @@
 static bool
 same_user(const struct identity *a, const struct identity *b)
 {
-	if ((a->username.data == NULL) != (b->username.data == NULL))
-		return false;
-	return a->username.len == b->username.len &&
-	    (a->username.len == 0 ||
-		memcmp(a->username.data, b->username.data, a->username.len) == 0);
+	struct grapnel_str x = identity_username(a), y = identity_username(b);
+
+	return a->has_username == b->has_username && x.len == y.len &&
+	    (x.len == 0 || memcmp(x.data, y.data, x.len) == 0);
 }
 
 static uint32_t
@@ -103,18 +102,37 @@ send_connack(struct conn *c, bool session_present)
 	metric_add(&c->w->metrics, METRIC_PACKETS_SENT, 1);
 }
 
+/* What a login may bring that not all have; the memory is there. */
+static void
+take_extra(struct session_extra *x, struct connecting *k)
+{
+	acl_rules_unref(x->rules);
+	x->rules = k->rules;
+	k->rules = NULL;
+	/* One that waited for its delay is not published any more [MQTT-3.1.3-9]. */
+	message_unref(x->will);
+	x->will = k->will;
+	x->will_delay = k->will != NULL ? k->p.will.props.will_delay : 0;
+	k->will = NULL;
+	x->expiry = k->p.session_expiry;
+}
+
 void
 connect_attach(struct conn *c)
 {
 	struct connecting *k = c->connecting;
 	struct worker *w = c->w;
 	struct broker *b = w->broker;
-	struct session *s = session_find(w, k->identity->mountpoint, k->identity->client_id);
+	struct grapnel_str mountpoint = k->identity->site->mountpoint;
+	struct grapnel_str client_id = identity_client_id(k->identity);
+	struct session *s = session_find(w, mountpoint, client_id);
+	bool extra =
+	    k->will != NULL || k->rules != NULL || k->valid_until != 0 || k->p.session_expiry != 0;
 	struct limits *own = NULL;
 	bool present = false;
 
 	/* Expiry counts now, whatever the timer has got to: what has expired belongs to nobody. */
-	if (s != NULL && s->conn == NULL && w->now_ms >= s->expires_at_ms) {
+	if (s != NULL && session_expired(s)) {
 		session_end(s, 0, "expired");
 		s = NULL;
 	}
@@ -136,8 +154,8 @@ connect_attach(struct conn *c)
 			    RC_SESSION_TAKEN_OVER, "taken over");
 		conn_close(old, RC_SESSION_TAKEN_OVER,
 		    "session taken over by another connection"); /* [MQTT-3.1.4-3] */
-		s = session_find(w, k->identity->mountpoint,
-		    k->identity->client_id); /* it may have ended with its connection */
+		/* It may have ended with its connection. */
+		s = session_find(w, mountpoint, client_id);
 	}
 	if (s != NULL && k->p.clean_start) { /* [MQTT-3.1.2-4] */
 		session_end(s, 0, "clean start");
@@ -157,39 +175,36 @@ connect_attach(struct conn *c)
 			connect_refuse(c, RC_SERVER_UNAVAILABLE, "out of memory");
 			return;
 		}
+		session_set_limits(s, own, c->ls);
+		if (extra && session_extra(s) == NULL) {
+			session_end(s, 0, "out of memory");
+			connect_refuse(c, RC_SERVER_UNAVAILABLE, "out of memory");
+			return;
+		}
 	} else {
+		if (extra && session_extra(s) == NULL) {
+			free(own);
+			connect_refuse(c, RC_SERVER_UNAVAILABLE, "out of memory");
+			return;
+		}
 		present = true;
 		session_new_login(s, identity_ref(k->identity));
+		session_set_limits(s, own, c->ls);
 	}
-	s->identity->session_generation = s->generation; /* new, and nobody else's yet */
 	/* From here on nothing can fail. */
 	client_slots_move(w, &s->client, &k->client);
-	acl_rules_unref(s->rules);
-	s->rules = k->rules;
-	k->rules = NULL;
-	free(s->auth_plugin);
 	s->auth_plugin = k->auth_plugin;
-	k->auth_plugin = NULL;
-	free(s->own_limits);
-	s->own_limits = own;
-	s->limits = own != NULL ? own : c->limits;
-	if (s->settings != c->ls->settings) {
-		settings_unref(s->settings);
-		s->settings = settings_ref(c->ls->settings);
-	}
-	if (own != NULL)
-		c->limits = own;
+	c->limits = s->limits;
 	s->superuser = k->superuser;
-	message_unref(
-	    s->will); /* one that waited for its delay is not published any more [MQTT-3.1.3-9] */
-	s->will = k->will;
-	s->will_delay = k->will != NULL ? k->p.will.props.will_delay : 0;
-	k->will = NULL;
-	s->expiry = k->p.session_expiry;
+	if (s->extra != NULL)
+		take_extra(s->extra, k);
+	s->has_rules = s->extra != NULL && s->extra->rules != NULL;
 	s->clean_start = k->p.clean_start;
-	s->connected_us = (uint64_t)clock_wall_us();
+	s->connected_s = (uint32_t)(clock_wall_us() / 1000000);
 
 	c->session = s;
+	identity_unref(c->who);
+	c->who = identity_ref(s->identity);
 	c->receive_maximum = k->p.receive_maximum;
 	c->own_receive_maximum = (uint16_t)s->limits->receive_maximum;
 	c->alias_out_max = k->p.topic_alias_maximum;
@@ -202,14 +217,14 @@ connect_attach(struct conn *c)
 	c->last_packet_ms = w->now_ms;
 	conn_set_state(c, CONN_ESTABLISHED, "authenticated");
 	if (k->valid_until != 0)
-		session_set_valid_until(s, k->valid_until);
+		(void)session_set_valid_until(s, k->valid_until); /* it has extra */
 	send_connack(c, present);
 	if (c->state != CONN_ESTABLISHED)
 		return;
 	metric_add(&w->metrics, METRIC_CONNECTS_ACCEPTED, 1);
 	log_at(GRAPNEL_LOG_INFO, "client_connected",
-	    "client \"%.*s\" user \"%.*s\" from %s connected: MQTT %s, %s session",
-	    STR(s->identity->client_id), STR(s->identity->username), c->peer,
+	    "client \"%.*s\" user \"%.*s\" from %s connected: MQTT %s, %s session", STR(client_id),
+	    STR(identity_username(s->identity)), conn_peer(c),
 	    c->version == 5       ? "5.0"
 		: c->version == 4 ? "3.1.1"
 				  : "3.1",

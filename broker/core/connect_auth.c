@@ -27,20 +27,21 @@ identity_for(const struct conn *c, struct grapnel_str username, struct grapnel_s
     const struct grapnel_pair *attributes, size_t attribute_count)
 {
 	const struct connecting *k = c->connecting;
-	struct identity values = {
+	struct grapnel_client_info values = {
 		.client_id = k->p.client_id,
 		.username = username,
-		.mountpoint = mountpoint,
-		.peer = { c->peer, strlen(c->peer) },
-		.listener = { c->ls->name, strlen(c->ls->name) },
+		.peer = identity_peer(c->who),
 		.attributes = attributes,
-		.attribute_count = (uint32_t)attribute_count,
+		.attribute_count = attribute_count,
 		.protocol = c->version,
 		.superuser = k->superuser,
 		.anonymous = k->anonymous,
 	};
+	struct site *site = c->who->site; /* whose mountpoint authentication may have changed */
 
-	return identity_new(&values);
+	if (mountpoint.data != site->mountpoint.data)
+		site = session_site(c->w, mountpoint, site->listener);
+	return site != NULL ? identity_new(&values, site) : NULL;
 }
 
 static void
@@ -97,8 +98,9 @@ connect_ask(struct conn *c, enum grapnel_exchange_phase phase, struct grapnel_st
 		if (k->p.has_password)
 			q.password = k->p.password;
 		decided = hooks_ask(c->w, HOOK_AUTH_EXCHANGE, &q,
-		    phase == GRAPNEL_EXCHANGE_CONTINUE ? k->auth_plugin : NULL, on_auth_decision, c,
-		    &now, &k->pending);
+		    phase == GRAPNEL_EXCHANGE_CONTINUE ? session_plugin_name(c->w, k->auth_plugin)
+						       : NULL,
+		    on_auth_decision, c, &now, &k->pending);
 	}
 	if (decided) {
 		k->pending = NULL;
@@ -113,8 +115,7 @@ connect_authenticate(struct conn *c)
 	struct connecting *k = c->connecting;
 
 	conn_pause(c, PAUSE_DECISION);
-	k->identity = identity_for(c, k->p.username,
-	    (struct grapnel_str){ c->ls->mountpoint, strlen(c->ls->mountpoint) }, NULL, 0);
+	k->identity = identity_for(c, k->p.username, c->who->site->mountpoint, NULL, 0);
 	if (k->identity == NULL) {
 		connect_refuse(c, RC_SERVER_UNAVAILABLE, "out of memory");
 		return;
@@ -164,12 +165,18 @@ take_answer(struct conn *c, const struct decision *d)
 			return false;
 		k->auth_data_len = a->data.len;
 	}
-	if (k->auth_plugin == NULL && d->plugin != NULL &&
-	    (k->auth_plugin = strdup(d->plugin)) == NULL)
+	if (k->auth_plugin == 0 && d->plugin != NULL &&
+	    (k->auth_plugin = session_plugin_number(c->w, d->plugin)) == 0)
 		return false;
-	id = identity_for(c, a->username.data != NULL ? a->username : k->identity->username,
-	    a->mountpoint.data != NULL ? a->mountpoint : k->identity->mountpoint, a->attributes,
-	    a->attribute_count);
+	if (a->username.data == NULL && a->mountpoint.data == NULL && a->attribute_count == 0) {
+		k->identity->superuser = k->superuser;
+		k->identity->anonymous = k->anonymous;
+		return true;
+	}
+	id =
+	    identity_for(c, a->username.data != NULL ? a->username : identity_username(k->identity),
+		a->mountpoint.data != NULL ? a->mountpoint : k->identity->site->mountpoint,
+		a->attributes, a->attribute_count);
 	if (id == NULL)
 		return false;
 	identity_unref(k->identity);
@@ -216,8 +223,9 @@ on_auth_decision(void *arg, const struct decision *d)
 	switch (d->verdict) {
 	case GRAPNEL_ALLOW:
 		if (exchange && d->auth->more) {
-			if (k->auth_plugin == NULL &&
-			    (d->plugin == NULL || (k->auth_plugin = strdup(d->plugin)) == NULL)) {
+			if (k->auth_plugin == 0 &&
+			    (d->plugin == NULL ||
+				(k->auth_plugin = session_plugin_number(c->w, d->plugin)) == 0)) {
 				connect_refuse(c, RC_SERVER_UNAVAILABLE, "out of memory");
 				return;
 			}

@@ -31,8 +31,12 @@ on_reauth_decision(void *arg, const struct decision *d)
 	if (d->verdict == GRAPNEL_ALLOW) {
 		if (!d->auth->more) {
 			c->extra->reauthenticating = false;
-			session_set_valid_until(
-			    c->session, d->auth->valid_until); /* of the new login; 0: no end */
+			/* Of the new login; 0: no end. */
+			if (session_set_valid_until(c->session, d->auth->valid_until) !=
+			    GRAPNEL_OK) {
+				conn_close(c, RC_UNSPECIFIED, "out of memory");
+				return;
+			}
 		}
 		connect_send_auth(
 		    c, d->auth->more ? RC_CONTINUE_AUTHENTICATION : RC_SUCCESS, d->auth->data);
@@ -109,8 +113,9 @@ conn_on_auth(struct conn *c, const uint8_t *body, size_t len)
 		session_info(c->session, &info);
 		x->reauthenticating = true;
 		conn_pause(c, PAUSE_DECISION);
-		if (hooks_ask(c->w, HOOK_AUTH_EXCHANGE, &q, c->session->auth_plugin,
-			on_reauth_decision, c, &now, &c->extra->reauth_pending)) {
+		if (hooks_ask(c->w, HOOK_AUTH_EXCHANGE, &q,
+			session_plugin_name(c->w, c->session->auth_plugin), on_reauth_decision, c,
+			&now, &c->extra->reauth_pending)) {
 			on_reauth_decision(c, &now);
 			decision_release(&now);
 		}

@@ -13,7 +13,7 @@ will_message(struct conn *c)
 {
 	struct connecting *k = c->connecting;
 	const struct mqtt_will *will = &k->p.will;
-	struct grapnel_str mp = k->identity->mountpoint;
+	struct grapnel_str mp = k->identity->site->mountpoint;
 	size_t topic_len = mp.len + will->topic_name.len,
 	       props_len = mqtt_forward_size(&will->props);
 	char *buf = malloc(topic_len + props_len + 1);
@@ -55,11 +55,11 @@ will_denied(struct conn *c, const struct rights_answer *a)
 	unsigned suppressed;
 
 	metric_add(&c->w->metrics, METRIC_ACL_DENIED, 1);
-	if (log_allowed(c->peer, &suppressed))
+	if (log_allowed(conn_peer(c), &suppressed))
 		log_at(GRAPNEL_LOG_NOTICE, "acl_denied",
 		    "client \"%.*s\" user \"%.*s\" from %s: Will Message to \"%.*s\" "
 		    "denied%s%.*s%s",
-		    STR(id->client_id), STR(id->username), c->peer,
+		    STR(identity_client_id(id)), STR(identity_username(id)), conn_peer(c),
 		    STR(c->connecting->p.will.topic_name), a->rule.len > 0 ? " by " : "",
 		    STR(a->rule), suppressed > 0 ? " [more lines left out]" : "");
 	else

@@ -35,7 +35,7 @@ struct connecting {
 	bool has_limits, superuser, anonymous, waiting_for_auth;
 	bool refused; /* its event has been emitted */
 	int64_t valid_until;
-	char *auth_plugin;
+	uint16_t auth_plugin; /* session_plugin_name */
 	char *response_info, *auth_data;
 	size_t response_info_len, auth_data_len;
 	struct message *will;

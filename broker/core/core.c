@@ -171,15 +171,11 @@ on_settings(struct worker *w, struct mail *m)
 		    (ls = listener_named(neu, c->ls->name)) == NULL)
 			continue;
 		s = c->session;
-		if (s == NULL || s->own_limits == NULL)
-			c->limits =
-			    &ls->limits; /* limits that came with a login stay until the next one */
-		if (s != NULL) {
-			if (s->own_limits == NULL)
-				s->limits = &ls->limits;
-			settings_unref(s->settings);
-			s->settings = settings_ref(neu);
-		}
+		/* Limits that came with a login stay until the next one. */
+		if (s == NULL || !s->own_limits)
+			c->limits = &ls->limits;
+		if (s != NULL && !s->own_limits)
+			session_set_limits(s, NULL, ls);
 		settings_unref(c->ls->settings);
 		(void)settings_ref(neu);
 		c->ls = ls;
@@ -213,7 +209,7 @@ take_revalidation(struct session *s, const struct decision *d)
 		return;
 	log_at(GRAPNEL_LOG_NOTICE, "login_revoked",
 	    "client \"%.*s\" user \"%.*s\": the login is no longer valid (plugin %s)",
-	    STR(s->identity->client_id), STR(s->identity->username), d->plugin);
+	    STR(identity_client_id(s->identity)), STR(identity_username(s->identity)), d->plugin);
 	conn_close(s->conn, RC_NOT_AUTHORIZED, "the login is no longer valid");
 }
 
@@ -222,7 +218,7 @@ on_revalidated(void *arg, const struct decision *d)
 {
 	struct session *s = arg;
 
-	s->revalidating = NULL;
+	s->extra->revalidating = NULL;
 	if (s->conn != NULL)
 		take_revalidation(s, d);
 }
@@ -233,16 +229,21 @@ revalidate(struct session *s, void *arg)
 	struct worker *w = arg;
 	struct grapnel_client_info info;
 	struct grapnel_revalidate q = { .size = sizeof(q), .client = &info };
+	struct grapnel_request *pending;
 	struct decision now;
 
-	if (s->conn == NULL || s->auth_plugin == NULL || s->revalidating != NULL)
+	if (s->conn == NULL || s->auth_plugin == 0 ||
+	    (s->extra != NULL && s->extra->revalidating != NULL))
 		return;
 	session_info(s, &info);
-	if (hooks_ask(w, HOOK_REVALIDATE, &q, s->auth_plugin, on_revalidated, s, &now,
-		&s->revalidating)) {
-		s->revalidating = NULL;
+	if (hooks_ask(w, HOOK_REVALIDATE, &q, session_plugin_name(w, s->auth_plugin),
+		on_revalidated, s, &now, &pending)) {
 		take_revalidation(s, &now);
 		decision_release(&now);
+	} else if (session_extra(s) != NULL) {
+		s->extra->revalidating = pending;
+	} else { /* as if nobody could say */
+		hooks_cancel(w, pending);
 	}
 }
 

@@ -69,7 +69,7 @@ queued_total(const struct worker *w)
 static bool
 pop(struct session *s, struct entry *e)
 {
-	if (!queue_pop(&s->queue, e))
+	if (!queue_pop(&s->flow->queue, e))
 		return false;
 	queued_add(s->w, e->msg, -1);
 	return true;
@@ -114,13 +114,18 @@ enqueue(struct session *s, struct entry *e)
 			    *total =
 				atomic_load_explicit(&s->w->broker->limits, memory_order_acquire);
 	size_t size = message_size(e->msg);
+	struct flow *f = session_flow(s);
 	const char *why = NULL;
 
-	if (s->queue.count >= l->max_queued_messages || s->queue.bytes + size > l->max_queued_bytes)
-		queue_expire(&s->queue, s->w->now_ms, 256, on_queue_expired, s);
-	if (s->queue.count >= l->max_queued_messages)
+	if (f == NULL) {
+		deliver_dropped(s, e, METRIC_MESSAGES_DROPPED_MEMORY, "out of memory");
+		return;
+	}
+	if (f->queue.count >= l->max_queued_messages || f->queue.bytes + size > l->max_queued_bytes)
+		queue_expire(&f->queue, s->w->now_ms, 256, on_queue_expired, s);
+	if (f->queue.count >= l->max_queued_messages)
 		why = "max_queued_messages reached";
-	else if (s->queue.bytes + size > l->max_queued_bytes)
+	else if (f->queue.bytes + size > l->max_queued_bytes)
 		why = "max_queued_bytes reached";
 	else if (queued_total(s->w) + size > total->max_total_queued_bytes)
 		why = "max_total_queued_bytes reached";
@@ -130,13 +135,13 @@ enqueue(struct session *s, struct entry *e)
 		if (log_allowed("queue", &suppressed))
 			log_at(GRAPNEL_LOG_WARNING, "message_dropped",
 			    "client \"%.*s\": message to \"%.*s\" dropped: %s",
-			    STR(s->identity->client_id), STR(message_topic(e->msg)), why);
+			    STR(identity_client_id(s->identity)), STR(message_topic(e->msg)), why);
 		deliver_dropped(s, e, METRIC_MESSAGES_DROPPED_QUEUE_FULL, why);
 		return;
 	}
-	if (s->queue.count == 0)
-		s->queue_stamp = rights_stamp(s);
-	if (queue_push(&s->queue, e) != GRAPNEL_OK) {
+	if (f->queue.count == 0)
+		f->queue_stamp = rights_stamp(s);
+	if (queue_push(&f->queue, e) != GRAPNEL_OK) {
 		deliver_dropped(s, e, METRIC_MESSAGES_DROPPED_MEMORY, "out of memory");
 		return;
 	}
@@ -149,30 +154,35 @@ bool
 deliver_congested(struct session *s)
 {
 	const struct conn *c = s->conn;
+	struct flow *f = s->flow;
 
 	if (c == NULL ||
 	    (c->out_bytes <= s->limits->max_output_bytes / 2 &&
-		s->queue.count <= s->limits->max_queued_messages / 2 &&
-		s->queue.bytes <= s->limits->max_queued_bytes / 2))
+		f->queue.count <= s->limits->max_queued_messages / 2 &&
+		f->queue.bytes <= s->limits->max_queued_bytes / 2))
 		return false;
-	if (s->congested_since_ms == 0)
-		s->congested_since_ms = s->w->now_ms;
-	return s->w->now_ms - s->congested_since_ms < s->limits->publisher_pause_ms;
+	if (!s->congested) {
+		if ((f = session_flow(s)) == NULL)
+			return false;
+		s->congested = true;
+		f->congested_since_ms = s->w->now_ms;
+	}
+	return s->w->now_ms - f->congested_since_ms < s->limits->publisher_pause_ms;
 }
 
 void
 congestion_eased(struct session *s)
 {
-	if ((s->congested_since_ms == 0 && !s->shared_held) || s->conn == NULL)
+	if ((!s->congested && !s->shared_held) || s->conn == NULL)
 		return;
 	if (s->conn->out_bytes > s->limits->max_output_bytes / 4 ||
-	    s->queue.count > s->limits->max_queued_messages / 4 ||
-	    s->queue.bytes > s->limits->max_queued_bytes / 4)
+	    s->flow->queue.count > s->limits->max_queued_messages / 4 ||
+	    s->flow->queue.bytes > s->limits->max_queued_bytes / 4)
 		return;
 	if (s->shared_held)
 		shared_eased(s);
-	if (s->congested_since_ms != 0) {
-		s->congested_since_ms = 0;
+	if (s->congested) {
+		s->congested = false;
 		router_resume_paused(s->w);
 	}
 }
@@ -199,6 +209,7 @@ send_now(struct session *s, struct entry *e)
 {
 	struct conn *c = s->conn;
 	struct inflight_entry *ie;
+	struct flow *f;
 	int err;
 
 	if (e->qos == 0) {
@@ -214,7 +225,8 @@ send_now(struct session *s, struct entry *e)
 						  : "out of memory");
 		return true;
 	}
-	if ((ie = inflight_add(&s->inflight, e, window(s))) == NULL)
+	if ((f = session_flow(s)) == NULL ||
+	    (ie = inflight_add(&f->inflight, e, window(s))) == NULL)
 		return false;
 	err = conn_send_publish(
 	    c, e->msg, e->ids, e->qos, (e->flags & ENTRY_RETAIN) != 0, false, ie->packet_id);
@@ -223,7 +235,7 @@ send_now(struct session *s, struct entry *e)
 		return true;
 	}
 	memset(&ie->e, 0, sizeof(ie->e)); /* the references are e's again */
-	inflight_remove(&s->inflight, ie);
+	inflight_remove(&f->inflight, ie);
 	if (err != GRAPNEL_EQUOTA)
 		return false;
 	deliver_dropped(s, e, METRIC_MESSAGES_DROPPED_TOO_LARGE,
@@ -250,7 +262,7 @@ deliver_from_group(struct session *s, struct message *msg, uint8_t qos, uint8_t 
 
 	if (!ask)
 		e.flags |= ENTRY_ALLOWED;
-	if (qos == 0 && c != NULL && !ask && s->pending_first == NULL) {
+	if (qos == 0 && c != NULL && !ask && !s->deciding) {
 		if (c->out_bytes > s->limits->max_output_bytes / 8 * 7) {
 			metric_add(&s->w->metrics, METRIC_MESSAGES_DROPPED_OUTPUT_FULL, 1);
 			if (event_wanted(s->w, GRAPNEL_EVENT_MESSAGE_DROPPED))
@@ -296,8 +308,8 @@ deliver_from_group(struct session *s, struct message *msg, uint8_t qos, uint8_t 
 			shared_finished(s, member);
 		return;
 	}
-	if (c != NULL && !ask && s->queue.count == 0 && s->pending_first == NULL &&
-	    !output_full(s) && send_now(s, &e))
+	if (c != NULL && !ask && s->flow->queue.count == 0 && !s->deciding && !output_full(s) &&
+	    send_now(s, &e))
 		return;
 	enqueue(s, &e);
 	if (c == NULL)
@@ -323,8 +335,7 @@ pending_drop(struct pending_delivery *pd, enum metric m, const char *why)
 static struct grapnel_str
 unmounted_topic(const struct session *s, const struct message *msg)
 {
-	size_t skip =
-	    s->identity->mountpoint.len <= msg->topic_len ? s->identity->mountpoint.len : 0;
+	size_t skip = s->mountpoint_len <= msg->topic_len ? s->mountpoint_len : 0;
 
 	return (struct grapnel_str){ msg->topic + skip, msg->topic_len - skip };
 }
@@ -345,7 +356,7 @@ static bool
 changed_message(struct pending_delivery *pd, const struct grapnel_publish_answer *a)
 {
 	struct session *s = pd->s;
-	struct grapnel_str mp = s->identity->mountpoint;
+	struct grapnel_str mp = session_mountpoint(s);
 	struct message m = message_view(pd->e.msg), *neu;
 	char *topic = NULL, *props = NULL;
 	bool good = true;
@@ -484,8 +495,8 @@ pending_go(struct pending_delivery *pd)
 				continue;
 			}
 			pd->state = WAITING;
-			if (!rights_ask(s->w, s, s->identity, s->rules, &q, on_read_later, pd, &now,
-				&pd->request))
+			if (!rights_ask(s->w, s, s->identity, session_rules(s), &q, on_read_later,
+				pd, &now, &pd->request))
 				return;
 			take_read(pd, now.verdict);
 			continue;
@@ -505,7 +516,7 @@ pending_go(struct pending_delivery *pd)
 				return;
 			}
 			session_info(s, &info);
-			message_info_of(pd->e.msg, s->identity->mountpoint, s->w->now_ms, &mi);
+			message_info_of(pd->e.msg, session_mountpoint(s), s->w->now_ms, &mi);
 			mi.qos = pd->e.qos;
 			mi.retain = (pd->e.flags & ENTRY_RETAIN) != 0;
 			pd->state = WAITING;
@@ -517,8 +528,8 @@ pending_go(struct pending_delivery *pd)
 			continue;
 		}
 		case RETRY: /* keep it, ask again in a while */
-			if (!timer_armed(&s->retry_timer))
-				worker_timer(s->w, &s->retry_timer, RETRY_MS);
+			if (!timer_armed(&s->flow->retry_timer))
+				worker_timer(s->w, &s->flow->retry_timer, RETRY_MS);
 			return;
 		case WAITING:
 		case SEND:
@@ -531,32 +542,37 @@ pending_go(struct pending_delivery *pd)
 static struct pending_delivery *
 pending_new(struct session *s, const struct entry *e, uint16_t resend_id)
 {
-	struct pending_delivery *pd = calloc(1, sizeof(*pd));
+	struct flow *f = session_flow(s);
+	struct pending_delivery *pd;
 
-	if (pd == NULL)
+	if (f == NULL || (pd = calloc(1, sizeof(*pd))) == NULL)
 		return NULL;
 	pd->s = s;
 	pd->e = *e;
 	pd->resend_id = resend_id;
 	pd->state = ASK_READ;
-	if (s->pending_last == NULL)
-		s->pending_first = pd;
+	if (f->pending_last == NULL)
+		f->pending_first = pd;
 	else
-		s->pending_last->next = pd;
-	s->pending_last = pd;
-	s->pending_count++;
+		f->pending_last->next = pd;
+	f->pending_last = pd;
+	f->pending_count++;
+	s->deciding = true;
 	return pd;
 }
 
 static void
 pending_remove_first(struct session *s)
 {
-	struct pending_delivery *pd = s->pending_first;
+	struct flow *f = s->flow;
+	struct pending_delivery *pd = f->pending_first;
 
-	s->pending_first = pd->next;
-	if (pd->next == NULL)
-		s->pending_last = NULL;
-	s->pending_count--;
+	f->pending_first = pd->next;
+	if (pd->next == NULL) {
+		f->pending_last = NULL;
+		s->deciding = false;
+	}
+	f->pending_count--;
 	free(pd);
 }
 
@@ -566,7 +582,7 @@ resend_dropped(struct session *s, struct inflight_entry *ie, enum metric m, cons
 {
 	metric_add(&s->w->metrics, METRIC_INFLIGHT_MESSAGES, -1);
 	deliver_dropped(s, &ie->e, m, why);
-	inflight_remove(&s->inflight, ie);
+	inflight_remove(&s->flow->inflight, ie);
 }
 
 /* What is in flight once more, with its Packet Identifier. */
@@ -587,10 +603,11 @@ resend(struct session *s, struct inflight_entry *ie)
 static bool
 pending_finish_first(struct session *s)
 {
-	struct pending_delivery *pd = s->pending_first;
+	struct flow *f = s->flow;
+	struct pending_delivery *pd = f->pending_first;
 	struct inflight_entry *ie;
 
-	if (pd->state == RETRY && !timer_armed(&s->retry_timer)) {
+	if (pd->state == RETRY && !timer_armed(&f->retry_timer)) {
 		pd->state = pd->stage;
 		pending_go(pd);
 	}
@@ -598,12 +615,12 @@ pending_finish_first(struct session *s)
 		return false;
 	if (pd->resend_id != 0) {
 		ie = inflight_find(
-		    &s->inflight, pd->resend_id); /* NULL: acknowledged before it was sent again */
+		    &f->inflight, pd->resend_id); /* NULL: acknowledged before it was sent again */
 		/* The Client may have lowered its Receive Maximum: those that wait here are not in its hands. */
 		if (ie != NULL && pd->state == SEND &&
-		    (int64_t)s->inflight.count - s->resend_count >= window(s))
+		    (int64_t)f->inflight.count - f->resend_count >= window(s))
 			return false;
-		s->resend_count--;
+		f->resend_count--;
 		if (ie != NULL && ie->state != INFLIGHT_WAIT_PUBCOMP) {
 			if (pd->state == DROP)
 				resend_dropped(s, ie, pd->drop_metric, pd->drop_why);
@@ -636,14 +653,16 @@ static void
 queue_recheck(struct session *s)
 {
 	uint32_t stamp = rights_stamp(s);
+	struct flow *f = s->flow;
+	struct queue *q = &f->queue;
 
-	if (s->queue_stamp == stamp)
+	if (q->count == 0 || f->queue_stamp == stamp)
 		return;
-	s->queue_stamp = stamp;
-	if (s->superuser || (s->rules == NULL && !hook_used(s->w, HOOK_ACL)))
+	f->queue_stamp = stamp;
+	if (s->superuser || (!s->has_rules && !hook_used(s->w, HOOK_ACL)))
 		return;
-	for (uint32_t i = 0; i < s->queue.count; i++) {
-		struct entry *e = &s->queue.ring[(s->queue.head + i) & (s->queue.capacity - 1)];
+	for (uint32_t i = 0; i < q->count; i++) {
+		struct entry *e = &q->ring[(q->head + i) & (q->capacity - 1)];
 
 		e->flags = (uint8_t)((e->flags & ~ENTRY_ALLOWED) | ENTRY_CHECK);
 	}
@@ -653,15 +672,16 @@ void
 deliver_pump(struct session *s)
 {
 	unsigned budget = PUMP_BUDGET;
+	struct flow *f = s->flow;
 	struct entry *head, e;
 
 	if (s->conn == NULL || s->pumping || s->conn->state != CONN_ESTABLISHED)
 		return;
 	s->pumping = true;
 	queue_recheck(s);
-	while (s->pending_first != NULL && pending_finish_first(s))
+	while (s->deciding && pending_finish_first(s))
 		;
-	while ((head = queue_peek(&s->queue)) != NULL && budget-- > 0) {
+	while ((head = queue_peek(&f->queue)) != NULL && budget-- > 0) {
 		if (message_expired(head->msg, s->w->now_ms)) {
 			pop(s, &e);
 			deliver_dropped(s, &e, METRIC_MESSAGES_EXPIRED, "expired");
@@ -674,22 +694,22 @@ deliver_pump(struct session *s)
 		if (!(head->flags & ENTRY_ALLOWED)) {
 			struct pending_delivery *pd;
 
-			if (s->pending_count >= PENDING_MAX ||
+			if (f->pending_count >= PENDING_MAX ||
 			    (pd = pending_new(s, head, 0)) == NULL)
 				break;
 			pop(s, &e); /* the references are in pd now */
 			pending_go(pd);
-			while (s->pending_first != NULL && pending_finish_first(s))
+			while (s->deciding && pending_finish_first(s))
 				;
 			continue;
 		}
-		if (s->pending_first != NULL) /* behind one that is being decided */
+		if (s->deciding) /* behind one that is being decided */
 			break;
-		if (head->qos > 0 && s->inflight.count >= window(s))
+		if (head->qos > 0 && f->inflight.count >= window(s))
 			break;
 		pop(s, &e);
 		if (!send_now(s, &e)) {
-			if (queue_push_head(&s->queue, &e) == GRAPNEL_OK)
+			if (queue_push_head(&f->queue, &e) == GRAPNEL_OK)
 				queued_add(s->w, e.msg, 1);
 			else
 				deliver_dropped(
@@ -699,8 +719,8 @@ deliver_pump(struct session *s)
 		}
 	}
 	if (budget == UINT32_MAX &&
-	    !timer_armed(&s->retry_timer)) /* used up: go on in the next turn */
-		worker_timer(s->w, &s->retry_timer, 0);
+	    !timer_armed(&f->retry_timer)) /* used up: go on in the next turn */
+		worker_timer(s->w, &f->retry_timer, 0);
 	s->pumping = false;
 	congestion_eased(s);
 	retained_continue(s);
@@ -712,8 +732,8 @@ void
 deliver_resume(struct session *s)
 {
 	unsigned n;
-	struct inflight_entry **all = inflight_sorted(&s->inflight, &n);
-	bool ask = !s->superuser && (s->rules != NULL || hook_used(s->w, HOOK_ACL));
+	struct inflight_entry **all = inflight_sorted(&s->flow->inflight, &n);
+	bool ask = !s->superuser && (s->has_rules || hook_used(s->w, HOOK_ACL));
 
 	if (all == NULL && n > 0) {
 		conn_fail(s->conn);
@@ -743,7 +763,7 @@ deliver_resume(struct session *s)
 				conn_fail(s->conn);
 				break;
 			}
-			s->resend_count++;
+			s->flow->resend_count++;
 			pending_go(pd);
 		} else {
 			resend(s, ie);
@@ -758,17 +778,21 @@ void
 deliver_offline(struct session *s)
 {
 	struct pending_delivery *pd, *next, *reversed = NULL;
+	struct flow *f;
 
 	deliver_trim(s);
-	timer_disarm(s->w->wheel, &s->retry_timer);
-	for (pd = s->pending_first; pd != NULL; pd = next) {
+	if ((f = s->flow)->session == NULL)
+		return;
+	timer_disarm(s->w->wheel, &f->retry_timer);
+	for (pd = f->pending_first; pd != NULL; pd = next) {
 		next = pd->next;
 		hooks_cancel(s->w, pd->request);
 		pd->next = reversed;
 		reversed = pd;
 	}
-	s->pending_first = s->pending_last = NULL;
-	s->pending_count = s->resend_count = 0;
+	f->pending_first = f->pending_last = NULL;
+	f->pending_count = f->resend_count = 0;
+	s->deciding = false;
 	/* Undecided: back to the head of the queue, last one first. */
 	for (pd = reversed; pd != NULL; pd = next) {
 		next = pd->next;
@@ -778,7 +802,7 @@ deliver_offline(struct session *s)
 		} else if (pd->e.qos == 0 && !s->limits->queue_qos0) {
 			deliver_dropped(
 			    s, &pd->e, METRIC_MESSAGES_DROPPED_OFFLINE, "QoS 0, receiver offline");
-		} else if (queue_push_head(&s->queue, &pd->e) == GRAPNEL_OK) {
+		} else if (queue_push_head(&f->queue, &pd->e) == GRAPNEL_OK) {
 			queued_add(s->w, pd->e.msg, 1);
 		} else {
 			deliver_dropped(s, &pd->e, METRIC_MESSAGES_DROPPED_MEMORY, "out of memory");
@@ -790,24 +814,34 @@ deliver_offline(struct session *s)
 void
 deliver_clear(struct session *s)
 {
+	struct flow *f;
 	struct entry e;
 
 	deliver_offline(s);
+	if ((f = s->flow)->session == NULL)
+		return;
 	while (pop(s, &e)) {
 		e.member = 0;
 		entry_clear(&e);
 	}
-	queue_clear(&s->queue);
-	metric_add(&s->w->metrics, METRIC_INFLIGHT_MESSAGES, -(int64_t)s->inflight.count);
-	inflight_clear(&s->inflight);
+	queue_clear(&f->queue);
+	metric_add(&s->w->metrics, METRIC_INFLIGHT_MESSAGES, -(int64_t)f->inflight.count);
+	inflight_clear(&f->inflight);
 }
 
 void
 deliver_trim(struct session *s)
 {
-	queue_trim(&s->queue);
-	inflight_trim(&s->inflight);
-	id_set_trim(&s->received);
+	struct flow *f = s->flow;
+
+	if (f->session == NULL)
+		return;
+	queue_trim(&f->queue);
+	inflight_trim(&f->inflight);
+	id_set_trim(&f->received);
+	if (f->queue.count == 0 && f->inflight.count == 0 && f->received.count == 0 &&
+	    !s->deciding && !s->congested && f->members == NULL && f->retained_first == NULL)
+		session_flow_free(s);
 }
 
 void
@@ -825,15 +859,16 @@ void
 deliver_acknowledged(struct session *s, struct inflight_entry *ie, uint8_t reason_code)
 {
 	uint16_t member = ie->e.member;
+	struct flow *f = s->flow;
 
 	if (event_wanted(s->w, GRAPNEL_EVENT_MESSAGE_ACKNOWLEDGED))
 		core_event(
 		    s->w, GRAPNEL_EVENT_MESSAGE_ACKNOWLEDGED, s, ie->e.msg, reason_code, NULL);
-	inflight_remove(&s->inflight, ie);
+	inflight_remove(&f->inflight, ie);
 	metric_add(&s->w->metrics, METRIC_INFLIGHT_MESSAGES, -1);
 	if (member != 0)
 		shared_finished(s, member);
-	if (s->queue.count == 0 && s->pending_first == NULL && s->retained_first == NULL)
+	if (f->queue.count == 0 && !s->deciding && f->retained_first == NULL)
 		return;
 	if (s->conn != NULL && s->conn->in_dispatch)
 		s->conn->pump_due = true; /* once for all acknowledgements of one read */
@@ -844,16 +879,18 @@ deliver_acknowledged(struct session *s, struct inflight_entry *ie, uint8_t reaso
 void
 deliver_forget_member(struct session *s, uint16_t member)
 {
-	for (uint32_t i = 0; i < s->queue.count; i++) {
-		struct entry *e = &s->queue.ring[(s->queue.head + i) & (s->queue.capacity - 1)];
+	struct flow *f = s->flow;
+
+	for (uint32_t i = 0; i < f->queue.count; i++) {
+		struct entry *e = &f->queue.ring[(f->queue.head + i) & (f->queue.capacity - 1)];
 
 		if (e->member == member)
 			e->member = 0;
 	}
-	for (uint32_t i = 0; i < s->inflight.capacity; i++)
-		if (s->inflight.slots[i].e.member == member)
-			s->inflight.slots[i].e.member = 0;
-	for (struct pending_delivery *pd = s->pending_first; pd != NULL; pd = pd->next)
+	for (uint32_t i = 0; i < f->inflight.capacity; i++)
+		if (f->inflight.slots[i].e.member == member)
+			f->inflight.slots[i].e.member = 0;
+	for (struct pending_delivery *pd = f->pending_first; pd != NULL; pd = pd->next)
 		if (pd->e.member == member)
 			pd->e.member = 0;
 }

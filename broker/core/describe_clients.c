@@ -27,9 +27,9 @@ compare_str(struct grapnel_str a, struct grapnel_str b)
 static int
 compare(const struct session *a, const struct session *b)
 {
-	int c = compare_str(a->identity->client_id, b->identity->client_id);
+	int c = compare_str(identity_client_id(a->identity), identity_client_id(b->identity));
 
-	return c != 0 ? c : compare_str(a->identity->mountpoint, b->identity->mountpoint);
+	return c != 0 ? c : compare_str(session_mountpoint(a), session_mountpoint(b));
 }
 
 static bool
@@ -41,23 +41,23 @@ equals(struct grapnel_str s, const char *text)
 static bool
 asked_for(const struct client_query *q, const struct session *s)
 {
-	const struct identity *id = s->identity;
+	struct grapnel_str client_id = identity_client_id(s->identity);
 	int c;
 
-	if (q->client_id != NULL && !equals(id->client_id, q->client_id))
+	if (q->client_id != NULL && !equals(client_id, q->client_id))
 		return false;
-	if (q->mountpoint != NULL && !equals(id->mountpoint, q->mountpoint))
+	if (q->mountpoint != NULL && !equals(session_mountpoint(s), q->mountpoint))
 		return false;
-	if (q->username != NULL && !equals(id->username, q->username))
+	if (q->username != NULL && !equals(identity_username(s->identity), q->username))
 		return false;
 	if (q->online >= 0 && (s->conn != NULL) != (q->online != 0))
 		return false;
 	if (q->after_id == NULL)
 		return true;
-	c = compare_str(id->client_id, (struct grapnel_str){ q->after_id, strlen(q->after_id) });
+	c = compare_str(client_id, (struct grapnel_str){ q->after_id, strlen(q->after_id) });
 	return c > 0 ||
 	    (c == 0 &&
-		compare_str(id->mountpoint,
+		compare_str(session_mountpoint(s),
 		    (struct grapnel_str){ q->after_mountpoint, strlen(q->after_mountpoint) }) > 0);
 }
 
@@ -106,12 +106,13 @@ pick(struct session *s, void *arg)
 static json_t *
 subscription_list(const struct session *s)
 {
+	const struct members *members = s->flow->members;
 	json_t *list = json_array();
 	char filter[65536];
 
 	for (uint32_t i = 0; list != NULL && i < s->sub_capacity; i++) {
 		const struct sub *sub = s->subs[i];
-		size_t len, skip = s->identity->mountpoint.len;
+		size_t len, skip = s->mountpoint_len;
 
 		if (sub == NULL)
 			continue;
@@ -126,15 +127,15 @@ subscription_list(const struct session *s)
 			"retain_handling", sub->retain_handling, "subscription_identifier",
 			(json_int_t)sub->id));
 	}
-	for (uint32_t i = 0; list != NULL && i < s->member_count; i++) {
-		const struct member *m = s->members[i];
+	for (uint32_t i = 0; list != NULL && members != NULL && i < members->count; i++) {
+		const struct member *m = members->at[i];
 		size_t skip;
 		int n;
 
 		if (m == NULL || !m->joined)
 			continue;
 		/* "group/mountpoint filter" as "$share/group/filter" */
-		skip = m->share_len + 1 + s->identity->mountpoint.len;
+		skip = m->share_len + 1 + s->mountpoint_len;
 		if (skip > m->key_len)
 			continue;
 		n = snprintf(filter, sizeof(filter), "$share/%.*s/%.*s", (int)m->share_len, m->key,
@@ -154,34 +155,36 @@ describe(const struct session *s, bool with_subscriptions)
 {
 	const struct identity *id = s->identity;
 	json_t *attributes = json_object(), *o;
-	unsigned members = 0;
+	const struct grapnel_pair *pairs = identity_attributes(id);
+	const struct flow *f = s->flow;
 
-	for (uint32_t i = 0; i < s->member_count; i++)
-		members += s->members[i] != NULL;
 	for (size_t i = 0; attributes != NULL && i < id->attribute_count; i++)
-		json_object_setn_new(attributes, id->attributes[i].name.data,
-		    id->attributes[i].name.len, describe_str(id->attributes[i].value));
+		json_object_setn_new(attributes, pairs[i].name.data, pairs[i].name.len,
+		    describe_str(pairs[i].value));
 	o = json_pack("{s:o, s:o, s:o, s:o, s:o, s:s, s:b, s:b, s:i, s:I, s:I, s:I, s:I, s:I, s:I, "
 		      "s:I, s:I, s:I, s:o}",
-	    "client_id", describe_str(id->client_id), "username", describe_str(id->username),
-	    "mountpoint", describe_str(id->mountpoint), "peer", describe_str(id->peer), "listener",
-	    describe_str(id->listener), "protocol",
+	    "client_id", describe_str(identity_client_id(id)), "username",
+	    describe_str(identity_username(id)), "mountpoint", describe_str(id->site->mountpoint),
+	    "peer", describe_str(identity_peer(id)), "listener", describe_str(id->site->listener),
+	    "protocol",
 	    id->protocol == 5       ? "5.0"
 		: id->protocol == 4 ? "3.1.1"
 				    : "3.1",
 	    "connected", s->conn != NULL, "clean_start", s->clean_start, "keep_alive",
 	    s->conn != NULL ? s->conn->keep_alive : 0, "session_expiry",
-	    (json_int_t)session_expiry_effective(s), "connected_since",
-	    (json_int_t)(s->connected_us / 1000000), "subscriptions",
-	    (json_int_t)(s->sub_count + members), "inflight", (json_int_t)s->inflight.count,
-	    "queued", (json_int_t)s->queue.count, "queued_bytes", (json_int_t)s->queue.bytes,
-	    "output_bytes", (json_int_t)(s->conn != NULL ? s->conn->out_bytes : 0),
-	    "messages_received", (json_int_t)s->messages_in, "messages_sent",
-	    (json_int_t)s->messages_out, "attributes", attributes);
+	    (json_int_t)session_expiry_effective(s), "connected_since", (json_int_t)s->connected_s,
+	    "subscriptions",
+	    (json_int_t)(s->sub_count + (f->members != NULL ? f->members->live : 0)), "inflight",
+	    (json_int_t)f->inflight.count, "queued", (json_int_t)f->queue.count, "queued_bytes",
+	    (json_int_t)f->queue.bytes, "output_bytes",
+	    (json_int_t)(s->conn != NULL ? s->conn->out_bytes : 0), "messages_received",
+	    (json_int_t)s->messages_in, "messages_sent", (json_int_t)s->messages_out, "attributes",
+	    attributes);
 	if (o != NULL && with_subscriptions) {
 		json_object_set_new(o, "subscription_list", subscription_list(s));
 		if (s->w->hooks != NULL)
-			trace_describe(*worker_traces(s->w), id->mountpoint, id->client_id, o);
+			trace_describe(
+			    *worker_traces(s->w), id->site->mountpoint, identity_client_id(id), o);
 	}
 	return o;
 }

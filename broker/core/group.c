@@ -233,10 +233,11 @@ next_random(struct group *g)
 static uint64_t
 author_hash(const struct message *msg)
 {
+	struct grapnel_str id = identity_client_id(msg->author);
 	uint64_t h = 0xcbf29ce484222325u;
 
-	for (size_t i = 0; i < msg->author->client_id.len; i++)
-		h = (h ^ (unsigned char)msg->author->client_id.data[i]) * 0x100000001b3u;
+	for (size_t i = 0; i < id.len; i++)
+		h = (h ^ (unsigned char)id.data[i]) * 0x100000001b3u;
 	return h ^ h >> 32;
 }
 

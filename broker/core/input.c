@@ -6,8 +6,8 @@
  * buffer, where packets are handled in place; a connection keeps a buffer of its own only while a packet is incomplete or
  * something makes it wait.
  *
- * Bounded: a connection gives at most one read and PACKETS_PER_TURN packets in a turn, and after PACKETS_PER_FLUSH of all
- *          connections what they caused is written, so that nobody waits long for the others.
+ * Bounded: a connection gives at most one read and PACKETS_PER_TURN packets in a turn; after PACKETS_PER_FLUSH of all
+ *          connections, or BYTES_PER_FLUSH of output, what they caused is written, so that nobody waits long for the others.
  */
 #include "core/publish.h"
 #include "core/session.h"
@@ -19,8 +19,9 @@
 #include <sys/socket.h>
 
 #define EVENTS_PER_POLL   256
-#define PACKETS_PER_TURN  2048 /* of one connection, before others have theirs */
-#define PACKETS_PER_FLUSH 16384
+#define PACKETS_PER_TURN  2048           /* of one connection, before others have theirs */
+#define PACKETS_PER_FLUSH 16384          /* of all connections: others wait for what these caused */
+#define BYTES_PER_FLUSH   (256u * 1024u) /* of output, while it is still in the processor's caches */
 /* From this size on, bytes are read behind the partial packet itself: dribbled bytes must not cost copies. */
 #define PARTIAL_DIRECT 4096u
 
@@ -370,14 +371,13 @@ conn_poll(struct worker *w)
 	unsigned busy = 0;
 	int n;
 
-	w->core->handled = 0;
 	if (w->core->again_count > 0)
 		busy = handle_again(w);
 	n = epoll_wait(w->poll_fd, events, EVENTS_PER_POLL, 0);
 	for (int i = 0; i < n; i++) {
 		on_events(events[i].data.ptr, events[i].events);
-		if (w->core->handled >= PACKETS_PER_FLUSH) { /* others wait for what these caused */
-			w->core->handled = 0;
+		if (w->core->handled >= PACKETS_PER_FLUSH ||
+		    w->core->unwritten >= BYTES_PER_FLUSH) {
 			router_flush(w);
 			conn_flush_output(w);
 		}

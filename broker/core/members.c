@@ -21,13 +21,15 @@ teardown(const struct worker *w)
 /* ---- a session's table ------------------------------------------------------------------------ */
 
 static struct member *
-member_find(struct session *s, struct grapnel_str key, uint64_t hash)
+member_find(const struct members *t, struct grapnel_str key, uint64_t hash)
 {
-	if (s->member_bucket_count > 0) {
-		uint32_t at = s->member_buckets[hash & (s->member_bucket_count - 1)];
+	if (t == NULL)
+		return NULL;
+	if (t->bucket_count > 0) {
+		uint32_t at = t->buckets[hash & (t->bucket_count - 1)];
 
-		for (; at != 0; at = s->members[at - 1]->hash_next) {
-			struct member *m = s->members[at - 1];
+		for (; at != 0; at = t->at[at - 1]->hash_next) {
+			struct member *m = t->at[at - 1];
 
 			if (m->hash == hash && m->key_len == key.len &&
 			    memcmp(m->key, key.data, key.len) == 0)
@@ -35,8 +37,8 @@ member_find(struct session *s, struct grapnel_str key, uint64_t hash)
 		}
 		return NULL;
 	}
-	for (uint32_t i = 0; i < s->member_count; i++) {
-		struct member *m = s->members[i];
+	for (uint32_t i = 0; i < t->count; i++) {
+		struct member *m = t->at[i];
 
 		if (m != NULL && m->hash == hash && m->key_len == key.len &&
 		    memcmp(m->key, key.data, key.len) == 0)
@@ -45,40 +47,48 @@ member_find(struct session *s, struct grapnel_str key, uint64_t hash)
 	return NULL;
 }
 
-static void
-bucket_put(struct session *s, struct member *m)
+/* NULL: it is gone, or never was. */
+static struct member *
+member_numbered(const struct session *s, uint32_t index)
 {
-	uint32_t *bucket = &s->member_buckets[m->hash & (s->member_bucket_count - 1)];
+	const struct members *t = s->flow->members;
+
+	return t != NULL && index < t->count ? t->at[index] : NULL;
+}
+
+static void
+bucket_put(struct members *t, struct member *m)
+{
+	uint32_t *bucket = &t->buckets[m->hash & (t->bucket_count - 1)];
 
 	m->hash_next = *bucket;
 	*bucket = m->index + 1;
 }
 
 static int
-table_room(struct session *s)
+table_room(struct members *t)
 {
-	if (s->member_live >= BUCKETS_FROM && s->member_live >= s->member_bucket_count) {
-		uint32_t n =
-		    s->member_bucket_count == 0 ? BUCKETS_FROM * 2 : s->member_bucket_count * 2;
+	if (t->live >= BUCKETS_FROM && t->live >= t->bucket_count) {
+		uint32_t n = t->bucket_count == 0 ? BUCKETS_FROM * 2 : t->bucket_count * 2;
 		uint32_t *buckets = calloc(n, sizeof(*buckets));
 
 		if (buckets == NULL)
 			return GRAPNEL_ENOMEM;
-		free(s->member_buckets);
-		s->member_buckets = buckets;
-		s->member_bucket_count = n;
-		for (uint32_t i = 0; i < s->member_count; i++)
-			if (s->members[i] != NULL)
-				bucket_put(s, s->members[i]);
+		free(t->buckets);
+		t->buckets = buckets;
+		t->bucket_count = n;
+		for (uint32_t i = 0; i < t->count; i++)
+			if (t->at[i] != NULL)
+				bucket_put(t, t->at[i]);
 	}
-	if (s->member_live == s->member_count && s->member_count == s->member_capacity) {
-		uint32_t n = s->member_capacity == 0 ? 2 : s->member_capacity * 2;
-		struct member **members = realloc(s->members, n * sizeof(struct member *));
+	if (t->live == t->count && t->count == t->capacity) {
+		uint32_t n = t->capacity == 0 ? 2 : t->capacity * 2;
+		struct member **at = realloc(t->at, n * sizeof(struct member *));
 
-		if (members == NULL)
+		if (at == NULL)
 			return GRAPNEL_ENOMEM;
-		s->members = members;
-		s->member_capacity = n;
+		t->at = at;
+		t->capacity = n;
 	}
 	return GRAPNEL_OK;
 }
@@ -88,17 +98,24 @@ static struct member *
 member_new(struct session *s, struct grapnel_str key, uint64_t hash, uint32_t share_len)
 {
 	struct worker *w = s->w;
+	struct flow *f = session_flow(s);
+	struct members *t;
 	struct member *m;
-	uint32_t at = s->member_count;
+	uint32_t at;
 
-	if (table_room(s) != GRAPNEL_OK || (m = calloc(1, sizeof(*m))) == NULL)
+	if (f == NULL ||
+	    (f->members == NULL && (f->members = calloc(1, sizeof(*f->members))) == NULL))
 		return NULL;
-	if (s->member_live < s->member_count) {
-		for (at = s->member_hole; s->members[at] != NULL; at++)
+	t = f->members;
+	at = t->count;
+	if (table_room(t) != GRAPNEL_OK || (m = calloc(1, sizeof(*m))) == NULL)
+		return NULL;
+	if (t->live < t->count) {
+		for (at = t->hole; t->at[at] != NULL; at++)
 			;
-		s->member_hole = at + 1;
+		t->hole = at + 1;
 	} else {
-		s->member_count++;
+		t->count++;
 	}
 	m->session = s;
 	m->key = (char *)(uintptr_t)key.data;
@@ -108,10 +125,10 @@ member_new(struct session *s, struct grapnel_str key, uint64_t hash, uint32_t sh
 	m->index = at;
 	m->group_worker = (unsigned)(hash % w->broker->worker_count);
 	m->serial = ++w->shared->next_member_serial * (WORKER_MAX + 1) + w->index;
-	s->members[at] = m;
-	s->member_live++;
-	if (s->member_bucket_count > 0)
-		bucket_put(s, m);
+	t->at[at] = m;
+	t->live++;
+	if (t->bucket_count > 0)
+		bucket_put(t, m);
 	atomic_fetch_add_explicit(&w->broker->subscriptions, 1, memory_order_relaxed);
 	metric_add(&w->metrics, METRIC_SUBSCRIPTIONS, 1);
 	return m;
@@ -128,14 +145,14 @@ member_free(struct member *m)
 static void
 member_drop(struct member *m)
 {
-	struct session *s = m->session;
-	struct worker *w = s->w;
+	struct members *t = m->session->flow->members;
+	struct worker *w = m->session->w;
 
-	if (s->member_bucket_count > 0) {
-		uint32_t *p = &s->member_buckets[m->hash & (s->member_bucket_count - 1)];
+	if (t->bucket_count > 0) {
+		uint32_t *p = &t->buckets[m->hash & (t->bucket_count - 1)];
 
 		while (*p != m->index + 1)
-			p = &s->members[*p - 1]->hash_next;
+			p = &t->at[*p - 1]->hash_next;
 		*p = m->hash_next;
 	}
 	if (m->due_prev != NULL) {
@@ -143,10 +160,10 @@ member_drop(struct member *m)
 		if (m->due_next != NULL)
 			m->due_next->due_prev = m->due_prev;
 	}
-	s->members[m->index] = NULL;
-	s->member_live--;
-	if (m->index < s->member_hole)
-		s->member_hole = m->index;
+	t->at[m->index] = NULL;
+	t->live--;
+	if (m->index < t->hole)
+		t->hole = m->index;
 	atomic_fetch_sub_explicit(&w->broker->subscriptions, 1, memory_order_relaxed);
 	metric_add(&w->metrics, METRIC_SUBSCRIPTIONS, -1);
 	m->session = NULL;
@@ -166,9 +183,8 @@ member_drop(struct member *m)
 static uint32_t
 credit_limit(const struct session *s)
 {
-	uint32_t limit = CREDIT_MAX,
-		 share =
-		     s->limits->max_queued_messages / 2 / (s->member_live > 0 ? s->member_live : 1);
+	uint32_t live = s->flow->members->live, limit = CREDIT_MAX,
+		 share = s->limits->max_queued_messages / 2 / (live > 0 ? live : 1);
 
 	if (limit > s->limits->max_inflight)
 		limit = s->limits->max_inflight;
@@ -186,7 +202,8 @@ session_full(const struct session *s)
 	const struct limits *l = s->limits;
 
 	return s->conn->out_bytes > l->max_output_bytes / 2 ||
-	    s->queue.count > l->max_queued_messages / 2 || s->queue.bytes > l->max_queued_bytes / 2;
+	    s->flow->queue.count > l->max_queued_messages / 2 ||
+	    s->flow->queue.bytes > l->max_queued_bytes / 2;
 }
 
 static struct state_item
@@ -257,7 +274,7 @@ grant(struct member *m)
 void
 shared_finished(struct session *s, uint16_t member)
 {
-	struct member *m = member <= s->member_count ? s->members[member - 1] : NULL;
+	struct member *m = member_numbered(s, member - 1u);
 
 	if (m == NULL)
 		return;
@@ -273,11 +290,13 @@ shared_finished(struct session *s, uint16_t member)
 void
 shared_eased(struct session *s)
 {
+	const struct members *t = s->flow->members;
+
 	s->shared_held = false;
-	if (!s->shared_online)
+	if (!s->shared_online || t == NULL)
 		return;
-	for (uint32_t i = 0; i < s->member_count; i++) {
-		struct member *m = s->members[i];
+	for (uint32_t i = 0; i < t->count; i++) {
+		struct member *m = t->at[i];
 
 		if (m == NULL)
 			continue;
@@ -355,7 +374,7 @@ join_send(struct member *m, bool again, shared_joined_fn joined, uint32_t token)
 	period_begin(m);
 	m->state_due = m->qos_due = false;
 	j->values = (struct group_member){ .serial = m->serial,
-		.generation = s->generation,
+		.generation = session_generation(s),
 		.worker = w->index,
 		.index = m->index,
 		.qos = m->qos };
@@ -366,7 +385,7 @@ join_send(struct member *m, bool again, shared_joined_fn joined, uint32_t token)
 	j->online = s->shared_online;
 	j->key_len = m->key_len;
 	j->share_len = m->share_len;
-	j->mountpoint_len = (uint32_t)s->identity->mountpoint.len;
+	j->mountpoint_len = s->mountpoint_len;
 	j->wild_first = (m->flags & SUB_WILD_FIRST) != 0;
 	if (local) {
 		int err = home_join(w, j);
@@ -388,8 +407,7 @@ members_joined_mail(struct worker *w, struct mail *mail)
 {
 	struct join_mail *j = (struct join_mail *)(void *)mail;
 	struct session *s = session_by_generation(w, j->values.generation);
-	struct member *m =
-	    s != NULL && j->values.index < s->member_count ? s->members[j->values.index] : NULL;
+	struct member *m = s != NULL ? member_numbered(s, j->values.index) : NULL;
 	shared_joined_fn joined = j->joined;
 	uint64_t generation = j->values.generation;
 	uint32_t token = j->token;
@@ -436,6 +454,7 @@ int
 shared_join(struct session *s, struct grapnel_str share, struct grapnel_str filter, uint8_t qos,
     uint32_t id, uint8_t flags, bool *existed, bool *later, shared_joined_fn joined, uint32_t token)
 {
+	const struct members *t = s->flow->members;
 	struct grapnel_str key;
 	uint64_t hash = make_key(s, share, filter, &key);
 	struct member *m;
@@ -445,7 +464,7 @@ shared_join(struct session *s, struct grapnel_str share, struct grapnel_str filt
 	*existed = *later = false;
 	if (key.data == NULL)
 		return GRAPNEL_ENOMEM;
-	if ((m = member_find(s, key, hash)) != NULL) { /* replaced [MQTT-3.8.4-3] */
+	if ((m = member_find(t, key, hash)) != NULL) { /* replaced [MQTT-3.8.4-3] */
 		free((void *)(uintptr_t)key.data);
 		if (!m->joined) {
 			if (m->joining == UINT8_MAX)
@@ -466,10 +485,10 @@ shared_join(struct session *s, struct grapnel_str share, struct grapnel_str filt
 		}
 		return GRAPNEL_OK;
 	}
-	if (s->member_live >= MEMBERS_MAX ||
-	    (m = member_new(s, key, hash, (uint32_t)share.len)) == NULL) {
+	err = t != NULL && t->live >= MEMBERS_MAX ? GRAPNEL_EQUOTA : GRAPNEL_ENOMEM;
+	if (err == GRAPNEL_EQUOTA || (m = member_new(s, key, hash, (uint32_t)share.len)) == NULL) {
 		free((void *)(uintptr_t)key.data);
-		return s->member_live >= MEMBERS_MAX ? GRAPNEL_EQUOTA : GRAPNEL_ENOMEM;
+		return err;
 	}
 	m->qos = qos;
 	m->id = id;
@@ -488,7 +507,7 @@ shared_has(struct session *s, struct grapnel_str share, struct grapnel_str filte
 {
 	struct grapnel_str key;
 	uint64_t hash = make_key(s, share, filter, &key);
-	bool has = key.data != NULL && member_find(s, key, hash) != NULL;
+	bool has = key.data != NULL && member_find(s->flow->members, key, hash) != NULL;
 
 	free((void *)(uintptr_t)key.data);
 	return has;
@@ -499,7 +518,7 @@ shared_leave(struct session *s, struct grapnel_str share, struct grapnel_str fil
 {
 	struct grapnel_str key;
 	uint64_t hash = make_key(s, share, filter, &key);
-	struct member *m = key.data != NULL ? member_find(s, key, hash) : NULL;
+	struct member *m = key.data != NULL ? member_find(s->flow->members, key, hash) : NULL;
 
 	free((void *)(uintptr_t)key.data);
 	if (m == NULL)
@@ -550,7 +569,7 @@ static struct member *
 member_at(struct worker *w, uint64_t generation, uint32_t index, uint64_t serial)
 {
 	struct session *s = session_by_generation(w, generation);
-	struct member *m = s != NULL && index < s->member_count ? s->members[index] : NULL;
+	struct member *m = s != NULL ? member_numbered(s, index) : NULL;
 
 	return m != NULL && m->serial == serial ? m : NULL;
 }
@@ -610,7 +629,7 @@ struct returns {
 static void
 returns_add(struct returns *r, struct message *msg, uint16_t member, uint32_t seq)
 {
-	struct member *m = member <= r->s->member_count ? r->s->members[member - 1] : NULL;
+	struct member *m = member_numbered(r->s, member - 1u);
 
 	if (m != NULL)
 		m->out--;
@@ -696,11 +715,13 @@ returns_send(struct returns *r)
 static void
 period_begin_all(struct session *s)
 {
-	for (uint32_t i = 0; i < s->member_count; i++) {
-		if (s->members[i] == NULL)
+	const struct members *t = s->flow->members;
+
+	for (uint32_t i = 0; t != NULL && i < t->count; i++) {
+		if (t->at[i] == NULL)
 			continue;
-		period_begin(s->members[i]);
-		tell(s->members[i]);
+		period_begin(t->at[i]);
+		tell(t->at[i]);
 	}
 }
 
@@ -715,14 +736,15 @@ shared_session_online(struct session *s)
 void
 shared_session_offline(struct session *s)
 {
+	const struct members *t = s->flow->members;
 	struct returns r = { .s = s };
 
 	s->shared_online = false;
 	s->shared_held = false;
-	if (s->member_live == 0)
+	if (t == NULL || t->live == 0)
 		return;
 	period_begin_all(s);
-	queue_filter(&s->queue, take_queued,
+	queue_filter(&s->flow->queue, take_queued,
 	    &r); /* what is in flight stays with the session [MQTT-4.8.2-4] */
 	returns_send(&r);
 }
@@ -730,29 +752,32 @@ shared_session_offline(struct session *s)
 void
 shared_session_end(struct session *s)
 {
+	struct flow *f = s->flow;
+	struct members *t = f->members;
 	struct returns r = { .s = s };
 
-	if (s->member_live > 0 && !teardown(s->w)) {
+	if (t == NULL)
+		return;
+	if (t->live > 0 && !teardown(s->w)) {
 		/*
 		 * QoS 1 in flight may have arrived or not: another member gets it. QoS 2 that was sent must not go to
 		 * anybody else [MQTT-4.8.2-5].
 		 */
-		for (uint32_t i = 0; i < s->inflight.capacity; i++) {
-			struct inflight_entry *ie = &s->inflight.slots[i];
+		for (uint32_t i = 0; i < f->inflight.capacity; i++) {
+			struct inflight_entry *ie = &f->inflight.slots[i];
 
 			if (ie->state == INFLIGHT_WAIT_PUBACK && ie->e.member != 0)
 				returns_add(&r, message_ref(ie->e.msg), ie->e.member, ie->e.seq);
 			ie->e.member = 0;
 		}
-		queue_filter(&s->queue, take_queued, &r);
+		queue_filter(&f->queue, take_queued, &r);
 		returns_send(&r);
 	}
-	for (uint32_t i = 0; i < s->member_count; i++)
-		if (s->members[i] != NULL)
-			member_drop(s->members[i]);
-	free(s->members);
-	free(s->member_buckets);
-	s->members = NULL;
-	s->member_buckets = NULL;
-	s->member_count = s->member_capacity = s->member_bucket_count = s->member_hole = 0;
+	for (uint32_t i = 0; i < t->count; i++)
+		if (t->at[i] != NULL)
+			member_drop(t->at[i]);
+	free(t->at);
+	free(t->buckets);
+	free(t);
+	f->members = NULL;
 }

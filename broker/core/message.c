@@ -21,40 +21,98 @@ put(char **at, struct grapnel_str s)
 	return copy;
 }
 
-struct identity *
-identity_new(const struct identity *values)
+struct site *
+site_new(struct grapnel_str mountpoint, struct grapnel_str listener)
 {
-	size_t bytes = values->client_id.len + values->username.len + values->mountpoint.len +
-	    values->peer.len + values->listener.len;
-	size_t pairs = values->attribute_count * sizeof(struct grapnel_pair);
+	struct site *site = malloc(sizeof(*site) + mountpoint.len + listener.len);
+	char *at;
+
+	if (site == NULL)
+		return NULL;
+	at = site->bytes;
+	atomic_init(&site->refs, 1);
+	site->mountpoint = put(&at, mountpoint);
+	site->listener = put(&at, listener);
+	return site;
+}
+
+struct site *
+site_ref(struct site *site)
+{
+	atomic_fetch_add_explicit(&site->refs, 1, memory_order_relaxed);
+	return site;
+}
+
+void
+site_unref(struct site *site)
+{
+	if (site != NULL && atomic_fetch_sub_explicit(&site->refs, 1, memory_order_acq_rel) == 1)
+		free(site);
+}
+
+/* Where the attributes begin: behind the strings, aligned. */
+static size_t
+attributes_at(size_t text)
+{
+	size_t align = _Alignof(struct grapnel_pair);
+
+	return (offsetof(struct identity, bytes) + text + align - 1) & ~(align - 1);
+}
+
+struct identity *
+identity_new(const struct grapnel_client_info *values, struct site *site)
+{
+	size_t text = values->client_id.len + values->username.len + values->peer.len + 1;
+	size_t bytes = offsetof(struct identity, bytes) + text;
 	struct grapnel_pair *attributes;
 	struct identity *id;
 	char *at;
 
-	for (uint32_t i = 0; i < values->attribute_count; i++)
-		bytes += values->attributes[i].name.len + values->attributes[i].value.len;
-	if ((id = malloc(sizeof(*id) + pairs + bytes)) == NULL)
+	if (values->client_id.len > UINT16_MAX || values->username.len > UINT16_MAX ||
+	    values->peer.len > UINT8_MAX || values->attribute_count > IDENTITY_ATTRIBUTES_MAX)
 		return NULL;
-	attributes = (struct grapnel_pair *)(id + 1);
-	at = (char *)attributes + pairs;
-
-	atomic_init(&id->refs, 1);
-	id->attribute_count = values->attribute_count;
-	id->client_id = put(&at, values->client_id);
-	id->username = put(&at, values->username);
-	id->mountpoint = put(&at, values->mountpoint);
-	id->peer = put(&at, values->peer);
-	id->listener = put(&at, values->listener);
-	for (uint32_t i = 0; i < values->attribute_count; i++) {
-		attributes[i].name = put(&at, values->attributes[i].name);
-		attributes[i].value = put(&at, values->attributes[i].value);
+	if (values->attribute_count > 0) {
+		bytes = attributes_at(text) + values->attribute_count * sizeof(*attributes);
+		for (size_t i = 0; i < values->attribute_count; i++)
+			bytes += values->attributes[i].name.len + values->attributes[i].value.len;
 	}
-	id->attributes = values->attribute_count > 0 ? attributes : NULL;
+	if ((id = malloc(bytes)) == NULL)
+		return NULL;
+	atomic_init(&id->refs, 1);
+	id->client_id_len = (uint16_t)values->client_id.len;
+	id->username_len = (uint16_t)values->username.len;
+	id->peer_len = (uint8_t)values->peer.len;
+	id->has_username = values->username.data != NULL;
+	id->attribute_count = (uint16_t)values->attribute_count;
 	id->session_generation = values->session_generation;
 	id->protocol = values->protocol;
 	id->superuser = values->superuser;
 	id->anonymous = values->anonymous;
+	id->site = site_ref(site);
+	at = id->bytes;
+	put(&at, values->client_id);
+	put(&at, values->username);
+	put(&at, values->peer);
+	*at = '\0';
+	if (values->attribute_count > 0) {
+		attributes = (struct grapnel_pair *)(void *)((char *)id + attributes_at(text));
+		at = (char *)(attributes + values->attribute_count);
+		for (size_t i = 0; i < values->attribute_count; i++) {
+			attributes[i].name = put(&at, values->attributes[i].name);
+			attributes[i].value = put(&at, values->attributes[i].value);
+		}
+	}
 	return id;
+}
+
+const struct grapnel_pair *
+identity_attributes(const struct identity *id)
+{
+	size_t text = (size_t)id->client_id_len + id->username_len + id->peer_len + 1;
+
+	return id->attribute_count > 0
+	    ? (const struct grapnel_pair *)(const void *)((const char *)id + attributes_at(text))
+	    : NULL;
 }
 
 struct identity *
@@ -67,8 +125,10 @@ identity_ref(struct identity *id)
 void
 identity_unref(struct identity *id)
 {
-	if (id != NULL && atomic_fetch_sub_explicit(&id->refs, 1, memory_order_acq_rel) == 1)
+	if (id != NULL && atomic_fetch_sub_explicit(&id->refs, 1, memory_order_acq_rel) == 1) {
+		site_unref(id->site);
 		free(id);
+	}
 }
 
 /* One block: the struct, then Topic Name, properties and payload. */

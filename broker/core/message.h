@@ -15,23 +15,55 @@
 #ifndef BROKER_CORE_MESSAGE_H
 #define BROKER_CORE_MESSAGE_H
 
-#include <grapnel/types.h>
+#include <grapnel/hooks.h>
 #include <stdatomic.h>
 
-/* Who wrote a message or owns a session: kept with it, so that rights can be asked again later. */
+/* Where a Client comes in: one for all identities that share it. */
+struct site {
+	_Atomic uint32_t refs;
+	struct grapnel_str mountpoint, listener;
+	char bytes[];
+};
+struct site *site_new(struct grapnel_str mountpoint, struct grapnel_str listener); /* one reference; NULL: no memory */
+struct site *site_ref(struct site *site);
+void site_unref(struct site *site); /* NULL is fine */
+
+/*
+ * Who wrote a message or owns a session: kept with it, so that rights can be asked again later. One block, since there is
+ * one per session: the strings follow, found by their lengths.
+ */
 struct identity {
 	_Atomic uint32_t refs;
-	uint32_t attribute_count;
-	struct grapnel_str client_id, username, mountpoint, peer, listener;
-	const struct grapnel_pair *attributes;
+	uint16_t client_id_len, username_len;
+	struct site *site;
 	uint64_t session_generation;
+	uint16_t attribute_count;
+	uint8_t peer_len;
 	uint8_t protocol;
-	bool superuser, anonymous;
-	/* the bytes follow */
+	bool superuser : 1, anonymous : 1, has_username : 1;
+	char bytes[]; /* client id, user name, peer, NUL, attributes */
 };
-struct identity *identity_new(const struct identity *values); /* deep copy, one reference; NULL: no memory */
+#define IDENTITY_ATTRIBUTES_MAX 65535u
+/* A deep copy with one reference. Of values: client_id … attribute_count, protocol, superuser and anonymous, but not what site says. NULL: no memory. */
+struct identity *identity_new(const struct grapnel_client_info *values, struct site *site);
 struct identity *identity_ref(struct identity *id);
 void identity_unref(struct identity *id); /* NULL is fine */
+const struct grapnel_pair *identity_attributes(const struct identity *id);
+static inline struct grapnel_str
+identity_client_id(const struct identity *id)
+{
+	return (struct grapnel_str){ id->bytes, id->client_id_len };
+}
+static inline struct grapnel_str
+identity_username(const struct identity *id) /* data NULL: none */
+{
+	return (struct grapnel_str){ id->has_username ? id->bytes + id->client_id_len : NULL, id->username_len };
+}
+static inline struct grapnel_str
+identity_peer(const struct identity *id) /* with NUL behind it */
+{
+	return (struct grapnel_str){ id->bytes + id->client_id_len + id->username_len, id->peer_len };
+}
 
 enum message_flags {
 	MSG_RETAIN = 1u << 0,	/* RETAIN was set on the PUBLISH */

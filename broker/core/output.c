@@ -112,6 +112,7 @@ conn_out(struct conn *c, size_t len)
 	p = k->data + k->end;
 	k->end += (uint32_t)len;
 	c->out_bytes += len;
+	c->w->core->unwritten += len;
 	metric_add(&c->w->metrics, METRIC_OUTPUT_BYTES, (int64_t)len);
 	conn_mark_dirty(c);
 	return p;
@@ -137,6 +138,7 @@ conn_out_ref(struct conn *c, struct message *msg, const char *data, size_t len)
 		.capacity = (uint32_t)len };
 	out_append(c, k);
 	c->out_bytes += len;
+	c->w->core->unwritten += len;
 	metric_add(&c->w->metrics, METRIC_OUTPUT_BYTES, (int64_t)len);
 	conn_mark_dirty(c);
 	return GRAPNEL_OK;
@@ -284,7 +286,7 @@ delivered_event(struct conn *c, const struct message *msg, uint8_t qos, bool ret
 	};
 
 	session_info(c->session, &info);
-	message_info_of(msg, c->session->identity->mountpoint, c->w->now_ms, &mi);
+	message_info_of(msg, session_mountpoint(c->session), c->w->now_ms, &mi);
 	mi.qos = qos;
 	mi.retain = retain;
 	mi.dup = dup;
@@ -296,7 +298,7 @@ conn_send_publish(struct conn *c, struct message *msg, subids ids, uint8_t qos, 
     bool dup, uint16_t packet_id)
 {
 	struct encoded *enc = &c->w->core->encoded;
-	uint32_t skip = (uint32_t)c->session->identity->mountpoint.len;
+	uint32_t skip = c->session->mountpoint_len;
 	uint32_t id_list[SUBIDS_MAX];
 	struct mqtt_publish_out o = { 0 };
 	struct message *kept;
@@ -462,7 +464,7 @@ conn_flush(struct conn *c)
 		conn_resume(c, PAUSE_OUTPUT);
 	if (c->dead || c->session == NULL)
 		return;
-	if (c->session->congested_since_ms != 0 || c->session->shared_held)
+	if (c->session->congested || c->session->shared_held)
 		congestion_eased(c->session);
 	if (c->drain_waiting && c->out_bytes < c->limits->max_output_bytes / 4) {
 		c->drain_waiting = false;
@@ -476,6 +478,7 @@ conn_flush_output(struct worker *w)
 	struct conn *c, *next;
 
 	shared_flush(w); /* makes output */
+	w->core->unwritten = w->core->handled = 0;
 	c = w->dirty.first;
 	w->dirty.first = NULL;
 	for (; c != NULL; c = next) {

@@ -54,10 +54,10 @@ packet_malformed(struct conn *c, uint8_t reason_code, const char *why)
 	if (c->dead || c->state == CONN_CLOSING)
 		return HANDLED_CLOSED;
 	metric_add(&c->w->metrics, METRIC_PACKETS_MALFORMED, 1);
-	if (log_allowed(c->peer, &suppressed))
+	if (log_allowed(conn_peer(c), &suppressed))
 		log_at(GRAPNEL_LOG_NOTICE, "protocol_error",
-		    "client \"%.*s\" from %s: %s (0x%02x)%s", STR(conn_client_name(c)), c->peer,
-		    why != NULL ? why : "malformed packet", reason_code,
+		    "client \"%.*s\" from %s: %s (0x%02x)%s", STR(conn_client_name(c)),
+		    conn_peer(c), why != NULL ? why : "malformed packet", reason_code,
 		    suppressed > 0 ? " [more lines left out]" : "");
 	else
 		metric_add(&c->w->metrics, METRIC_LOG_SUPPRESSED, 1);
@@ -76,10 +76,11 @@ on_disconnect(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 	if (mqtt_disconnect_decode(&w, c->version, &d) != 0)
 		return packet_malformed(c, w.err, w.why);
 	if (d.has_session_expiry) {
-		if (s->expiry == 0 && d.session_expiry != 0) /* [MQTT-3.14.2-2] */
+		if (session_expiry(s) == 0 && d.session_expiry != 0) /* [MQTT-3.14.2-2] */
 			return packet_malformed(c, RC_PROTOCOL_ERROR,
 			    "Session Expiry Interval in DISCONNECT, but 0 in CONNECT");
-		s->expiry = d.session_expiry;
+		if (s->extra != NULL)
+			s->extra->expiry = d.session_expiry;
 	}
 	if (c->version < 5 || d.reason_code == 0)
 		conn_close_discarding_will(c, 0, "DISCONNECT by the client");

@@ -77,13 +77,20 @@ publish_step_free(struct step *head)
 
 /* ---- the batch ------------------------------------------------------------------------------ */
 
+static bool
+received_add(struct session *s, uint16_t packet_id)
+{
+	struct flow *f = session_flow(s);
+
+	return f != NULL && id_set_add(&f->received, packet_id) == GRAPNEL_OK;
+}
+
 static void
 acknowledge(struct conn *c, const struct pub_item *it, uint8_t reason_code)
 {
 	uint8_t type = it->qos == 1 ? MQTT_PUBACK : MQTT_PUBREC;
 
-	if (it->qos == 2 && reason_code < 0x80 &&
-	    id_set_add(&c->session->received, it->packet_id) != GRAPNEL_OK) {
+	if (it->qos == 2 && reason_code < 0x80 && !received_add(c->session, it->packet_id)) {
 		conn_close(c, RC_UNSPECIFIED, "out of memory");
 		return;
 	}
@@ -151,8 +158,7 @@ batch_add(struct conn *c, const struct mqtt_publish *p, struct publish_step *st,
 {
 	struct pub_batch *b = c->w->core->batch;
 	struct session *s = c->session;
-	struct grapnel_str mp = s->identity->mountpoint, topic = p->topic_name,
-			   payload = p->payload;
+	struct grapnel_str mp = session_mountpoint(s), topic = p->topic_name, payload = p->payload;
 	struct pub_item *it = &b->items[b->count];
 	uint8_t qos = p->qos;
 	size_t props_len, need;
@@ -253,10 +259,11 @@ denied(struct conn *c, const struct mqtt_publish *p, struct publish_step *st, ui
 	metric_add(&c->w->metrics, METRIC_PUBLISH_REFUSED, 1);
 	if (!unavailable)
 		metric_add(&c->w->metrics, METRIC_ACL_DENIED, 1);
-	if (log_allowed(c->peer, &suppressed))
+	if (log_allowed(conn_peer(c), &suppressed))
 		log_at(GRAPNEL_LOG_NOTICE, unavailable ? "publish_unavailable" : "acl_denied",
 		    "client \"%.*s\" user \"%.*s\" from %s: publish to \"%.*s\" %s%s%.*s%s",
-		    STR(s->identity->client_id), STR(s->identity->username), c->peer, STR(topic),
+		    STR(identity_client_id(s->identity)), STR(identity_username(s->identity)),
+		    conn_peer(c), STR(topic),
 		    unavailable ? "not decided: backend unavailable" : "denied",
 		    rule.len > 0 ? " by " : "", STR(rule),
 		    suppressed > 0 ? " [more lines left out]" : "");
@@ -486,8 +493,8 @@ step_go(struct publish_step *st)
 				.msg = &m };
 			struct rights_answer now;
 
-			if (!rights_ask(c->w, s, s->identity, s->rules, &q, on_rights_later, st,
-				&now, &st->head.pending))
+			if (!rights_ask(c->w, s, s->identity, session_rules(s), &q, on_rights_later,
+				st, &now, &st->head.pending))
 				return WAIT;
 			o = take_rights(st, &now);
 			break;
@@ -634,7 +641,7 @@ on_publish(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 			if (c->state != CONN_ESTABLISHED)
 				return HANDLED_CLOSED;
 		}
-		if (p.qos == 2 && id_set_has(&s->received, p.packet_id)) {
+		if (p.qos == 2 && id_set_has(&s->flow->received, p.packet_id)) {
 			/* Routed before, not yet released: answer again, forward nothing [MQTT-4.3.3-10]. */
 			conn_batch_end(c);
 			if (c->state != CONN_ESTABLISHED)
@@ -645,13 +652,13 @@ on_publish(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 				    c, MQTT_PUBREC, p.packet_id, 0, (struct grapnel_str){ 0 });
 			return HANDLED;
 		}
-		if (s->received.count + held_ack_count(c) + c->w->core->batch->count >=
+		if (s->flow->received.count + held_ack_count(c) + c->w->core->batch->count >=
 		    c->own_receive_maximum) {
 			conn_batch_end(c);
 			if (c->state != CONN_ESTABLISHED)
 				return HANDLED_CLOSED;
 			if (c->version == 5 &&
-			    s->received.count + held_ack_count(c) >= c->own_receive_maximum)
+			    s->flow->received.count + held_ack_count(c) >= c->own_receive_maximum)
 				return packet_malformed(c, RC_RECEIVE_MAXIMUM_EXCEEDED,
 				    "more than Receive Maximum messages unacknowledged "
 				    "[MQTT-3.3.4-8]");

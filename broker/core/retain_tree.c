@@ -67,7 +67,8 @@ refresh(const struct retain_tree *t, struct retain_node *n, unsigned height)
 
 	(void)retain_compare_common(
 	    first_of(n, 0, height), first_of(n, n->count - 1u, height), &common);
-	n->skip = (uint16_t)(common & ~(size_t)3); /* rounded, so that it seldom has to shrink */
+	/* Rounded where much comes and goes, so that it seldom has to shrink. */
+	n->skip = (uint16_t)(height > 0 ? common : common & ~(size_t)3);
 	n->levels = (struct retain_levels){ { { 0 } } };
 	for (unsigned i = 0; i < n->count; i++) {
 		struct grapnel_str first = first_of(n, i, height);
@@ -469,7 +470,7 @@ retain_place_skip(struct retain_place *place, const struct retain_levels *needed
 		struct retain_node *n = place->nodes[height];
 		unsigned at = place->at[height];
 
-		for (; at < n->count && *nodes > 0 && levels_lack(n->slots[at], needed); at++) {
+		for (; at < n->count && *nodes != 0 && levels_lack(n->slots[at], needed); at++) {
 			if (at + 2u < n->count)
 				__builtin_prefetch(n->slots[at + 2]);
 			--*nodes;

@@ -13,8 +13,8 @@
 #include <string.h>
 
 #define PORTION       64
-#define PORTION_NODES 1024
-#define CALL_BUDGET   64 /* portions per call */
+#define PORTION_NODES 128
+#define CALL_BUDGET   16 /* portions per call: where nothing matches, about a millisecond */
 #define QUEUE_ENOUGH  64 /* messages in the queue that make us wait */
 
 #define AUTHOR_RETRY_MS 1000
@@ -42,10 +42,15 @@ struct continue_mail {
 void
 retained_start(struct session *s, struct sub *sub, struct grapnel_str filter)
 {
+	struct flow *f = session_flow(s);
 	struct retained_job *j;
 
 	retained_stop(sub); /* subscribed again while the last walk was going on: it starts anew */
-	if ((j = calloc(1, sizeof(*j))) == NULL || (j->filter = malloc(filter.len + 1)) == NULL) {
+	if (f == NULL || (j = calloc(1, sizeof(*j))) == NULL) {
+		metric_add(&s->w->metrics, METRIC_MESSAGES_DROPPED_MEMORY, 1);
+		return;
+	}
+	if ((j->filter = malloc(filter.len + 1)) == NULL) {
 		free(j);
 		metric_add(&s->w->metrics, METRIC_MESSAGES_DROPPED_MEMORY, 1);
 		return;
@@ -55,20 +60,22 @@ retained_start(struct session *s, struct sub *sub, struct grapnel_str filter)
 	j->s = s;
 	j->sub = sub;
 	sub->job = j;
-	j->link = s->retained_end != NULL ? s->retained_end : &s->retained_first;
+	j->link = f->retained_end != NULL ? f->retained_end : &f->retained_first;
 	*j->link = j;
-	s->retained_end = &j->next;
+	f->retained_end = &j->next;
 }
 
 static void
 job_free(struct retained_job *j)
 {
+	struct flow *f = j->s->flow;
+
 	j->sub->job = NULL;
 	*j->link = j->next;
 	if (j->next != NULL)
 		j->next->link = j->link;
 	else
-		j->s->retained_end = j->link != &j->s->retained_first ? j->link : NULL;
+		f->retained_end = j->link != &f->retained_first ? j->link : NULL;
 	hooks_cancel(j->s->w, j->pending);
 	for (unsigned i = j->at; i < j->count; i++)
 		message_unref(j->batch[i]);
@@ -88,8 +95,8 @@ retained_stop(struct sub *sub)
 void
 retained_clear(struct session *s)
 {
-	while (s->retained_first != NULL)
-		job_free(s->retained_first);
+	while (s->flow->retained_first != NULL)
+		job_free(s->flow->retained_first);
 }
 
 static void
@@ -121,7 +128,7 @@ continue_later(struct session *s)
 		return;
 	}
 	m->mail.fn = on_continue;
-	m->generation = s->generation;
+	m->generation = session_generation(s);
 	worker_post(s->w, &m->mail);
 }
 
@@ -130,8 +137,8 @@ static void
 ask_again(struct retained_job *j)
 {
 	j->asked_at_ms = j->s->w->now_ms;
-	if (!timer_armed(&j->s->retry_timer))
-		worker_timer(j->s->w, &j->s->retry_timer, AUTHOR_RETRY_MS);
+	if (!timer_armed(&j->s->flow->retry_timer))
+		worker_timer(j->s->w, &j->s->flow->retry_timer, AUTHOR_RETRY_MS);
 }
 
 static void
@@ -170,12 +177,12 @@ author_good(struct retained_job *j, struct message *msg)
 	    atomic_load_explicit(&msg->author_checked, memory_order_relaxed) == generation)
 		return 1;
 	if (j->asked_at_ms != 0 && w->now_ms < j->asked_at_ms + AUTHOR_RETRY_MS) {
-		if (!timer_armed(&j->s->retry_timer))
-			worker_timer(w, &j->s->retry_timer, AUTHOR_RETRY_MS);
+		if (!timer_armed(&j->s->flow->retry_timer))
+			worker_timer(w, &j->s->flow->retry_timer, AUTHOR_RETRY_MS);
 		return -1;
 	}
 	j->asked_at_ms = 0;
-	skip = msg->author->mountpoint.len;
+	skip = msg->author->site->mountpoint.len;
 	q.topic = (struct grapnel_str){ msg->topic + skip, msg->topic_len - skip };
 	if (!rights_ask(w, NULL, msg->author, NULL, &q, on_author_later, j, &now, &j->pending))
 		return -1;
@@ -198,8 +205,8 @@ serve(struct retained_job *j, struct message *msg)
 
 	if (message_expired(msg, s->w->now_ms))
 		return;
-	if (sub->flags & SUB_WILD_FIRST && msg->topic_len > s->identity->mountpoint.len &&
-	    msg->topic[s->identity->mountpoint.len] == '$')
+	if (sub->flags & SUB_WILD_FIRST && msg->topic_len > s->mountpoint_len &&
+	    msg->topic[s->mountpoint_len] == '$')
 		return;
 	if (rights_read_needed(s, sub))
 		flags |= ENTRY_CHECK;
@@ -212,15 +219,15 @@ retained_continue(struct session *s)
 	struct retained_job *j;
 	unsigned budget = CALL_BUDGET;
 
-	if (s->pumping || s->retained_first == NULL)
+	if (s->pumping || s->flow->retained_first == NULL)
 		return;
 	s->pumping = true; /* deliver() below must not come back here */
-	while ((j = s->retained_first) != NULL && s->conn != NULL && j->pending == NULL) {
+	while ((j = s->flow->retained_first) != NULL && s->conn != NULL && j->pending == NULL) {
 		if (s->conn->out_bytes > s->limits->max_output_bytes / 4) {
 			s->conn->drain_waiting = true;
 			break;
 		}
-		if (s->queue.count >= QUEUE_ENOUGH || s->pending_count > 0)
+		if (s->flow->queue.count >= QUEUE_ENOUGH || s->deciding)
 			break; /* an acknowledgement or a decision brings us back */
 		if (j->at < j->count) {
 			struct message *msg = j->batch[j->at];
@@ -259,7 +266,7 @@ retained_continue(struct session *s)
 	}
 	s->pumping = false;
 	/* What needed a decision went to the queue while pumping was set. */
-	if (s->conn != NULL && s->queue.count > 0 && s->pending_count == 0 &&
-	    !(queue_peek(&s->queue)->flags & ENTRY_ALLOWED))
+	if (s->conn != NULL && s->flow->queue.count > 0 && !s->deciding &&
+	    !(queue_peek(&s->flow->queue)->flags & ENTRY_ALLOWED))
 		continue_later(s);
 }

@@ -211,7 +211,7 @@ cache_put(struct session *s, const struct rights_question *q, bool allowed, uint
 static bool
 only_default(const struct session *s)
 {
-	return s->rules == NULL && !hook_used(s->w, HOOK_ACL);
+	return !s->has_rules && !hook_used(s->w, HOOK_ACL);
 }
 
 static bool
@@ -337,8 +337,8 @@ message_info_of(const struct message *msg, struct grapnel_str mountpoint, uint64
 	out->payload = (struct grapnel_str){ msg->payload, msg->payload_len };
 	out->properties = (struct grapnel_str){ msg->props, msg->props_len };
 	if (msg->author != NULL) {
-		out->author_client_id = msg->author->client_id;
-		out->author_username = msg->author->username;
+		out->author_client_id = identity_client_id(msg->author);
+		out->author_username = identity_username(msg->author);
 	}
 	if (msg->flags & MSG_EXPIRES) {
 		out->has_message_expiry = true;
@@ -392,9 +392,9 @@ rights_ask(struct worker *w, struct session *s, const struct identity *id,
 			.qos = q->qos,
 			.retain = q->retain,
 			.topic = q->topic,
-			.client_id = id->client_id,
-			.username = id->username,
-			.attributes = id->attributes,
+			.client_id = identity_client_id(id),
+			.username = identity_username(id),
+			.attributes = identity_attributes(id),
 			.attribute_count = id->attribute_count };
 		struct grapnel_str rule;
 		uint32_t flags = 0;
@@ -428,8 +428,9 @@ rights_ask(struct worker *w, struct session *s, const struct identity *id,
 	else
 		identity_info(id, &info);
 	if (q->msg != NULL) {
-		message_info_of(q->msg, q->mounted ? id->mountpoint : (struct grapnel_str){ "", 0 },
-		    w->now_ms, &mi);
+		message_info_of(q->msg,
+		    q->mounted ? id->site->mountpoint : (struct grapnel_str){ "", 0 }, w->now_ms,
+		    &mi);
 		question.message = &mi;
 	}
 	if (!hooks_ask(w, HOOK_ACL, &question, NULL, fn, arg, &cw->last_decision, pending))
@@ -467,7 +468,7 @@ nobody_waits(void *arg, const struct decision *d)
 static bool
 learn_covered(struct session *s, struct grapnel_str filter, struct grapnel_str share, uint8_t qos)
 {
-	size_t skip = s->identity->mountpoint.len;
+	size_t skip = s->mountpoint_len;
 	struct rights_question q = { .action = GRAPNEL_SUBSCRIBE, .qos = qos, .share = share };
 	struct grapnel_request *pending;
 	struct rights_answer now;
@@ -475,7 +476,8 @@ learn_covered(struct session *s, struct grapnel_str filter, struct grapnel_str s
 	if (filter.len < skip)
 		return false;
 	q.topic = (struct grapnel_str){ filter.data + skip, filter.len - skip };
-	if (!rights_ask(s->w, s, s->identity, s->rules, &q, nobody_waits, NULL, &now, &pending)) {
+	if (!rights_ask(
+		s->w, s, s->identity, session_rules(s), &q, nobody_waits, NULL, &now, &pending)) {
 		hooks_cancel(s->w, pending); /* it would be late: READ is asked instead */
 		return false;
 	}

@@ -46,7 +46,6 @@ struct forward {
 struct router_state {
 	struct merged *merged;
 	uint32_t merged_capacity;
-	uint64_t serial;
 	void **slots;
 	uint32_t slot_capacity;
 	struct forward *out[WORKER_MAX];
@@ -181,12 +180,16 @@ router_resume_paused(struct worker *w)
 static bool
 same_client(const struct identity *a, const struct identity *b)
 {
-	return a != NULL &&
-	    (a == b ||
-		(a->client_id.len == b->client_id.len && a->mountpoint.len == b->mountpoint.len &&
-		    memcmp(a->client_id.data, b->client_id.data, a->client_id.len) == 0 &&
-		    (a->mountpoint.len == 0 ||
-			memcmp(a->mountpoint.data, b->mountpoint.data, a->mountpoint.len) == 0)));
+	if (a == NULL || a == b)
+		return a != NULL;
+	if (a->client_id_len != b->client_id_len ||
+	    memcmp(a->bytes, b->bytes, a->client_id_len) != 0)
+		return false;
+	if (a->site == b->site || a->site->mountpoint.len != b->site->mountpoint.len)
+		return a->site == b->site;
+	return a->site->mountpoint.len == 0 ||
+	    memcmp(a->site->mountpoint.data, b->site->mountpoint.data, a->site->mountpoint.len) ==
+	    0;
 }
 
 /* Is this message for that subscription? Fills QoS and flags. */
@@ -199,8 +202,8 @@ wanted(struct sub *sub, const struct message *msg, uint8_t *qos, uint8_t *flags)
 		if (sub->flags & SUB_NO_LOCAL &&
 		    same_client(msg->author, s->identity)) /* [MQTT-3.8.3-3] */
 			return false;
-		if (sub->flags & SUB_WILD_FIRST && msg->topic_len > s->identity->mountpoint.len &&
-		    msg->topic[s->identity->mountpoint.len] ==
+		if (sub->flags & SUB_WILD_FIRST && msg->topic_len > s->mountpoint_len &&
+		    msg->topic[s->mountpoint_len] ==
 			'$') /* [MQTT-4.7.2-1], behind the mountpoint */
 			return false;
 	}
@@ -222,7 +225,7 @@ merge(struct router_state *r, uint32_t *count, struct sub *sub, const struct mes
 
 	if (!wanted(sub, msg, &qos, &flags))
 		return;
-	if (s->merge_serial == r->serial) {
+	if (s->merge_slot < *count && r->merged[s->merge_slot].s == s) {
 		/* One copy, the highest QoS, all identifiers [MQTT-3.3.4-2] [MQTT-3.3.4-3]. Allowed by one is allowed. */
 		m = &r->merged[s->merge_slot];
 		if (qos > m->qos)
@@ -243,7 +246,6 @@ merge(struct router_state *r, uint32_t *count, struct sub *sub, const struct mes
 		r->merged = p;
 		r->merged_capacity = capacity;
 	}
-	s->merge_serial = r->serial;
 	s->merge_slot = *count;
 	r->merged[(*count)++] = (struct merged){ s, subids_one(sub->id), qos, flags };
 }
@@ -260,7 +262,6 @@ expand(struct worker *w, struct message *msg, void *const *slots, unsigned n)
 	r->busy = true;
 	enc->candidate = msg;
 	enc->msg = NULL;
-	r->serial++;
 	for (unsigned i = 0; i < n; i++) {
 		struct sub *one, *const *many;
 		unsigned k = slot_subs(slots[i], &one, &many);

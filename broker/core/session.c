@@ -7,184 +7,99 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Two hash tables over the same sessions: by (mountpoint, client id), and by generation for mail from other threads. */
-struct session_table {
-	struct session **by_id, **by_generation;
-	size_t capacity, count; /* a power of two */
-};
+/* Stands for the flow of a session that has none: all empty, and never written to. */
+static const struct flow no_flow;
 
 static void on_session_timer(struct timer *t, void *owner);
 static void on_retry_timer(struct timer *t, void *owner);
 
-/* ---- the table ------------------------------------------------------------------------- */
+/* ---- parts ------------------------------------------------------------------------------ */
 
-static uint64_t
-id_hash(const struct worker *w, struct grapnel_str mountpoint, struct grapnel_str client_id)
+struct session_extra *
+session_extra(struct session *s)
 {
-	/* The length of the first part separates ("a", "bc") from ("ab", "c"). */
-	return broker_hash(w->broker, mountpoint) * 0x9e3779b97f4a7c15u +
-	    broker_hash(w->broker, client_id) + mountpoint.len;
+	struct session_extra *x = s->extra;
+
+	if (x != NULL || (x = calloc(1, sizeof(*x))) == NULL)
+		return x;
+	x->session = s;
+	x->expires_at_ms = UINT64_MAX;
+	timer_init(&x->timer, on_session_timer);
+	return s->extra = x;
 }
 
-static size_t
-generation_slot(const struct session_table *t, uint64_t generation)
+struct flow *
+session_flow_new(struct session *s)
 {
-	return (size_t)(generation * 0x9e3779b97f4a7c15u >> 20) & (t->capacity - 1);
-}
+	struct flow *f = calloc(1, sizeof(*f));
 
-int
-session_table_new(struct worker *w)
-{
-	struct session_table *t = calloc(1, sizeof(*t));
-
-	if (t == NULL)
-		return GRAPNEL_ENOMEM;
-	t->capacity = 64;
-	t->by_id = calloc(t->capacity, sizeof(struct session *));
-	t->by_generation = calloc(t->capacity, sizeof(struct session *));
-	w->sessions = t;
-	return t->by_id != NULL && t->by_generation != NULL ? GRAPNEL_OK : GRAPNEL_ENOMEM;
-}
-
-static void
-table_grow(struct session_table *t)
-{
-	size_t capacity = t->capacity * 2;
-	struct session **by_id = calloc(capacity, sizeof(struct session *));
-	struct session **by_generation = calloc(capacity, sizeof(struct session *));
-
-	if (by_id == NULL || by_generation == NULL) { /* longer chains then; nothing is lost */
-		free(by_id);
-		free(by_generation);
-		return;
-	}
-	for (size_t i = 0; i < t->capacity; i++) {
-		for (struct session *s = t->by_id[i], *next; s != NULL; s = next) {
-			next = s->hash_next;
-			s->hash_next = by_id[s->hash & (capacity - 1)];
-			by_id[s->hash & (capacity - 1)] = s;
-		}
-	}
-	for (size_t i = 0; i < t->capacity; i++) {
-		for (struct session *s = t->by_generation[i], *next; s != NULL; s = next) {
-			size_t at =
-			    (size_t)(s->generation * 0x9e3779b97f4a7c15u >> 20) & (capacity - 1);
-
-			next = s->generation_next;
-			s->generation_next = by_generation[at];
-			by_generation[at] = s;
-		}
-	}
-	free(t->by_id);
-	free(t->by_generation);
-	t->by_id = by_id;
-	t->by_generation = by_generation;
-	t->capacity = capacity;
-}
-
-struct session *
-session_find(struct worker *w, struct grapnel_str mountpoint, struct grapnel_str client_id)
-{
-	uint64_t hash = id_hash(w, mountpoint, client_id);
-	struct session *s = w->sessions->by_id[hash & (w->sessions->capacity - 1)];
-
-	for (; s != NULL; s = s->hash_next) {
-		const struct identity *id = s->identity;
-
-		if (s->hash == hash && id->client_id.len == client_id.len &&
-		    id->mountpoint.len == mountpoint.len &&
-		    memcmp(id->client_id.data, client_id.data, client_id.len) == 0 &&
-		    (mountpoint.len == 0 ||
-			memcmp(id->mountpoint.data, mountpoint.data, mountpoint.len) == 0))
-			return s;
-	}
-	return NULL;
-}
-
-struct session *
-session_by_generation(struct worker *w, uint64_t generation)
-{
-	struct session *s = w->sessions->by_generation[generation_slot(w->sessions, generation)];
-
-	while (s != NULL && s->generation != generation)
-		s = s->generation_next;
-	return s;
+	if (f == NULL)
+		return NULL;
+	f->session = s;
+	timer_init(&f->retry_timer, on_retry_timer);
+	return s->flow = f;
 }
 
 void
-session_each(struct worker *w, void (*fn)(struct session *s, void *arg), void *arg)
+session_flow_free(struct session *s)
 {
-	struct session_table *t = w->sessions;
-
-	for (size_t i = 0; i < t->capacity; i++) {
-		for (struct session *s = t->by_id[i], *next; s != NULL; s = next) {
-			next = s->hash_next;
-			fn(s, arg);
-		}
-	}
+	if (s->flow->session == NULL)
+		return;
+	timer_disarm(s->w->wheel, &s->flow->retry_timer);
+	id_set_clear(&s->flow->received);
+	free(s->flow);
+	s->flow = (struct flow *)(uintptr_t)&no_flow;
 }
 
 static void
-table_remove(struct session *s)
+limits_unref(struct session *s)
 {
-	struct session_table *t = s->w->sessions;
-	struct session **p = &t->by_id[s->hash & (t->capacity - 1)];
+	if (s->own_limits)
+		free((void *)(uintptr_t)s->limits);
+	else if (s->limits != NULL)
+		settings_unref(listener_of_limits(s->limits)->settings);
+}
 
-	while (*p != s)
-		p = &(*p)->hash_next;
-	*p = s->hash_next;
-	p = &t->by_generation[generation_slot(t, s->generation)];
-	while (*p != s)
-		p = &(*p)->generation_next;
-	*p = s->generation_next;
-	t->count--;
+void
+session_set_limits(struct session *s, struct limits *own, const struct listener_settings *ls)
+{
+	if (own == NULL)
+		settings_ref(ls->settings);
+	limits_unref(s);
+	s->own_limits = own != NULL;
+	s->limits = own != NULL ? own : &ls->limits;
 }
 
 static void
 session_free(struct session *s)
 {
 	struct worker *w = s->w;
+	struct session_extra *x = s->extra;
+	struct identity *id = s->identity;
 
-	timer_disarm(w->wheel, &s->timer);
-	timer_disarm(w->wheel, &s->retry_timer);
-	hooks_cancel(w, s->revalidating);
+	if (x != NULL) {
+		timer_disarm(w->wheel, &x->timer);
+		hooks_cancel(w, x->revalidating);
+		message_unref(x->will);
+		acl_rules_unref(x->rules);
+		free(x);
+	}
+	session_flow_free(s);
 	client_slots_free(w, &s->client);
 	rights_cache_free(s);
-	acl_rules_unref(s->rules);
-	message_unref(s->will);
-	identity_unref(s->identity);
-	settings_unref(s->settings);
-	free(s->own_limits);
-	free(s->auth_plugin);
-	free(s->subs);
-	free(s->members);
-	id_set_clear(&s->received);
-	free(s);
+	limits_unref(s);
+	session_table_remove(s);
+	identity_unref(id);
 }
 
 void
-session_table_free(struct worker *w)
+session_free_all(struct session *s)
 {
-	struct session_table *t = w->sessions;
-
-	if (t == NULL)
-		return;
-	for (size_t i = 0; t->by_id != NULL && i < t->capacity; i++) {
-		for (struct session *s = t->by_id[i], *next; s != NULL; s = next) {
-			next = s->hash_next;
-			retained_clear(s);
-			deliver_clear(s);
-			subs_clear(s);
-			shared_session_end(s);
-			queue_clear(&s->queue);
-			inflight_clear(&s->inflight);
-			session_free(s);
-		}
-	}
-	free(t->by_id);
-	free(t->by_generation);
-	free(t);
-	w->sessions = NULL;
+	retained_clear(s);
+	deliver_clear(s);
+	subs_clear(s);
+	shared_session_end(s);
+	session_free(s);
 }
 
 /* ---- info and events --------------------------------------------------------------------- */
@@ -194,12 +109,12 @@ identity_info(const struct identity *id, struct grapnel_client_info *info)
 {
 	memset(info, 0, sizeof(*info));
 	info->size = sizeof(*info);
-	info->client_id = id->client_id;
-	info->username = id->username;
-	info->mountpoint = id->mountpoint;
-	info->peer = id->peer;
-	info->listener = id->listener;
-	info->attributes = id->attributes;
+	info->client_id = identity_client_id(id);
+	info->username = identity_username(id);
+	info->mountpoint = id->site->mountpoint;
+	info->peer = identity_peer(id);
+	info->listener = id->site->listener;
+	info->attributes = identity_attributes(id);
 	info->attribute_count = id->attribute_count;
 	info->session_generation = id->session_generation;
 	info->protocol = id->protocol;
@@ -212,9 +127,8 @@ session_info(const struct session *s, struct grapnel_client_info *info)
 {
 	identity_info(s->identity, info);
 	info->client = (struct grapnel_client *)(uintptr_t)&s->client;
-	info->session_generation = s->generation;
 	info->clean_start = s->clean_start;
-	info->session_expiry = s->expiry;
+	info->session_expiry = session_expiry(s);
 	if (s->conn != NULL)
 		info->keep_alive = s->conn->keep_alive;
 }
@@ -236,8 +150,8 @@ core_event(struct worker *w, enum grapnel_event_type type, const struct session 
 	}
 	if (msg != NULL) {
 		message_info_of(msg,
-		    s != NULL                 ? s->identity->mountpoint
-			: msg->author != NULL ? msg->author->mountpoint
+		    s != NULL                 ? session_mountpoint(s)
+			: msg->author != NULL ? msg->author->site->mountpoint
 					      : (struct grapnel_str){ "", 0 },
 		    w->now_ms, &mi);
 		ev.message = &mi;
@@ -253,28 +167,14 @@ core_event(struct worker *w, enum grapnel_event_type type, const struct session 
 struct session *
 session_new(struct worker *w, struct identity *identity)
 {
-	struct session_table *t = w->sessions;
-	struct session *s = calloc(1, sizeof(*s));
+	struct session *s = session_table_add(w, identity);
 
 	if (s == NULL) {
 		identity_unref(identity);
 		return NULL;
 	}
-	s->w = w;
-	s->identity = identity;
-	s->generation =
-	    atomic_fetch_add_explicit(&w->broker->session_generation, 1, memory_order_relaxed) + 1;
-	s->hash = id_hash(w, identity->mountpoint, identity->client_id);
-	s->expires_at_ms = UINT64_MAX;
-	timer_init(&s->timer, on_session_timer);
-	timer_init(&s->retry_timer, on_retry_timer);
-	if (t->count >= t->capacity)
-		table_grow(t);
-	s->hash_next = t->by_id[s->hash & (t->capacity - 1)];
-	t->by_id[s->hash & (t->capacity - 1)] = s;
-	s->generation_next = t->by_generation[generation_slot(t, s->generation)];
-	t->by_generation[generation_slot(t, s->generation)] = s;
-	t->count++;
+	s->flow = (struct flow *)(uintptr_t)&no_flow;
+	s->mountpoint_len = (uint32_t)identity->site->mountpoint.len;
 	atomic_fetch_add_explicit(&w->broker->sessions, 1, memory_order_relaxed);
 	metric_add(&w->metrics, METRIC_SESSIONS, 1);
 	if (event_wanted(w, GRAPNEL_EVENT_SESSION_CREATED))
@@ -285,11 +185,14 @@ session_new(struct worker *w, struct identity *identity)
 void
 session_new_login(struct session *s, struct identity *identity)
 {
-	hooks_cancel(s->w, s->revalidating); /* it asks about the login before */
-	s->revalidating = NULL;
+	if (s->extra != NULL) {
+		hooks_cancel(s->w, s->extra->revalidating); /* it asks about the login before */
+		s->extra->revalidating = NULL;
+	}
 	/* The messages of the old login keep the old identity; it is counted. */
+	identity->session_generation = session_generation(s);
 	identity_unref(s->identity);
-	s->identity = identity;
+	s->identity = identity; /* of the same client id and mountpoint: it was found by them */
 	s->rights_epoch++;
 	rights_cache_free(s);
 	if (event_wanted(s->w, GRAPNEL_EVENT_SESSION_RESUMED))
@@ -299,43 +202,54 @@ session_new_login(struct session *s, struct identity *identity)
 uint32_t
 session_expiry_effective(const struct session *s)
 {
-	return s->expiry < s->limits->max_session_expiry ? s->expiry
-							 : s->limits->max_session_expiry;
+	uint32_t expiry = session_expiry(s);
+
+	return expiry < s->limits->max_session_expiry ? expiry : s->limits->max_session_expiry;
+}
+
+bool
+session_expired(const struct session *s)
+{
+	return s->conn == NULL && s->extra != NULL && s->w->now_ms >= s->extra->expires_at_ms;
 }
 
 void
 session_attach(struct session *s, struct conn *c)
 {
 	s->conn = c;
-	s->expires_at_ms = UINT64_MAX;
-	s->will_at_ms = 0;
-	s->congested_since_ms = 0;
-	s->valid_until = 0;
-	timer_disarm(s->w->wheel, &s->timer);
+	s->congested = false;
+	if (s->extra != NULL) {
+		s->extra->expires_at_ms = UINT64_MAX;
+		s->extra->will_at_ms = 0;
+		s->extra->valid_until = 0;
+		timer_disarm(s->w->wheel, &s->extra->timer);
+	}
 	metric_add(&s->w->metrics, METRIC_SESSIONS_ONLINE, 1);
 }
 
 static void
 fire_will(struct session *s)
 {
-	struct message *will = s->will;
+	struct session_extra *x = s->extra;
+	struct message *will = x != NULL ? x->will : NULL;
 
 	if (will == NULL)
 		return;
-	s->will = NULL;
-	s->will_at_ms = 0;
-	will_publish(s->w, will, s->auth_plugin, s->rules);
+	x->will = NULL;
+	x->will_at_ms = 0;
+	will_publish(s->w, will, session_plugin_name(s->w, s->auth_plugin), x->rules);
 }
 
 /* The one timer: a delayed will, the end of the session, the end of a login. */
 static void
 session_arm(struct session *s)
 {
+	struct session_extra *x = s->extra;
 	uint64_t due = UINT64_MAX;
 
 	if (s->conn != NULL) {
-		if (s->valid_until != 0) {
-			int64_t left_ms = s->valid_until * 1000 - clock_wall_us() / 1000;
+		if (x->valid_until != 0) {
+			int64_t left_ms = x->valid_until * 1000 - clock_wall_us() / 1000;
 
 			/* In portions, since the wall clock may be set meanwhile. */
 			due = s->w->now_ms +
@@ -344,41 +258,48 @@ session_arm(struct session *s)
 						      : (uint64_t)left_ms);
 		}
 	} else {
-		due = s->expires_at_ms;
-		if (s->will != NULL && s->will_at_ms < due)
-			due = s->will_at_ms;
+		due = x->expires_at_ms;
+		if (x->will != NULL && x->will_at_ms < due)
+			due = x->will_at_ms;
 	}
 	if (due == UINT64_MAX)
-		timer_disarm(s->w->wheel, &s->timer);
+		timer_disarm(s->w->wheel, &x->timer);
 	else
-		timer_arm(s->w->wheel, &s->timer, due);
+		timer_arm(s->w->wheel, &x->timer, due);
 }
 
-void
+int
 session_set_valid_until(struct session *s, int64_t when)
 {
-	s->valid_until = when;
+	struct session_extra *x = when != 0 ? session_extra(s) : s->extra;
+
+	if (x == NULL)
+		return when != 0 ? GRAPNEL_ENOMEM : GRAPNEL_OK;
+	x->valid_until = when;
 	session_arm(s);
+	return GRAPNEL_OK;
 }
 
 static void
 on_session_timer(struct timer *t, void *owner)
 {
-	struct session *s = (struct session *)(void *)((char *)t - offsetof(struct session, timer));
+	struct session_extra *x =
+	    (struct session_extra *)(void *)((char *)t - offsetof(struct session_extra, timer));
+	struct session *s = x->session;
 	uint64_t now = s->w->now_ms;
 
 	(void)owner;
 	if (s->conn != NULL) {
-		if (s->valid_until != 0 && clock_wall_us() / 1000000 >= s->valid_until) {
+		if (x->valid_until != 0 && clock_wall_us() / 1000000 >= x->valid_until) {
 			conn_close(s->conn, RC_MAXIMUM_CONNECT_TIME, "the login's time is over");
 			return;
 		}
 		session_arm(s);
 		return;
 	}
-	if (s->will != NULL && now >= s->will_at_ms)
+	if (x->will != NULL && now >= x->will_at_ms)
 		fire_will(s);
-	if (now >= s->expires_at_ms) {
+	if (now >= x->expires_at_ms) {
 		session_end(s, 0, "expired");
 		return;
 	}
@@ -388,39 +309,40 @@ on_session_timer(struct timer *t, void *owner)
 static void
 on_retry_timer(struct timer *t, void *owner)
 {
-	struct session *s =
-	    (struct session *)(void *)((char *)t - offsetof(struct session, retry_timer));
+	struct flow *f = (struct flow *)(void *)((char *)t - offsetof(struct flow, retry_timer));
 
 	(void)owner;
-	deliver_pump(s);
+	deliver_pump(f->session);
 }
 
 void
 session_detach(struct session *s, bool discard_will)
 {
 	struct worker *w = s->w;
+	struct session_extra *x = s->extra;
 	uint32_t expiry = session_expiry_effective(s);
 
 	deliver_offline(s);
 	shared_session_offline(s);
 	s->conn = NULL;
-	s->congested_since_ms = 0;
+	s->congested = false;
 	metric_add(&w->metrics, METRIC_SESSIONS_ONLINE, -1);
 	router_resume_paused(w); /* nobody needs to wait for this receiver any more */
-	if (discard_will) {
-		message_unref(s->will);
-		s->will = NULL;
+	if (discard_will && x != NULL) {
+		message_unref(x->will);
+		x->will = NULL;
 	}
 	if (expiry == 0) {
 		session_end(s, 0, "connection closed, expiry interval 0");
 		return;
 	}
-	s->expires_at_ms = expiry == UINT32_MAX ? UINT64_MAX : w->now_ms + (uint64_t)expiry * 1000;
-	if (s->will != NULL) {
-		if (s->will_delay == 0)
+	/* What has an expiry has extra. */
+	x->expires_at_ms = expiry == UINT32_MAX ? UINT64_MAX : w->now_ms + (uint64_t)expiry * 1000;
+	if (x->will != NULL) {
+		if (x->will_delay == 0)
 			fire_will(s);
 		else /* at the latest when the session ends [MQTT-3.1.3-9] */
-			s->will_at_ms = w->now_ms + (uint64_t)s->will_delay * 1000;
+			x->will_at_ms = w->now_ms + (uint64_t)x->will_delay * 1000;
 	}
 	session_arm(s);
 }
@@ -432,7 +354,8 @@ session_end(struct session *s, uint8_t reason_code, const char *why)
 
 	if (s->conn !=
 	    NULL) { /* its connection goes first; that comes back here when nothing keeps the session */
-		s->expiry = 0;
+		if (s->extra != NULL)
+			s->extra->expiry = 0;
 		conn_close(s->conn, reason_code, why);
 		return;
 	}
@@ -445,7 +368,6 @@ session_end(struct session *s, uint8_t reason_code, const char *why)
 	subs_clear(s);
 	shared_session_end(s);
 	deliver_clear(s);
-	table_remove(s);
 	atomic_fetch_sub_explicit(&w->broker->sessions, 1, memory_order_relaxed);
 	metric_add(&w->metrics, METRIC_SESSIONS, -1);
 	session_free(s);

@@ -4,7 +4,8 @@
  *
  * One implementation serves all versions: 3.x Clean Session 0 is a Session Expiry Interval of the operator's ceiling.
  *
- * session.c	table, attach and detach, expiry, ownership
+ * session.c	attach and detach, expiry, ownership
+ * session_table.c  where a worker's sessions are, and how they are found
  * subs.c	subscriptions: the session's table and the nodes' arrays
  * deliver.c	from a matched message to queue, in-flight window and connection
  * retained.c	retained messages for a new subscription, a portion at a time
@@ -81,72 +82,141 @@ struct member {
 struct pending_delivery; /* deliver.c */
 struct retained_job;	 /* retained.c */
 
-struct session {
-	struct session *hash_next;	   /* by (mountpoint, client id) */
-	struct session *generation_next; /* by generation */
-	struct grapnel_client client;	   /* slots of plugins */
-	struct identity *identity;
-	struct conn *conn;		   /* NULL: offline */
-	uint64_t hash, generation;
-	struct worker *w;
-	uint32_t expiry;		   /* seconds; UINT32_MAX: the ceiling counts */
-	uint64_t expires_at_ms;		   /* when offline; UINT64_MAX: never */
-	struct timer timer;		   /* session expiry or will delay, whichever is first */
-	struct message *will;		   /* NULL: none */
-	uint32_t will_delay;		   /* seconds */
-	uint64_t will_at_ms;		   /* offline and delayed: when */
-	char *auth_plugin;		   /* instance that let the client in; static for as long as plugins live: copied */
-	struct grapnel_rules *rules;	   /* came with authentication; NULL: none */
-	struct sub **subs;		   /* open addressing by node */
-	uint32_t sub_count, sub_capacity;
-	struct member **members;	   /* by entry.member - 1; holes are NULL */
-	uint32_t member_count, member_capacity; /* slots used, holes included */
-	uint32_t member_live, member_hole; /* without holes; no hole is before */
-	uint32_t *member_buckets, member_bucket_count; /* by key, when there are many */
-	bool shared_online;		   /* the groups know that it is */
-	bool shared_held;		   /* too far behind to take more from groups */
-	struct queue queue;
-	struct inflight inflight;
-	struct id_set received;		   /* QoS 2 not yet released */
-	struct pending_delivery *pending_first, *pending_last;
-	unsigned pending_count;
-	unsigned resend_count; /* of them: retransmissions */
-	struct retained_job *retained_first, **retained_end; /* in the order they were asked for; retained_end NULL: none */
-	struct timer retry_timer;	   /* a delivery whose plugin was unavailable */
-	uint64_t congested_since_ms;	   /* 0: not congested */
-	uint64_t merge_serial;		   /* router.c: overlapping subscriptions */
-	uint32_t merge_slot;
-	struct rights_cache *rights_cache; /* rights.c */
-	struct grapnel_request *revalidating; /* core.c: is the user still good? */
-	const struct limits *limits;	   /* those in force at the last CONNECT */
-	struct settings *settings;	   /* keeps limits alive */
-	struct limits *own_limits;	   /* when authentication set some */
-	uint64_t connected_us;
-	uint64_t messages_in, messages_out;
-	bool pumping, superuser, clean_start;
-	uint32_t queue_stamp;  /* rights_stamp when what is queued was last known to be allowed */
-	uint32_t rights_epoch; /* grows when a new login may have changed this session's rights */
-	int64_t valid_until; /* seconds since 1970; 0: no end */
+/* A session's memberships. */
+struct members {
+	struct member **at;	 /* by entry.member - 1; holes are NULL */
+	uint32_t count, capacity; /* slots used, holes included */
+	uint32_t live, hole;	 /* without holes; no hole is before */
+	uint32_t *buckets, bucket_count; /* by key, when there are many */
 };
 
-/* ---- session.c -------------------------------------------------------------------------- */
+/* What a session has of messages that are on their way; made when the first one cannot leave at once. */
+struct flow {
+	/* what every QoS 1 and 2 delivery touches */
+	struct inflight inflight;
+	struct queue queue;
+	struct pending_delivery *pending_first;
+	struct pending_delivery *pending_last;
+	unsigned pending_count;
+	unsigned resend_count; /* of them: retransmissions */
+	struct members *members; /* NULL: in no shared group */
+	struct id_set received; /* QoS 2 not yet released */
+	struct retained_job *retained_first, **retained_end; /* in the order they were asked for; retained_end NULL: none */
+	uint64_t congested_since_ms;
+	uint32_t queue_stamp;	/* rights_stamp when what is queued was last known to be allowed */
+	struct timer retry_timer; /* a delivery whose plugin was unavailable */
+	struct session *session;  /* back, for the timer; NULL: the one that stands for none */
+};
+
+/* What only sessions need that outlive their connection, have a Will, or a login with an end or rules. */
+struct session_extra {
+	struct timer timer;	/* session expiry, will delay or the end of the login, whichever is first */
+	struct session *session; /* back, for the timer */
+	uint64_t expires_at_ms; /* when offline; UINT64_MAX: never */
+	struct message *will;	/* NULL: none */
+	uint64_t will_at_ms;	/* offline and delayed: when */
+	int64_t valid_until;	/* seconds since 1970; 0: no end */
+	struct grapnel_rules *rules; /* came with authentication; NULL: none */
+	struct grapnel_request *revalidating; /* core.c: is the user still good? */
+	uint32_t will_delay;	/* seconds */
+	uint32_t expiry;	/* Session Expiry Interval, seconds; UINT32_MAX: the ceiling counts */
+};
+
+/* Two cache lines for each Client that there is: what not all need is in what flow and extra point to. */
+struct session {
+	/* the first: all that delivery to a Client that is online touches */
+	struct conn *conn;		   /* NULL: offline */
+	struct worker *w;
+	const struct limits *limits;	   /* those in force at the last CONNECT */
+	struct flow *flow;		   /* to be read as it is, to be written to after session_flow */
+	struct identity *identity;
+	uint64_t messages_out;
+	uint32_t mountpoint_len;	   /* identity's */
+	uint32_t merge_slot;		   /* router.c: overlapping subscriptions */
+	uint32_t rights_epoch;		   /* grows when a new login may have changed this session's rights */
+	bool pumping : 1, superuser : 1;
+	bool has_rules : 1;		   /* extra->rules */
+	bool deciding : 1;		   /* flow->pending_first is not NULL */
+	bool congested : 1;		   /* flow->congested_since_ms is set */
+	bool shared_online : 1;		   /* the groups know that it is */
+	bool shared_held : 1;		   /* too far behind to take more from groups */
+	bool own_limits : 1;		   /* limits came with authentication: ours to free */
+	bool clean_start : 1;
+	uint16_t auth_plugin;		   /* session_auth_plugin */
+	/* the second */
+	struct rights_cache *rights_cache; /* rights.c */
+	uint64_t messages_in;
+	struct sub **subs;		   /* open addressing by node */
+	uint32_t sub_count, sub_capacity;
+	struct session_extra *extra;	   /* NULL: nothing of it is needed */
+	struct grapnel_client client;	   /* what plugins keep */
+	uint32_t hash, hash_next;	   /* session_table.c */
+	uint32_t connected_s;		   /* seconds since 1970 */
+} __attribute__((aligned(64)));
+_Static_assert(sizeof(struct session) == 128, "memory per Client, and what a delivery touches");
+
+static inline uint64_t
+session_generation(const struct session *s)
+{
+	return s->identity->session_generation;
+}
+static inline struct grapnel_str
+session_mountpoint(const struct session *s)
+{
+	return s->identity->site->mountpoint;
+}
+static inline struct grapnel_rules *
+session_rules(const struct session *s)
+{
+	return s->has_rules ? s->extra->rules : NULL;
+}
+static inline uint32_t
+session_expiry(const struct session *s) /* as the Client asked for it */
+{
+	return s->extra != NULL ? s->extra->expiry : 0;
+}
+
+/* ---- session_table.c --------------------------------------------------------------------- */
 struct session_table;
 int session_table_new(struct worker *w);
 void session_table_free(struct worker *w); /* with all sessions */
 struct session *session_find(struct worker *w, struct grapnel_str mountpoint, struct grapnel_str client_id);
 struct session *session_by_generation(struct worker *w, uint64_t generation);
+/* fn may end any session; one that is made meanwhile may be left out. */
+void session_each(struct worker *w, void (*fn)(struct session *s, void *arg), void *arg);
+/* Zeroed and found by what identity says, which gets its generation. NULL: no memory. */
+struct session *session_table_add(struct worker *w, struct identity *identity);
+void session_table_remove(struct session *s); /* its memory is gone */
+/* Borrowed, until the next call; NULL: no memory. */
+struct site *session_site(struct worker *w, struct grapnel_str mountpoint, struct grapnel_str listener);
+/* A number for an instance's name, which stays for as long as the worker; 0: no memory. */
+uint16_t session_plugin_number(struct worker *w, const char *name);
+const char *session_plugin_name(struct worker *w, uint16_t number); /* 0: NULL */
+
+/* ---- session.c -------------------------------------------------------------------------- */
 /* A new session in the table. NULL: no memory; max_sessions is the caller's to ask first. Takes the identity's reference. */
 struct session *session_new(struct worker *w, struct identity *identity);
 void session_new_login(struct session *s, struct identity *identity); /* resumed: takes the identity; rights are asked anew */
+struct session_extra *session_extra(struct session *s); /* made if there is none; NULL: no memory */
+struct flow *session_flow_new(struct session *s);
+void session_flow_free(struct session *s); /* nothing is left in it */
+static inline struct flow *
+session_flow(struct session *s) /* made if there is none; NULL: no memory */
+{
+	return s->flow->session != NULL ? s->flow : session_flow_new(s);
+}
+/* own: allocated, and takes effect; NULL: the listener's, which its settings keep alive. */
+void session_set_limits(struct session *s, struct limits *own, const struct listener_settings *ls);
 void session_attach(struct session *s, struct conn *c);
-void session_set_valid_until(struct session *s, int64_t when); /* seconds since 1970 */
+int session_set_valid_until(struct session *s, int64_t when); /* seconds since 1970; GRAPNEL_ENOMEM: nothing changed */
 /* The connection is gone: keep, delay, publish the will, expire. discard_will: DISCONNECT 0x00 [MQTT-3.14.4-3]. */
 void session_detach(struct session *s, bool discard_will);
 /* The end: subscriptions, queues, will (published, if there is one). why: "expired", "clean start" ... */
 void session_end(struct session *s, uint8_t reason_code, const char *why);
+void session_free_all(struct session *s); /* at the end of the worker: without a word */
+bool session_expired(const struct session *s); /* its time is over, whether its timer has fired or not */
 void session_info(const struct session *s, struct grapnel_client_info *info);
 void identity_info(const struct identity *id, struct grapnel_client_info *info);
-void session_each(struct worker *w, void (*fn)(struct session *s, void *arg), void *arg);
 uint32_t session_expiry_effective(const struct session *s); /* with the ceiling */
 /* Publishers of this session's messages: pause them? (see deliver.c) */
 void core_event(struct worker *w, enum grapnel_event_type type, const struct session *s, const struct message *msg,
@@ -212,7 +282,7 @@ void retained_stop(struct sub *sub); /* the subscription goes */
 void retained_clear(struct session *s);
 
 /* ---- will.c --------------------------------------------------------------------------------------- */
-void will_publish(struct worker *w, struct message *will, const char *auth_plugin, struct grapnel_rules *rules); /* takes the reference of will */
+void will_publish(struct worker *w, struct message *will, const char *auth_plugin, struct grapnel_rules *rules); /* takes the reference of will; auth_plugin stays */
 
 void wills_clear(struct worker *w); /* at the end */
 

@@ -202,12 +202,12 @@ take_rights(struct subscribe_step *st, const struct rights_answer *a)
 	}
 	if (a->verdict == GRAPNEL_DENY)
 		metric_add(&c->w->metrics, METRIC_ACL_DENIED, 1);
-	if (log_allowed(c->peer, &suppressed))
+	if (log_allowed(conn_peer(c), &suppressed))
 		log_at(GRAPNEL_LOG_NOTICE,
 		    a->verdict == GRAPNEL_DENY ? "acl_denied" : "subscribe_unavailable",
 		    "client \"%.*s\" user \"%.*s\" from %s: subscribe to \"%.*s\" %s%s%.*s%s",
-		    STR(s->identity->client_id), STR(s->identity->username), c->peer,
-		    STR(st->item.filter),
+		    STR(identity_client_id(s->identity)), STR(identity_username(s->identity)),
+		    conn_peer(c), STR(st->item.filter),
 		    a->verdict == GRAPNEL_DENY ? "denied" : "not decided: backend unavailable",
 		    a->rule.len > 0 ? " by " : "", STR(a->rule),
 		    suppressed > 0 ? " [more lines left out]" : "");
@@ -247,8 +247,8 @@ ask_rights(struct subscribe_step *st)
 		.share = st->item.share };
 	struct rights_answer now;
 
-	if (!rights_ask(
-		c->w, s, s->identity, s->rules, &q, on_rights_later, st, &now, &st->head.pending))
+	if (!rights_ask(c->w, s, s->identity, session_rules(s), &q, on_rights_later, st, &now,
+		&st->head.pending))
 		return false;
 	take_rights(st, &now);
 	return true;
@@ -260,7 +260,7 @@ ask_rights(struct subscribe_step *st)
 static struct grapnel_str
 mounted(const struct session *s, struct grapnel_str rest)
 {
-	struct grapnel_str mp = s->identity->mountpoint;
+	struct grapnel_str mp = session_mountpoint(s);
 	char *p = mp.len + rest.len <= 65535 ? malloc(mp.len + rest.len + 1) : NULL;
 
 	if (p == NULL)
@@ -332,7 +332,8 @@ apply_checks(const struct subscribe_step *st)
 	if (!l->shared_available && st->item.share.data != NULL)
 		return RC_SHARED_SUBSCRIPTIONS_NOT_SUPPORTED;
 	if (((l->max_subscriptions_per_client != 0 &&
-		 s->sub_count + s->member_live >= l->max_subscriptions_per_client) ||
+		 s->sub_count + (s->flow->members != NULL ? s->flow->members->live : 0) >=
+		     l->max_subscriptions_per_client) ||
 		(uint64_t)atomic_load_explicit(&b->subscriptions, memory_order_relaxed) >=
 		    total->max_subscriptions) &&
 	    !replaces(st))
@@ -347,7 +348,7 @@ apply_subscribe(struct subscribe_step *st)
 	static uint32_t next_token;
 	struct conn *c = st->head.c;
 	struct session *s = c->session;
-	struct grapnel_str filter = mounted(s, st->item.rest), mp = s->identity->mountpoint;
+	struct grapnel_str filter = mounted(s, st->item.rest), mp = session_mountpoint(s);
 	struct sub values = { .id = st->subscription_id,
 		.qos = st->item.qos,
 		.retain_handling = st->item.retain_handling };

@@ -23,7 +23,7 @@ struct will_job {
 	struct will_job *next, **link; /* in the worker's list, for shutdown */
 	struct worker *w;
 	struct message *msg;
-	char *auth_plugin;
+	const char *auth_plugin; /* session_plugin_name */
 	struct grapnel_rules *rules;
 	struct grapnel_request *pending;
 	struct timer timer;
@@ -50,7 +50,6 @@ job_free(struct will_job *j)
 		j->next->link = j->link;
 	message_unref(j->msg);
 	acl_rules_unref(j->rules);
-	free(j->auth_plugin);
 	free(j->new_topic);
 	free(j->new_payload);
 	free(j->new_props);
@@ -72,7 +71,8 @@ refused(struct will_job *j, const char *why)
 	metric_add(&j->w->metrics, METRIC_WILLS_REFUSED, 1);
 	log_at(GRAPNEL_LOG_NOTICE, "will_refused",
 	    "client \"%.*s\" user \"%.*s\": Will Message to \"%.*s\" not published: %s",
-	    STR(id->client_id), STR(id->username), STR(message_topic(j->msg)), why);
+	    STR(identity_client_id(id)), STR(identity_username(id)), STR(message_topic(j->msg)),
+	    why);
 	job_free(j);
 }
 
@@ -98,7 +98,7 @@ unavailable(struct will_job *j)
 static struct grapnel_str
 job_topic(const struct will_job *j) /* without mountpoint */
 {
-	size_t skip = j->msg->author->mountpoint.len;
+	size_t skip = j->msg->author->site->mountpoint.len;
 
 	if (j->new_topic != NULL)
 		return (struct grapnel_str){ j->new_topic, j->new_topic_len };
@@ -237,7 +237,7 @@ static void
 job_publish(struct will_job *j)
 {
 	struct worker *w = j->w;
-	struct grapnel_str mp = j->msg->author->mountpoint;
+	struct grapnel_str mp = j->msg->author->site->mountpoint;
 	struct message m = message_view(j->msg); /* with what has changed */
 	char *topic = NULL;
 
@@ -334,7 +334,7 @@ job_go(struct will_job *j)
 				j->stage = WILL_PUBLISH;
 				break;
 			}
-			message_info_of(j->msg, id->mountpoint, 0, &mi);
+			message_info_of(j->msg, id->site->mountpoint, 0, &mi);
 			if (!hooks_ask(
 				w, HOOK_PUBLISH, &q, NULL, on_hook_later, j, &now, &j->pending))
 				return;
@@ -355,14 +355,14 @@ will_publish(
 {
 	struct will_job *j = calloc(1, sizeof(*j));
 
-	if (j == NULL || (auth_plugin != NULL && (j->auth_plugin = strdup(auth_plugin)) == NULL)) {
-		free(j);
+	if (j == NULL) {
 		message_unref(will);
 		metric_add(&w->metrics, METRIC_MESSAGES_DROPPED_MEMORY, 1);
 		return;
 	}
 	j->w = w;
 	j->msg = will;
+	j->auth_plugin = auth_plugin;
 	j->rules = rules != NULL ? acl_rules_ref(rules) : NULL;
 	j->new_retain = j->new_qos = -1;
 	timer_init(&j->timer, on_retry);

@@ -14,9 +14,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MAIL_PER_TURN   256u
-#define TIMERS_PER_TURN 4096u
-#define BUSY_TURNS      8u /* turns with connections alone, at most */
+#define MAIL_PER_TURN    256u
+#define TIMERS_PER_TURN  4096u
+#define BUSY_TURNS       8u /* turns with connections alone, at most */
+#define BUSY_CONNECTIONS 4u /* so many had something: ask them again first */
 
 _Thread_local struct worker *worker_self;
 
@@ -221,7 +222,8 @@ worker_run(struct worker *w)
 				log_error("worker %u: event loop: %s", w->index, strerror(errno));
 		}
 		w->now_ms = clock_ms();
-		busy = (busy || w->poll_ready || again) && w->core != NULL && conn_poll(w) > 0;
+		busy = (busy || w->poll_ready || again) && w->core != NULL &&
+		    conn_poll(w) >= BUSY_CONNECTIONS;
 		w->poll_ready = false;
 		router_flush(w);
 		if (w->dirty.first != NULL || w->flush_due) {
@@ -344,7 +346,7 @@ worker_new(struct worker **out, struct broker *b, unsigned index)
 	w->wake_fd = w->poll_fd = -1;
 	w->tick_due_ms = UINT64_MAX;
 	w->now_ms = clock_ms();
-	w->read_size = WORKER_READ_BUFFER;
+	w->read_size = b->settings->read_buffer;
 	if ((w->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) < 0 ||
 	    (w->poll_fd = epoll_create1(EPOLL_CLOEXEC)) < 0) {
 		err = GRAPNEL_ESYS;

@@ -35,7 +35,6 @@ struct mail {
 	void (*fn)(struct worker *w, struct mail *m);
 };
 
-#define WORKER_READ_BUFFER (64u * 1024u) /* larger ones leave the processor's caches */
 #define WORKER_MAX 64
 
 struct worker {

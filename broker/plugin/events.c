@@ -50,12 +50,18 @@ copy_new(struct hook_state *hs, const struct grapnel_event *ev)
 	c->event.id.sequence = (uint64_t)hs->w->index << 56 | ++hs->sequence;
 	c->event.time_us = clock_wall_us();
 	if (ev->client != NULL && ev->client->client != NULL) {
+		struct client_kept *k = client_kept(ev->client->client, 0);
+
+		if (k == NULL) { /* then the event comes as if the client had gone meanwhile */
+			c->client.client = NULL;
+			return c;
+		}
 		c->handle = ev->client->client;
-		c->next = c->handle->events;
-		c->link = &c->handle->events;
+		c->next = k->events;
+		c->link = &k->events;
 		if (c->next != NULL)
 			c->next->link = &c->next;
-		c->handle->events = c;
+		k->events = c;
 	}
 	return c;
 }
@@ -83,27 +89,38 @@ copy_unref(struct event_copy *c)
 }
 
 void
-events_forget_client(struct grapnel_client *c)
+events_forget_client(struct client_kept *k)
 {
-	while (c->events != NULL)
-		copy_unlink(c->events);
+	while (k->events != NULL)
+		copy_unlink(k->events);
+}
+
+void
+events_kept_moved(struct client_kept *k)
+{
+	if (k->events != NULL)
+		k->events->link = &k->events;
 }
 
 void
 events_move_client(struct grapnel_client *to, struct grapnel_client *from)
 {
-	struct event_copy *c, **end = &to->events;
+	struct client_kept *k = from->kept;
+	struct event_copy *c, **end;
 
-	for (c = from->events; c != NULL; c = c->next) {
+	for (c = k->events; c != NULL; c = c->next) {
 		c->handle = to;
 		c->client.client = to;
 	}
+	if (to->kept == NULL) /* all that `from` keeps becomes its own */
+		return;
+	end = &to->kept->events;
 	while (*end != NULL)
 		end = &(*end)->next;
-	*end = from->events;
+	*end = k->events;
 	if (*end != NULL)
 		(*end)->link = end;
-	from->events = NULL;
+	k->events = NULL;
 }
 
 /* ---- queues ---------------------------------------------------------------------------------- */

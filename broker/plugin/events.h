@@ -53,8 +53,9 @@ bool events_flush(struct hook_state *hs);
 void events_resume(struct instance_worker *iw);
 /* The instance leaves this worker: what it has not taken is dropped. */
 void events_drop(struct instance_worker *iw);
-/* The client's memory goes, or moves to another place. */
-void events_forget_client(struct grapnel_client *c);
-void events_move_client(struct grapnel_client *to, struct grapnel_client *from);
+/* The client's memory goes, what it keeps has moved, or its events become those of another. */
+void events_forget_client(struct client_kept *k);
+void events_kept_moved(struct client_kept *k);
+void events_move_client(struct grapnel_client *to, struct grapnel_client *from); /* from has something */
 
 #endif

@@ -23,11 +23,16 @@ struct instance; /* plugin/instance.h */
 
 /* What the embedded handle of a client is. In each session and, until it is attached, each connection. */
 struct event_copy;
-struct grapnel_client {
-	void **slots;	/* by instance number; NULL: none used yet */
-	uint32_t slot_count;
+struct client_kept {
 	struct event_copy *events; /* queued events that name this client */
+	uint32_t slot_count;
+	void *slots[];	/* by instance number */
 };
+struct grapnel_client {
+	struct client_kept *kept; /* NULL: nothing yet, as for most clients */
+};
+/* With at least that many slots; NULL: no memory. */
+struct client_kept *client_kept(struct grapnel_client *c, uint32_t slot_count);
 /* Every handle ends here, before its memory goes: runs the slots' destructors, queued events forget the client. */
 void client_slots_free(struct worker *w, struct grapnel_client *c);
 /* A connection attaches: what `from` has goes to `to` (a slot that both have: the newer one, from's, stays); from is empty after. */

@@ -340,9 +340,10 @@ offload(struct grapnel_instance *self, uint32_t deadline_ms, grapnel_call_fn wor
 static void *
 client_slot(struct grapnel_instance *self, const struct grapnel_client *client)
 {
+	const struct client_kept *k = client != NULL ? client->kept : NULL;
 	unsigned number = instance_of(self)->number;
 
-	return client != NULL && number < client->slot_count ? client->slots[number] : NULL;
+	return k != NULL && number < k->slot_count ? k->slots[number] : NULL;
 }
 
 static int
@@ -350,25 +351,17 @@ client_set_slot(struct grapnel_instance *self, struct grapnel_client *client, vo
 {
 	struct instance_worker *iw = here(self);
 	unsigned number = instance_of(self)->number;
+	struct client_kept *k;
 
 	if (iw == NULL)
 		return GRAPNEL_ESTATE;
 	if (client == NULL)
 		return GRAPNEL_EINVAL;
-	if (number >= client->slot_count) {
-		void **slots;
-
-		if (data == NULL)
-			return GRAPNEL_OK;
-		slots = realloc(client->slots, (number + 1) * sizeof(*slots));
-		if (slots == NULL)
-			return GRAPNEL_ENOMEM;
-		memset(slots + client->slot_count, 0,
-		    (number + 1 - client->slot_count) * sizeof(*slots));
-		client->slots = slots;
-		client->slot_count = number + 1;
-	}
-	client->slots[number] = data;
+	if (data == NULL && (client->kept == NULL || number >= client->kept->slot_count))
+		return GRAPNEL_OK;
+	if ((k = client_kept(client, number + 1)) == NULL)
+		return GRAPNEL_ENOMEM;
+	k->slots[number] = data;
 	return GRAPNEL_OK;
 }
 

@@ -308,9 +308,10 @@ slot_drop(struct grapnel_client *c, void *arg)
 	uint32_t number = iw->in->number;
 	void *data;
 
-	if (number >= c->slot_count || (data = c->slots[number]) == NULL)
+	if (c->kept == NULL || number >= c->kept->slot_count ||
+	    (data = c->kept->slots[number]) == NULL)
 		return;
-	c->slots[number] = NULL;
+	c->kept->slots[number] = NULL;
 	if (iw->in->plugin->client_slot_free != NULL)
 		iw->in->plugin->client_slot_free(iw->in->state, data);
 }

@@ -99,13 +99,32 @@ chains_install(struct hook_state *hs, struct chain_set *set)
 
 /* ---- slots of clients ------------------------------------------------------------------------ */
 
+struct client_kept *
+client_kept(struct grapnel_client *c, uint32_t slot_count)
+{
+	struct client_kept *k = c->kept;
+	uint32_t had = k != NULL ? k->slot_count : 0;
+
+	if (k != NULL && had >= slot_count)
+		return k;
+	if ((k = realloc(k, sizeof(*k) + slot_count * sizeof(k->slots[0]))) == NULL)
+		return NULL;
+	if (c->kept == NULL)
+		k->events = NULL;
+	memset(k->slots + had, 0, (slot_count - had) * sizeof(k->slots[0]));
+	k->slot_count = slot_count;
+	c->kept = k;
+	events_kept_moved(k);
+	return k;
+}
+
 static void
-slot_free(struct hook_state *hs, struct grapnel_client *c, uint32_t i)
+slot_free(struct hook_state *hs, struct client_kept *k, uint32_t i)
 {
 	struct instance_worker *iw = hs != NULL && i < INSTANCE_MAX ? hs->by_number[i] : NULL;
-	void *data = c->slots[i];
+	void *data = k->slots[i];
 
-	c->slots[i] = NULL;
+	k->slots[i] = NULL;
 	if (data != NULL && iw != NULL && iw->in->plugin->client_slot_free != NULL) {
 		uint64_t entered = plugin_enter();
 
@@ -117,40 +136,51 @@ slot_free(struct hook_state *hs, struct grapnel_client *c, uint32_t i)
 void
 client_slots_free(struct worker *w, struct grapnel_client *c)
 {
-	for (uint32_t i = 0; i < c->slot_count; i++)
-		slot_free(w->hooks, c, i);
-	free(c->slots);
-	c->slots = NULL;
-	c->slot_count = 0;
-	events_forget_client(c);
+	struct client_kept *k = c->kept;
+
+	if (k == NULL)
+		return;
+	for (uint32_t i = 0; i < k->slot_count; i++)
+		slot_free(w->hooks, k, i);
+	events_forget_client(k);
+	free(k);
+	c->kept = NULL;
 }
 
 void
 client_slots_move(struct worker *w, struct grapnel_client *to, struct grapnel_client *from)
 {
-	/* Into the longer of the two arrays, so that nothing can fail. */
-	if (from->slot_count > to->slot_count) {
-		for (uint32_t i = 0; i < to->slot_count; i++) {
-			if (from->slots[i] != NULL)
-				slot_free(w->hooks, to, i);
-			else
-				from->slots[i] = to->slots[i];
-		}
-		free(to->slots);
-		to->slots = from->slots;
-		to->slot_count = from->slot_count;
-	} else {
-		for (uint32_t i = 0; i < from->slot_count; i++) {
-			if (from->slots[i] == NULL)
-				continue;
-			slot_free(w->hooks, to, i);
-			to->slots[i] = from->slots[i];
-		}
-		free(from->slots);
-	}
-	from->slots = NULL;
-	from->slot_count = 0;
+	struct client_kept *neu = from->kept, *old = to->kept;
+
+	if (neu == NULL)
+		return;
 	events_move_client(to, from);
+	from->kept = NULL;
+	if (old == NULL) {
+		to->kept = neu;
+		return;
+	}
+	/* Into the longer of the two arrays, so that nothing can fail. */
+	if (neu->slot_count > old->slot_count) {
+		for (uint32_t i = 0; i < old->slot_count; i++) {
+			if (neu->slots[i] != NULL)
+				slot_free(w->hooks, old, i);
+			else
+				neu->slots[i] = old->slots[i];
+		}
+		neu->events = old->events;
+		events_kept_moved(neu);
+		to->kept = neu;
+		free(old);
+	} else {
+		for (uint32_t i = 0; i < neu->slot_count; i++) {
+			if (neu->slots[i] == NULL)
+				continue;
+			slot_free(w->hooks, old, i);
+			old->slots[i] = neu->slots[i];
+		}
+		free(neu);
+	}
 }
 
 /* ---- leaving --------------------------------------------------------------------------------- */

@@ -107,14 +107,14 @@ traces_free(struct traces **ts)
 
 int
 trace_start(struct traces **ts, struct grapnel_str mountpoint, struct grapnel_str client_id,
-    unsigned minutes, uint64_t now_ms, int64_t wall_us)
+    unsigned max, unsigned minutes, uint64_t now_ms, int64_t wall_us)
 {
 	struct trace *t = trace_find(*ts, mountpoint, client_id);
 
 	if (t == NULL) {
-		if (*ts != NULL && (*ts)->count >= TRACES_MAX)
+		if (*ts != NULL && (*ts)->count >= max)
 			traces_sweep(ts, now_ms, 0);
-		if (*ts != NULL && (*ts)->count >= TRACES_MAX)
+		if (*ts != NULL && (*ts)->count >= max)
 			return GRAPNEL_EQUOTA;
 		if (*ts == NULL && (*ts = calloc(1, sizeof(**ts))) == NULL)
 			return GRAPNEL_ENOMEM;

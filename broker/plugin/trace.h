@@ -8,7 +8,7 @@
  *
  * Threads:   the home worker of the Client Identifier.
  * Ownership: strings of a record are copied.
- * Bounded:   TRACES_MAX traces per worker, TRACE_KEPT records each, TRACE_TEXT bytes of each
+ * Bounded:   max_traces per worker, TRACE_KEPT records each, TRACE_TEXT bytes of each
  *            string, DECISION_STEPS steps.
  */
 #ifndef BROKER_PLUGIN_TRACE_H
@@ -18,7 +18,6 @@
 #include "hooks.h"
 #include <jansson.h>
 
-#define TRACES_MAX        32u
 #define TRACE_KEPT        64u
 #define TRACE_TEXT        256u
 #define TRACE_MINUTES     10u
@@ -40,10 +39,10 @@ struct record {
 
 /*
  * Begin, or go on with what it has for so many minutes from now. now_ms is monotonic, wall_us its
- * wall time. GRAPNEL_ENOMEM; GRAPNEL_EQUOTA: TRACES_MAX are running.
+ * wall time. GRAPNEL_ENOMEM; GRAPNEL_EQUOTA: `max` are running.
  */
 int trace_start(struct traces **ts, struct grapnel_str mountpoint, struct grapnel_str client_id,
-    unsigned minutes, uint64_t now_ms, int64_t wall_us);
+    unsigned max, unsigned minutes, uint64_t now_ms, int64_t wall_us);
 /* With what it kept. mountpoint.data NULL: under each. false: there was none. */
 bool trace_stop(
     struct traces **ts, struct grapnel_str mountpoint, struct grapnel_str client_id);

@@ -293,6 +293,21 @@ def test_passwd_sets_deletes_and_imports():
         b.remove()
 
 
+def test_passwd_without_a_user_is_a_usage_error_and_writes_nothing():
+    b = with_password_file("")
+    try:
+        for arguments in (("set", "users"), ("delete", "users"), ("batch",), ("hash", "users"), ("users",), ()):
+            r = subprocess.run([GRAPNELCTL, "passwd"] + list(arguments), input="secret\n", text=True, capture_output=True,
+                               timeout=TIMEOUT, cwd=b.dir, check=False)
+            assert r.returncode == 2 and "usage: " in r.stderr, (arguments, r)
+            assert not os.path.exists(b.path("set")) and not os.path.exists(b.path("users")), arguments
+        r = subprocess.run([GRAPNELCTL, "passwd", "./set", "alice"], input="secret\n", text=True, capture_output=True,
+                           timeout=TIMEOUT, cwd=b.dir, check=False)
+        assert r.returncode == 0 and lines(b.path("set"))[0].startswith("alice:"), r
+    finally:
+        b.remove()
+
+
 def test_passwd_replaces_the_file_as_a_whole_and_keeps_its_owner_and_mode():
     b = with_password_file("")
     try:

@@ -101,6 +101,15 @@ def test_a_syntax_error_has_file_and_line(what):
         assert any(re.match(r"grapnel\.conf:[23]\b", e) for e in errors), errors
 
 
+def test_an_abstract_admin_socket_is_refused():
+    with Folder() as f:
+        with open(f.b.conf, encoding="utf-8") as conf:
+            text = conf.read()
+        f.b.write("grapnel.conf", text.replace(f.b.socket, "@grapnel-test-admin"))
+        unused, errors = f.check(1)
+        assert any('admin: "socket" must be an absolute path' in e and "abstract" in e for e in errors), errors
+
+
 def test_a_plugin_that_is_not_there_or_disabled():
     with Folder(files={"conf.d/10.conf": 'plugin "no-such" { }\n'}) as f:
         unused, errors = f.check(1)
@@ -339,7 +348,9 @@ def test_clients_are_listed_shown_and_kicked(b):
     c.disconnect()
     for command in ("show", "kick"):
         r = b.ctl("clients", command, "nobody", code=1)
-        assert "no client" in r.stderr, r
+        assert "no client" in r.stderr and '"nobody"' in r.stderr, r
+    r = b.ctl("plugin", "show", "no-such", code=1)
+    assert '"no-such"' in r.stderr, r
 
 
 @broker(own=True, listeners=OPEN, users={"alice": "a"}, plugins={

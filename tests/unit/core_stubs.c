@@ -108,6 +108,7 @@ conn_poll(struct worker *w)
 	(void)w;
 	return 0;
 }
+
 void
 conn_flush_dirty(struct worker *w)
 {

@@ -241,20 +241,23 @@ END_TEST
 
 START_TEST(by_publisher_gives_all_of_one_publisher_to_one_member)
 {
-	struct identity who[8];
+	struct identity *who[8];
 	char names[8][4], first[8];
+
+	struct site *site = site_new(GRAPNEL_STR(""), GRAPNEL_STR("mqtt"));
 
 	terms.strategy = SHARE_BY_PUBLISHER;
 	for (unsigned i = 0; i < 4; i++)
 		join(i, 1, 100);
 	for (unsigned k = 0; k < 8; k++) {
-		memset(&who[k], 0, sizeof(who[k]));
+		struct grapnel_client_info info = { .client_id = { names[k], 2 } };
+
 		snprintf(names[k], sizeof(names[k]), "p%u", k);
-		who[k].client_id = (struct grapnel_str){ names[k], strlen(names[k]) };
+		who[k] = identity_new(&info, site);
 	}
 	for (unsigned round = 0; round < 5; round++) {
 		for (unsigned k = 0; k < 8; k++) {
-			route_as(k, 0, 0, &who[k]);
+			route_as(k, 0, 0, who[k]);
 			if (round == 0)
 				first[k] = given[0];
 			ck_assert_int_eq(given[0], first[k]);
@@ -264,15 +267,18 @@ START_TEST(by_publisher_gives_all_of_one_publisher_to_one_member)
 	ck_assert(memcmp(first, first + 1, 7) != 0); /* not all of them the same */
 	/* Its member is offline: another, and back again. */
 	group_state(&g, member[first[0] - 'A'], false, 2, 0);
-	route_as(1, 0, 0, &who[0]);
+	route_as(1, 0, 0, who[0]);
 	ck_assert_int_ne(given[0], first[0]);
 	ck_assert_int_ne(given[0], '\0');
 	given[0] = '\0';
 	group_state(&g, member[first[0] - 'A'], true, 3, 10);
-	route_as(2, 0, 0, &who[0]);
+	route_as(2, 0, 0, who[0]);
 	ck_assert_int_eq(given[0], first[0]);
 	/* From nobody: in turn. */
 	route_as(3, 0, 0, NULL);
+	for (unsigned k = 0; k < 8; k++)
+		identity_unref(who[k]);
+	site_unref(site);
 }
 END_TEST
 

@@ -11,6 +11,7 @@
 #define WORKERS   3u
 
 static struct broker broker;
+static struct settings settings = { .read_buffer = 4096 };
 
 /*
  * The subjects that worker_run calls have nothing to do here. Ours are taken instead of the library's: the linker
@@ -97,6 +98,7 @@ setup(void)
 	memset(&broker, 0, sizeof(broker));
 	memset(seen, 0, sizeof(seen));
 	at_flush = NULL;
+	broker.settings = &settings;
 	broker.worker_count = WORKERS;
 	for (unsigned i = 0; i <= WORKERS; i++)
 		ck_assert_int_eq(worker_new(&broker.workers[i], &broker, i), GRAPNEL_OK);

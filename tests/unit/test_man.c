@@ -136,6 +136,23 @@ list_text(const char *title, const struct option_def *table)
 	return fclose(out) == 0 ? text : NULL;
 }
 
+/* The defaults that profile = edge changes, likewise. */
+static char *
+edge_text(void)
+{
+	char *text = NULL;
+	size_t len = 0;
+	FILE *out = open_memstream(&text, &len);
+
+	if (out == NULL)
+		return NULL;
+	fprintf(out, ".\\\" options: edge\n.Bl -tag -width Ds -compact\n");
+	for (const struct profile_default *d = edge_defaults; d->name != NULL; d++)
+		fprintf(out, ".It Ic %s No = Cm %s\n", d->name, d->value);
+	fprintf(out, ".El\n.\\\" end of options\n");
+	return fclose(out) == 0 ? text : NULL;
+}
+
 static char *
 page_read(void)
 {
@@ -155,6 +172,18 @@ page_read(void)
 START_TEST(manual_lists_every_option_with_its_default_and_meaning)
 {
 	char *page = page_read(), *wanted = list_text(lists[_i].title, lists[_i].table);
+
+	ck_assert_ptr_nonnull(wanted);
+	ck_assert_msg(strstr(page, wanted) != NULL,
+	    "man/grapnel.conf.5 lacks this text; run test_man --print:\n%s", wanted);
+	free(wanted);
+	free(page);
+}
+END_TEST
+
+START_TEST(manual_lists_the_defaults_of_the_edge_profile)
+{
+	char *page = page_read(), *wanted = edge_text();
 
 	ck_assert_ptr_nonnull(wanted);
 	ck_assert_msg(strstr(page, wanted) != NULL,
@@ -185,6 +214,7 @@ main(int argc, char **argv)
 	Suite *s;
 	TCase *t;
 	SRunner *r;
+	char *edge;
 	int failed;
 
 	if (argc > 1 && strcmp(argv[1], "--print") == 0) {
@@ -194,12 +224,16 @@ main(int argc, char **argv)
 			fputs(text != NULL ? text : "no memory\n", stdout);
 			free(text);
 		}
+		edge = edge_text();
+		fputs(edge != NULL ? edge : "no memory\n", stdout);
+		free(edge);
 		return EXIT_SUCCESS;
 	}
 	s = suite_create("man");
 	t = tcase_create("man");
 	tcase_add_loop_test(
 	    t, manual_lists_every_option_with_its_default_and_meaning, 0, (int)LISTS);
+	tcase_add_test(t, manual_lists_the_defaults_of_the_edge_profile);
 	tcase_add_test(t, manual_has_a_list_for_every_table);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);

@@ -19,20 +19,20 @@ make_author(void)
 		{ GRAPNEL_STR("role"), GRAPNEL_STR("meter") },
 		{ GRAPNEL_STR("site"), GRAPNEL_STR("") },
 	};
-	struct identity values = {
+	struct grapnel_client_info values = {
 		.attribute_count = 2,
 		.attributes = attributes,
 		.client_id = GRAPNEL_STR("client"),
 		.username = { NULL, 0 },
-		.mountpoint = GRAPNEL_STR(""),
 		.peer = GRAPNEL_STR("[::1]:1883"),
-		.listener = GRAPNEL_STR("tls"),
 		.session_generation = 7,
 		.protocol = 5,
 		.superuser = true,
 	};
-	struct identity *id = identity_new(&values);
+	struct site *site = site_new(GRAPNEL_STR(""), GRAPNEL_STR("tls"));
+	struct identity *id = identity_new(&values, site);
 
+	site_unref(site);
 	memset(attributes, 0, sizeof(attributes));
 	return id;
 }
@@ -40,18 +40,21 @@ make_author(void)
 START_TEST(an_identity_is_a_deep_copy_in_which_absent_and_empty_differ)
 {
 	struct identity *id = make_author();
+	const struct grapnel_pair *attributes;
 
 	ck_assert_ptr_nonnull(id);
-	ck_assert(equal(id->client_id, "client"));
-	ck_assert_ptr_null(id->username.data);
-	ck_assert(equal(id->mountpoint, ""));
-	ck_assert(equal(id->peer, "[::1]:1883"));
-	ck_assert(equal(id->listener, "tls"));
+	ck_assert(equal(identity_client_id(id), "client"));
+	ck_assert_ptr_null(identity_username(id).data);
+	ck_assert(equal(id->site->mountpoint, ""));
+	ck_assert(equal(identity_peer(id), "[::1]:1883"));
+	ck_assert_str_eq(identity_peer(id).data, "[::1]:1883");
+	ck_assert(equal(id->site->listener, "tls"));
 	ck_assert_uint_eq(id->attribute_count, 2);
-	ck_assert(equal(id->attributes[0].name, "role"));
-	ck_assert(equal(id->attributes[0].value, "meter"));
-	ck_assert(equal(id->attributes[1].name, "site"));
-	ck_assert(equal(id->attributes[1].value, ""));
+	attributes = identity_attributes(id);
+	ck_assert(equal(attributes[0].name, "role"));
+	ck_assert(equal(attributes[0].value, "meter"));
+	ck_assert(equal(attributes[1].name, "site"));
+	ck_assert(equal(attributes[1].value, ""));
 	ck_assert_uint_eq(id->session_generation, 7);
 	ck_assert_uint_eq(id->protocol, 5);
 	ck_assert(id->superuser);

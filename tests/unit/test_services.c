@@ -42,7 +42,7 @@ slots_here(struct worker *w, void *arg)
 	ck_assert_uint_eq(atomic_load(&slots_freed), 1);
 	ck_assert_str_eq(second.host->client_slot(second.self, &b), "two");
 	ck_assert_str_eq(first.host->client_slot(first.self, &b), "one");
-	ck_assert_ptr_null(a.slots);
+	ck_assert_ptr_null(a.kept);
 	client_slots_free(w, &b);
 	ck_assert_uint_eq(atomic_load(&slots_freed), 3);
 	ck_assert_int_eq(
@@ -64,7 +64,7 @@ START_TEST(each_instance_has_one_slot_per_client)
 
 		stub_stop();
 		ck_assert_uint_eq(atomic_load(&slots_freed), 4); /* by the instance that left */
-		free(stays->slots);
+		free(stays->kept);
 	}
 }
 END_TEST

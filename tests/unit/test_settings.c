@@ -160,6 +160,9 @@ START_TEST(what_is_not_written_has_its_default)
 	ck_assert_str_eq(s->store.directory, "/var/lib/grapnel");
 	ck_assert_int_eq(s->store.durability, 0);
 	ck_assert_uint_eq(s->sys_interval_ms, 10000);
+	ck_assert_int_eq(s->profile, PROFILE_SERVER);
+	ck_assert_uint_eq(s->read_buffer, 65536);
+	ck_assert_uint_eq(s->max_traces, 32);
 	check_default_limits(&s->limits);
 
 	ck_assert_uint_eq(s->listener_count, 1);
@@ -189,6 +192,89 @@ START_TEST(what_is_not_written_has_its_default)
 	ck_assert_uint_eq(p->offload_queue, 1000);
 	ck_assert_uint_eq(p->event_queue, 10000);
 	settings_unref(s);
+}
+END_TEST
+
+/* ---- profiles --------------------------------------------------------------------------------- */
+
+START_TEST(the_edge_profile_changes_defaults)
+{
+	struct settings *s =
+	    conf_files_load_text(LISTENER "plugin \"auth-file\" { }\nprofile = edge\n");
+	const struct limits *l = &s->listeners[0].limits;
+	const struct plugin_settings *p = &s->plugins[0];
+
+	ck_assert_int_eq(s->profile, PROFILE_EDGE);
+	ck_assert_uint_eq(s->workers, 1);
+	ck_assert_uint_eq(s->read_buffer, 16384);
+	ck_assert_uint_eq(s->max_traces, 4);
+	ck_assert_uint_eq(s->limits.max_sessions, 10000);
+	ck_assert_uint_eq(s->limits.max_total_queued_bytes, 16 << 20);
+	ck_assert_uint_eq(s->limits.retained_max_bytes, 8 << 20);
+	ck_assert_uint_eq(l->max_queued_messages, 1000);
+	ck_assert_uint_eq(l->max_output_bytes, 1 << 20);
+	ck_assert_int_eq(s->listeners[0].backlog, 128);
+	ck_assert_uint_eq(p->offload_threads, 1);
+	ck_assert_uint_eq(p->offload_queue, 100);
+	ck_assert_uint_eq(p->event_queue, 500);
+	/* No feature less. */
+	ck_assert_uint_eq(l->protocols, 1u << 3 | 1u << 4 | 1u << 5);
+	ck_assert_uint_eq(l->max_qos, 2);
+	ck_assert(l->retain_available && l->wildcard_available && l->shared_available);
+	settings_unref(s);
+}
+END_TEST
+
+START_TEST(what_is_written_wins_over_the_profile)
+{
+	struct settings *s =
+	    conf_files_load_text("workers = 3 max_traces = 7\nprofile = edge\n"
+				 "limits { max_queued_messages = 5000 max_sessions = 44 }\n"
+				 "listener \"a\" { bind = \"*:1\" backlog = 9 max_inflight = 99 }\n"
+				 "listener \"b\" { bind = \"*:2\" }\n"
+				 "plugin \"p\" { offload_threads = 6 }\n");
+
+	ck_assert_uint_eq(s->workers, 3);
+	ck_assert_uint_eq(s->max_traces, 7);
+	ck_assert_uint_eq(s->limits.max_sessions, 44);
+	ck_assert_int_eq(s->listeners[0].backlog, 9);
+	ck_assert_uint_eq(s->listeners[0].limits.max_inflight, 99);
+	ck_assert_uint_eq(s->listeners[0].limits.max_queued_messages, 5000);
+	ck_assert_int_eq(s->listeners[1].backlog, 128);
+	ck_assert_uint_eq(s->listeners[1].limits.max_inflight, 64);
+	ck_assert_uint_eq(s->listeners[1].limits.max_queued_messages, 5000);
+	ck_assert_uint_eq(s->plugins[0].offload_threads, 6);
+	ck_assert_uint_eq(s->plugins[0].offload_queue, 100);
+	settings_unref(s);
+}
+END_TEST
+
+START_TEST(every_default_of_a_profile_is_one_of_an_option)
+{
+	for (const struct profile_default *d = edge_defaults; d->name != NULL; d++) {
+		union {
+			struct settings settings;
+			struct limits limits;
+			struct listener_settings listener;
+			struct plugin_settings plugin;
+		} place;
+		const struct option_def *row = option_find(d->table, d->name);
+		const struct profile_default only[2] = { *d, { 0 } };
+
+		ck_assert_msg(row != NULL, "%s", d->name);
+		memset(&place, 0, sizeof(place));
+		ck_assert_msg(options_profile(d->table, only, &place), "%s = %s", d->name,
+		    d->value); /* in its range, too */
+	}
+}
+END_TEST
+
+START_TEST(an_unknown_profile_is_told_once)
+{
+	ck_assert_str_eq(conf_files_refused_text("profile = egde\n" LISTENER),
+	    "grapnel.conf:1: \"profile\" must be server or edge, not \"egde\"; did you mean "
+	    "\"edge\"? (what the defaults of all options are for: edge is a machine with little "
+	    "memory)");
 }
 END_TEST
 
@@ -554,9 +640,11 @@ static const struct {
 	    "(when an acknowledgement is sent: after the disk has it, before, or nothing is "
 	    "kept)" },
 	{ "admin { socket = relative }\n" LISTENER,
-	    "grapnel.conf:1: admin: \"socket\" must be an absolute path, or \"@name\" for an "
-	    "abstract socket "
+	    "grapnel.conf:1: admin: \"socket\" must be an absolute path "
 	    "(unix socket that grapnelctl talks to; none: off)" },
+	{ "admin { socket = @name }\n" LISTENER,
+	    "grapnel.conf:1: admin: \"socket\" must be an absolute path: an abstract socket has no "
+	    "permissions (unix socket that grapnelctl talks to; none: off)" },
 	{ "node_name = \"a/b\"\n" LISTENER,
 	    "grapnel.conf:1: \"node_name\" must be 1 to 64 letters, digits, \".\", \"_\" or \"-\" "
 	    "(name of this broker in event ids; auto: the host name)" },
@@ -610,8 +698,8 @@ START_TEST(all_semantic_errors_of_all_files_are_reported)
 	same_lines(conf_files_refused(),
 	    "grapnel.conf:1: \"workers\" must be between 1 and 256, not \"0\" (threads that serve "
 	    "clients; auto: one per CPU)\n"
-	    "grapnel.conf:2: unknown option \"foo\"; known here: group, node_name, pid_file, "
-	    "plugin_directory, sys_interval, "
+	    "grapnel.conf:2: unknown option \"foo\"; known here: group, max_traces, node_name, "
+	    "pid_file, plugin_directory, profile, read_buffer, sys_interval, "
 	    "user, workers, admin, limits, listener, log, plugin, store\n"
 	    "conf.d/20-b.conf:6: log: \"level\" must be error, warning, notice, info, debug or "
 	    "trace, not \"loud\" "
@@ -681,6 +769,10 @@ main(void)
 
 	tcase_add_checked_fixture(loading, conf_files_begin, conf_files_end);
 	tcase_add_test(loading, what_is_not_written_has_its_default);
+	tcase_add_test(loading, the_edge_profile_changes_defaults);
+	tcase_add_test(loading, what_is_written_wins_over_the_profile);
+	tcase_add_test(loading, every_default_of_a_profile_is_one_of_an_option);
+	tcase_add_test(loading, an_unknown_profile_is_told_once);
 	tcase_add_test(loading, the_documented_example_is_understood);
 	tcase_add_test(loading, every_kind_of_value_reaches_its_place);
 	tcase_add_test(loading, a_quoted_none_is_a_name);

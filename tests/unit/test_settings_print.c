@@ -35,6 +35,9 @@ static const struct {
 	    "" },
 	{ BASE "workers = 2", BASE "\nworkers = 3",
 	    "grapnel.conf:4: \"workers\" cannot change from 2 to 3 without a restart" },
+	{ BASE "workers = 1", "workers = 1\nprofile = edge\n" BASE,
+	    "grapnel.conf:2: \"profile\" cannot change from server to edge without a restart\n"
+	    "grapnel.conf: \"read_buffer\" cannot change from 64k to 16k without a restart" },
 	{ BASE "user = a", BASE,
 	    "grapnel.conf: \"user\" cannot change from \"a\" to none without a restart" },
 	{ BASE, BASE "plugin_directory = /p",
@@ -132,6 +135,24 @@ START_TEST(what_is_printed_reads_back_as_the_same)
 }
 END_TEST
 
+START_TEST(the_profile_in_force_is_printed_with_what_it_changes)
+{
+	struct settings *s = conf_files_load_text(
+	    "profile = edge\n" LISTENER "plugin \"p\" { offload_queue = 7 }\n");
+	char *text = settings_print(s);
+	static const char *const lines[] = { "\nprofile = edge\n", "\nworkers = 1\n",
+		"\nread_buffer = 16k\n", "\tmax_queued_messages = 1000\n",
+		"\tretained_max_bytes = 8m\n", "\tbacklog = 128\n", "\toffload_threads = 1\n",
+		"\toffload_queue = 7\n" };
+
+	ck_assert_ptr_nonnull(text);
+	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
+		ck_assert_msg(strstr(text, lines[i]) != NULL, "%s in:\n%s", lines[i], text);
+	free(text);
+	settings_unref(s);
+}
+END_TEST
+
 static void
 check_printed(const char *text, const struct option_def *table)
 {
@@ -223,6 +244,7 @@ main(void)
 	tcase_add_checked_fixture(tc, conf_files_begin, conf_files_end);
 	LOOP(tc, a_reload_names_what_needs_a_restart, reload_cases);
 	tcase_add_test(tc, what_is_printed_reads_back_as_the_same);
+	tcase_add_test(tc, the_profile_in_force_is_printed_with_what_it_changes);
 	tcase_add_test(tc, every_option_in_force_is_printed);
 	LOOP(tc, secrets_are_not_printed, secret_cases);
 	suite_add_tcase(s, tc);

@@ -19,7 +19,9 @@ static struct limits limits;
 static struct hook_state_head hooks;
 static struct session session[SESSIONS];
 static struct conn conns[SESSIONS];
-static struct identity identities[SESSIONS];
+static struct identity *identities[SESSIONS];
+static struct flow flows[SESSIONS];
+static struct site *site;
 static char given[8192]; /* "B12/1 ": session B got message 12 with QoS 1 */
 static int resumed, congested;
 static unsigned joined_count;
@@ -46,7 +48,13 @@ session_by_generation(struct worker *w, uint64_t generation)
 	struct session *s =
 	    generation <= SESSIONS && generation > 0 ? &session[generation - 1] : NULL;
 
-	return s != NULL && s->w == w && s->generation == generation ? s : NULL;
+	return s != NULL && s->w == w && session_generation(s) == generation ? s : NULL;
+}
+
+struct flow *
+session_flow_new(struct session *s)
+{
+	return s->flow; /* each has one from the start */
 }
 
 static uint32_t
@@ -73,8 +81,8 @@ deliver_from_group(struct session *s, struct message *msg, uint8_t qos, uint8_t 
 		return;
 	}
 	ck_assert_ptr_nonnull(e.msg = message_keep(msg));
-	if (s->queue.count > 0 || inflight_add(&s->inflight, &e, 2) == NULL) {
-		ck_assert_int_eq(queue_push(&s->queue, &e), GRAPNEL_OK);
+	if (s->flow->queue.count > 0 || inflight_add(&s->flow->inflight, &e, 2) == NULL) {
+		ck_assert_int_eq(queue_push(&s->flow->queue, &e), GRAPNEL_OK);
 		metric_add(&s->w->metrics, METRIC_QUEUED_MESSAGES, 1);
 		metric_add(&s->w->metrics, METRIC_QUEUED_BYTES, (int64_t)message_size(e.msg));
 		atomic_fetch_add(&broker.queued_bytes, (int64_t)message_size(e.msg));
@@ -86,19 +94,19 @@ acknowledge(unsigned i)
 {
 	struct session *s = &session[i];
 	unsigned n;
-	struct inflight_entry **all = inflight_sorted(&s->inflight, &n);
+	struct inflight_entry **all = inflight_sorted(&s->flow->inflight, &n);
 	uint16_t member;
 	struct entry e;
 
 	ck_assert_ptr_nonnull(all);
 	member = all[0]->e.member;
-	inflight_remove(&s->inflight, all[0]);
+	inflight_remove(&s->flow->inflight, all[0]);
 	free(all);
-	if (queue_pop(&s->queue, &e)) {
+	if (queue_pop(&s->flow->queue, &e)) {
 		metric_add(&s->w->metrics, METRIC_QUEUED_MESSAGES, -1);
 		metric_add(&s->w->metrics, METRIC_QUEUED_BYTES, -(int64_t)message_size(e.msg));
 		atomic_fetch_sub(&broker.queued_bytes, (int64_t)message_size(e.msg));
-		ck_assert_ptr_nonnull(inflight_add(&s->inflight, &e, 2));
+		ck_assert_ptr_nonnull(inflight_add(&s->flow->inflight, &e, 2));
 	}
 	if (member != 0)
 		shared_finished(s, member);
@@ -107,12 +115,15 @@ acknowledge(unsigned i)
 void
 deliver_forget_member(struct session *s, uint16_t member)
 {
-	for (uint32_t i = 0; i < s->queue.count; i++)
-		if (s->queue.ring[(s->queue.head + i) & (s->queue.capacity - 1)].member == member)
-			s->queue.ring[(s->queue.head + i) & (s->queue.capacity - 1)].member = 0;
-	for (uint32_t i = 0; i < s->inflight.capacity; i++)
-		if (s->inflight.slots[i].e.member == member)
-			s->inflight.slots[i].e.member = 0;
+	for (uint32_t i = 0; i < s->flow->queue.count; i++)
+		if (s->flow->queue.ring[(s->flow->queue.head + i) & (s->flow->queue.capacity - 1)]
+			.member == member)
+			s->flow->queue
+			    .ring[(s->flow->queue.head + i) & (s->flow->queue.capacity - 1)]
+			    .member = 0;
+	for (uint32_t i = 0; i < s->flow->inflight.capacity; i++)
+		if (s->flow->inflight.slots[i].e.member == member)
+			s->flow->inflight.slots[i].e.member = 0;
 }
 
 bool
@@ -235,14 +246,18 @@ static void
 session_make(unsigned i)
 {
 	struct session *s = &session[i];
+	struct grapnel_client_info info = { .client_id = GRAPNEL_STR("c"),
+		.session_generation = i + 1 };
 
 	memset(s, 0, sizeof(*s));
 	memset(&conns[i], 0, sizeof(conns[i]));
-	identities[i] =
-	    (struct identity){ .client_id = GRAPNEL_STR("c"), .mountpoint = GRAPNEL_STR("") };
+	memset(&flows[i], 0, sizeof(flows[i]));
+	identity_unref(identities[i]);
+	identities[i] = identity_new(&info, site);
 	s->w = worker(i % WORKERS);
-	s->generation = i + 1;
-	s->identity = &identities[i];
+	s->flow = &flows[i];
+	flows[i].session = s;
+	s->identity = identities[i];
 	s->limits = &limits;
 	s->conn = &conns[i];
 	conns[i].receive_maximum = 4;
@@ -278,15 +293,15 @@ end(unsigned i)
 	struct entry e;
 
 	shared_session_end(s);
-	while (queue_pop(&s->queue, &e)) {
+	while (queue_pop(&s->flow->queue, &e)) {
 		metric_add(&s->w->metrics, METRIC_QUEUED_MESSAGES, -1);
 		metric_add(&s->w->metrics, METRIC_QUEUED_BYTES, -(int64_t)message_size(e.msg));
 		atomic_fetch_sub(&broker.queued_bytes, (int64_t)message_size(e.msg));
 		entry_clear(&e);
 	}
-	queue_clear(&s->queue);
-	inflight_clear(&s->inflight);
-	s->generation = 0;
+	queue_clear(&s->flow->queue);
+	inflight_clear(&s->flow->inflight);
+	s->identity->session_generation = 0;
 }
 
 static void
@@ -391,6 +406,7 @@ setup(unsigned home)
 		worker(i)->core = calloc(1, sizeof(struct core_worker));
 		ck_assert_int_eq(shared_init(worker(i)), GRAPNEL_OK);
 	}
+	ck_assert_ptr_nonnull(site = site_new(GRAPNEL_STR(""), GRAPNEL_STR("mqtt")));
 	for (unsigned i = 0; i < SESSIONS; i++) {
 		session_make(i);
 		online(i);
@@ -405,7 +421,7 @@ static void
 teardown(void)
 {
 	for (unsigned i = 0; i < SESSIONS; i++) {
-		if (session[i].generation == 0)
+		if (session_generation(&session[i]) == 0)
 			continue;
 		if (session[i].conn != NULL)
 			offline(i);
@@ -427,6 +443,10 @@ teardown(void)
 	for (unsigned i = 0; i <= WORKERS; i++)
 		worker_free(worker(i));
 	topic_index_free(broker.index);
+	for (unsigned i = 0; i < SESSIONS; i++)
+		identity_unref(identities[i]);
+	memset(identities, 0, sizeof(identities));
+	site_unref(site);
 }
 
 #define ck_given(text)                           \
@@ -493,7 +513,7 @@ START_TEST(credit_bounds_what_a_member_has_and_acknowledgements_bring_it_back)
 		route(n, 1);
 	settle();
 	ck_given("B1/1 B2/1 B3/1 B4/1 ");
-	ck_assert_uint_eq(session[1].members[0]->out, 4);
+	ck_assert_uint_eq(session[1].flow->members->at[0]->out, 4);
 	for (unsigned i = 0; i < 2; i++) {
 		on(1);
 		acknowledge(1);
@@ -506,8 +526,8 @@ START_TEST(credit_bounds_what_a_member_has_and_acknowledgements_bring_it_back)
 		settle();
 	}
 	ck_given("B7/1 ");
-	ck_assert_uint_eq(session[1].members[0]->out, 0);
-	ck_assert_uint_eq(session[1].members[0]->granted, 4);
+	ck_assert_uint_eq(session[1].flow->members->at[0]->out, 0);
+	ck_assert_uint_eq(session[1].flow->members->at[0]->granted, 4);
 	teardown();
 }
 END_TEST
@@ -524,18 +544,18 @@ START_TEST(an_offline_member_is_skipped_and_what_it_had_not_sent_goes_to_another
 	offline(0);
 	settle();
 	ck_given("B3/1 B4/1 ");
-	ck_assert_uint_eq(session[0].inflight.count, 2);
-	ck_assert_uint_eq(session[0].members[0]->out, 2);
+	ck_assert_uint_eq(session[0].flow->inflight.count, 2);
+	ck_assert_uint_eq(session[0].flow->members->at[0]->out, 2);
 	route(5, 1);
 	settle();
 	online(0); /* it still has two: credit for two more */
 	settle();
-	ck_assert_uint_eq(session[0].members[0]->granted, 2);
+	ck_assert_uint_eq(session[0].flow->members->at[0]->granted, 2);
 	for (uint32_t n = 6; n <= 9; n++)
 		route(n, 1);
 	settle();
-	ck_assert_uint_eq(session[0].members[0]->out, 4);
-	ck_assert_uint_eq(session[1].members[0]->out, 4);
+	ck_assert_uint_eq(session[0].flow->members->at[0]->out, 4);
+	ck_assert_uint_eq(session[1].flow->members->at[0]->out, 4);
 	teardown();
 }
 END_TEST
@@ -631,8 +651,9 @@ START_TEST(credit_does_not_add_up_when_a_session_comes_and_goes)
 			settle();
 	}
 	settle();
-	ck_assert_uint_eq(session[1].members[0]->out + session[1].members[0]->granted, 4);
-	ck_assert_uint_eq(session[1].members[0]->out, 4);
+	ck_assert_uint_eq(
+	    session[1].flow->members->at[0]->out + session[1].flow->members->at[0]->granted, 4);
+	ck_assert_uint_eq(session[1].flow->members->at[0]->out, 4);
 	ck_assert_int_eq(sum(METRIC_QUEUED_MESSAGES), 18); /* 2 are in flight */
 	teardown();
 }
@@ -673,8 +694,8 @@ START_TEST(leaving_keeps_what_was_given_and_ends_the_group_with_the_last_member)
 	ck_assert(!leave(0, "t"));
 	ck_assert(!leave(0, "other"));
 	settle();
-	ck_assert_uint_eq(session[0].inflight.count, 2);
-	ck_assert_uint_eq(session[0].queue.count, 2);
+	ck_assert_uint_eq(session[0].flow->inflight.count, 2);
+	ck_assert_uint_eq(session[0].flow->queue.count, 2);
 	on(0);
 	acknowledge(0); /* no longer anybody's credit */
 	settle();
@@ -752,7 +773,7 @@ END_TEST
 START_TEST(groups_of_different_mountpoints_are_different_groups)
 {
 	setup((unsigned)_i);
-	identities[0].mountpoint = GRAPNEL_STR("tenant/");
+	session[0].mountpoint_len = 7; /* "tenant/" */
 	limits.max_queued_messages = 100;
 	ck_assert(!join(0, "tenant/t", 1));
 	ck_assert_int_eq(sum(METRIC_SHARED_GROUPS), 1);
@@ -783,13 +804,13 @@ START_TEST(thousands_of_memberships_of_one_session_are_found_and_used_again)
 		snprintf(filter, sizeof(filter), "f/%u", n);
 		ck_assert(join(1, filter, 1) == (n % 3 != 0));
 	}
-	ck_assert_uint_eq(session[1].member_count, 3000);
+	ck_assert_uint_eq(session[1].flow->members->count, 3000);
 	offline(1);
 	online(1);
 	settle();
 	for (uint32_t i = 0; i < 3000; i++)
 		ck_assert_uint_eq(
-		    session[1].members[i]->granted, 1); /* the session's queue is shared by all */
+		    session[1].flow->members->at[i]->granted, 1); /* they share its queue */
 	teardown();
 }
 END_TEST
@@ -812,7 +833,7 @@ START_TEST(nothing_is_lost_or_doubled_whatever_comes_and_goes)
 		if (i == 3) { /* never takes anything: publishes */
 			if (n < 3000)
 				route(n++, 1);
-		} else if (session[i].generation == 0) {
+		} else if (session_generation(&session[i]) == 0) {
 			session_make(i);
 			online(i);
 			join(i, "t", 1);
@@ -825,12 +846,12 @@ START_TEST(nothing_is_lost_or_doubled_whatever_comes_and_goes)
 				offline(i);
 			else
 				online(i);
-		} else if (session[i].conn != NULL && session[i].inflight.count > 0) {
+		} else if (session[i].conn != NULL && session[i].flow->inflight.count > 0) {
 			struct inflight_entry **all;
 			unsigned count;
 
 			on(i);
-			all = inflight_sorted(&session[i].inflight, &count);
+			all = inflight_sorted(&session[i].flow->inflight, &count);
 			got[number_of(all[0]->e.msg)]++;
 			free(all);
 			acknowledge(i);
@@ -840,7 +861,7 @@ START_TEST(nothing_is_lost_or_doubled_whatever_comes_and_goes)
 		given[0] = '\0';
 	}
 	for (unsigned i = 0; i < 3; i++) {
-		if (session[i].generation != 0) {
+		if (session_generation(&session[i]) != 0) {
 			if (session[i].conn != NULL)
 				offline(i);
 			end(i);
@@ -876,14 +897,14 @@ START_TEST(the_end_of_the_broker_leaves_nothing)
 		for (unsigned k = i; k < SESSIONS; k += WORKERS) {
 			struct entry e;
 
-			while (queue_pop(&session[k].queue, &e)) {
+			while (queue_pop(&session[k].flow->queue, &e)) {
 				atomic_fetch_sub(
 				    &broker.queued_bytes, (int64_t)message_size(e.msg));
 				entry_clear(&e);
 			}
 			shared_session_end(&session[k]);
-			queue_clear(&session[k].queue);
-			inflight_clear(&session[k].inflight);
+			queue_clear(&session[k].flow->queue);
+			inflight_clear(&session[k].flow->inflight);
 		}
 		shared_fini(worker(i));
 		free(worker(i)->core);
@@ -894,6 +915,10 @@ START_TEST(the_end_of_the_broker_leaves_nothing)
 	for (unsigned i = 0; i <= WORKERS; i++)
 		worker_free(worker(i));
 	topic_index_free(broker.index);
+	for (unsigned i = 0; i < SESSIONS; i++)
+		identity_unref(identities[i]);
+	memset(identities, 0, sizeof(identities));
+	site_unref(site);
 }
 END_TEST
 

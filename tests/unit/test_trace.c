@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define MINUTE_MS 60000u
+#define MOST      32u
 #define WALL_US   INT64_C(1700000000000000) /* 2023-11-14T22:13:20Z */
 
 static const struct grapnel_str none = { "", 0 };
@@ -49,7 +50,8 @@ str(const char *text)
 static void
 start(const char *id, unsigned minutes, uint64_t now_ms)
 {
-	ck_assert_int_eq(trace_start(&ts, none, str(id), minutes, now_ms, WALL_US), GRAPNEL_OK);
+	ck_assert_int_eq(
+	    trace_start(&ts, none, str(id), MOST, minutes, now_ms, WALL_US), GRAPNEL_OK);
 }
 
 /* What is shown of it. */
@@ -220,7 +222,8 @@ START_TEST(a_login_is_recorded_before_its_mountpoint_is_known)
 		.plugin = "first" };
 	json_t *o, *shown_record;
 
-	ck_assert_int_eq(trace_start(&ts, str("north/"), str("c1"), 10, 0, WALL_US), GRAPNEL_OK);
+	ck_assert_int_eq(
+	    trace_start(&ts, str("north/"), str("c1"), MOST, 10, 0, WALL_US), GRAPNEL_OK);
 	ck_assert(trace_add(&ts, &r, 1, WALL_US));
 	o = json_object();
 	trace_describe(ts, str("north/"), str("c1"), o);
@@ -238,11 +241,11 @@ START_TEST(no_more_than_the_limit_run_at_once_and_an_ended_one_makes_room)
 {
 	char id[16];
 
-	for (unsigned i = 0; i < TRACES_MAX; i++) {
+	for (unsigned i = 0; i < MOST; i++) {
 		snprintf(id, sizeof(id), "m%u", i);
 		start(id, i == 5 ? 1 : 10, 0);
 	}
-	ck_assert_int_eq(trace_start(&ts, none, str("c1"), 10, 0, WALL_US), GRAPNEL_EQUOTA);
+	ck_assert_int_eq(trace_start(&ts, none, str("c1"), MOST, 10, 0, WALL_US), GRAPNEL_EQUOTA);
 	start("m0", 10, 0); /* one that runs may go on */
 	start("c1", 10, MINUTE_MS);
 	ck_assert(trace_add(&ts, &acl, MINUTE_MS, WALL_US));
@@ -273,7 +276,8 @@ START_TEST(a_client_without_a_session_is_described_by_its_trace)
 	json_t *list = json_array();
 
 	start("c1", 10, 0);
-	ck_assert_int_eq(trace_start(&ts, str("north/"), str("c1"), 10, 0, WALL_US), GRAPNEL_OK);
+	ck_assert_int_eq(
+	    trace_start(&ts, str("north/"), str("c1"), MOST, 10, 0, WALL_US), GRAPNEL_OK);
 	start("c2", 10, 0);
 	trace_add(&ts, &acl, 1, WALL_US);
 	ck_assert(trace_describe_absent(ts, NULL, "c1", list));
