@@ -60,6 +60,37 @@ START_TEST(a_queue_gives_back_what_it_got_in_order)
 }
 END_TEST
 
+START_TEST(a_full_queue_grows_wherever_its_head_is)
+{
+	struct entry e;
+
+	for (uint32_t turned = 0; turned < 16; turned++) {
+		struct queue q = { 0 };
+
+		for (uint32_t i = 0; i < 16; i++)
+			push(&q, 999, 0);
+		for (uint32_t i = 0; i < turned; i++) {
+			ck_assert(queue_pop(&q, &e));
+			entry_clear(&e);
+			push(&q, 999, 0);
+		}
+		for (uint32_t i = 0; i < 16; i++) {
+			ck_assert(queue_pop(&q, &e));
+			entry_clear(&e);
+			push(&q, i, 0);
+		}
+		for (uint32_t i = 16; i < 40; i++)
+			push(&q, i, 0);
+		for (uint32_t i = 0; i < 40; i++) {
+			ck_assert(queue_pop(&q, &e));
+			ck_assert_uint_eq(number_of(&e), i);
+			entry_clear(&e);
+		}
+		queue_clear(&q);
+	}
+}
+END_TEST
+
 START_TEST(what_is_put_back_at_the_head_comes_first)
 {
 	struct queue q = { 0 };
@@ -260,6 +291,7 @@ main(void)
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, a_queue_gives_back_what_it_got_in_order);
+	tcase_add_test(tc, a_full_queue_grows_wherever_its_head_is);
 	tcase_add_test(tc, what_is_put_back_at_the_head_comes_first);
 	tcase_add_loop_test(
 	    tc, expired_messages_leave_from_anywhere_and_the_rest_keeps_its_order, 0, 34);
