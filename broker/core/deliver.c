@@ -243,11 +243,43 @@ send_now(struct session *s, struct entry *e)
 	return true;
 }
 
+/* A message of QoS 0 that was not sent. */
+static __attribute__((noinline)) void
+qos0_lost(struct session *s, const struct message *msg, enum metric m, const char *why)
+{
+	metric_add(&s->w->metrics, m, 1);
+	if (event_wanted(s->w, GRAPNEL_EVENT_MESSAGE_DROPPED))
+		core_event(s->w, GRAPNEL_EVENT_MESSAGE_DROPPED, s, msg, 0, why);
+}
+
 void
 deliver(
     struct session *s, struct message *msg, uint8_t qos, uint8_t flags, subids ids, uint16_t member)
 {
-	deliver_from_group(s, msg, qos, flags, ids, member, 0);
+	struct conn *c = s->conn;
+	uint64_t max;
+	int err;
+
+	if (qos > 0 || c == NULL || (flags & ENTRY_CHECK) != 0 || s->deciding ||
+	    hook_used(s->w, HOOK_DELIVER)) {
+		deliver_from_group(s, msg, qos, flags, ids, member, 0);
+		return;
+	}
+	/* The straight way. */
+	max = s->limits->max_output_bytes;
+	if (c->out_bytes > max / 8 * 7)
+		qos0_lost(s, msg, METRIC_MESSAGES_DROPPED_OUTPUT_FULL, "max_output_bytes reached");
+	else if ((err = conn_send_publish(c, msg, ids, 0, (flags & ENTRY_RETAIN) != 0, false, 0)) ==
+	    GRAPNEL_EQUOTA)
+		qos0_lost(s, msg, METRIC_MESSAGES_DROPPED_TOO_LARGE,
+		    "larger than the client's Maximum Packet Size");
+	else if (err != GRAPNEL_OK)
+		qos0_lost(s, msg, METRIC_MESSAGES_DROPPED_MEMORY, "out of memory");
+	if (c->out_bytes > max / 2 && deliver_congested(s))
+		router_congested(s->w);
+	subids_unref(ids);
+	if (member != 0)
+		shared_finished(s, member);
 }
 
 void
@@ -260,42 +292,14 @@ deliver_from_group(struct session *s, struct message *msg, uint8_t qos, uint8_t 
 	};
 	bool ask = (flags & ENTRY_CHECK) != 0 || hook_used(s->w, HOOK_DELIVER);
 
-	if (!ask)
-		e.flags |= ENTRY_ALLOWED;
 	if (qos == 0 && c != NULL && !ask && !s->deciding) {
-		if (c->out_bytes > s->limits->max_output_bytes / 8 * 7) {
-			metric_add(&s->w->metrics, METRIC_MESSAGES_DROPPED_OUTPUT_FULL, 1);
-			if (event_wanted(s->w, GRAPNEL_EVENT_MESSAGE_DROPPED))
-				core_event(s->w, GRAPNEL_EVENT_MESSAGE_DROPPED, s, msg, 0,
-				    "max_output_bytes reached");
-		} else {
-			int err = conn_send_publish(
-			    c, msg, ids, 0, (flags & ENTRY_RETAIN) != 0, false, 0);
-
-			if (err != GRAPNEL_OK) {
-				metric_add(&s->w->metrics,
-				    err == GRAPNEL_EQUOTA ? METRIC_MESSAGES_DROPPED_TOO_LARGE
-							  : METRIC_MESSAGES_DROPPED_MEMORY,
-				    1);
-				if (event_wanted(s->w, GRAPNEL_EVENT_MESSAGE_DROPPED))
-					core_event(s->w, GRAPNEL_EVENT_MESSAGE_DROPPED, s, msg, 0,
-					    err == GRAPNEL_EQUOTA
-						? "larger than the client's Maximum Packet Size"
-						: "out of memory");
-			}
-		}
-		if (c->out_bytes > s->limits->max_output_bytes / 2 && deliver_congested(s))
-			router_congested(s->w);
-		subids_unref(ids);
-		if (member != 0)
-			shared_finished(s, member);
+		deliver(s, msg, qos, flags, ids, member);
 		return;
 	}
+	if (!ask)
+		e.flags |= ENTRY_ALLOWED;
 	if (qos == 0 && c == NULL && !s->limits->queue_qos0) {
-		metric_add(&s->w->metrics, METRIC_MESSAGES_DROPPED_OFFLINE, 1);
-		if (event_wanted(s->w, GRAPNEL_EVENT_MESSAGE_DROPPED))
-			core_event(s->w, GRAPNEL_EVENT_MESSAGE_DROPPED, s, msg, 0,
-			    "QoS 0, receiver offline");
+		qos0_lost(s, msg, METRIC_MESSAGES_DROPPED_OFFLINE, "QoS 0, receiver offline");
 		subids_unref(ids);
 		if (member != 0)
 			shared_finished(s, member);

@@ -107,6 +107,7 @@ on_worker(struct worker *w, struct mail *m)
 	free(m);
 	if (w->core != NULL)
 		out_pool_clear(&w->core->pool);
+	message_pool_clear();
 	cut = malloc(CUT_BYTES);
 	free(cut);
 }

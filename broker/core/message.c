@@ -131,6 +131,89 @@ identity_unref(struct identity *id)
 	}
 }
 
+/*
+ * Small messages come and go by the million; a thread keeps the memory of some that it freed, by size. Blocks are plain
+ * malloc's, so that it does not matter which thread frees them.
+ */
+#define POOL_STEP    32u
+#define POOL_CLASSES 16u /* up to 512 bytes */
+#define POOL_BYTES   (256u * 1024u)
+#ifdef __has_feature
+#if __has_feature(address_sanitizer)
+#define __SANITIZE_ADDRESS__ 1
+#endif
+#endif
+#ifdef __SANITIZE_ADDRESS__
+#define POOL_USED false /* what is freed is to be seen as freed */
+#else
+#define POOL_USED true
+#endif
+
+struct pool_block {
+	struct pool_block *next;
+};
+static _Thread_local struct {
+	struct pool_block *free[POOL_CLASSES + 1];
+	size_t bytes;
+	bool on;
+} pool;
+
+void
+message_pool_start(void)
+{
+	pool.on = POOL_USED;
+}
+
+void
+message_pool_clear(void)
+{
+	for (unsigned i = 0; i <= POOL_CLASSES; i++) {
+		for (struct pool_block *b = pool.free[i], *next; b != NULL; b = next) {
+			next = b->next;
+			free(b);
+		}
+		pool.free[i] = NULL;
+	}
+	pool.bytes = 0;
+}
+
+void
+message_pool_stop(void)
+{
+	message_pool_clear();
+	pool.on = false;
+}
+
+static struct message *
+block_new(size_t bytes)
+{
+	size_t class = (bytes + POOL_STEP - 1) / POOL_STEP;
+	struct pool_block *b;
+
+	if (class > POOL_CLASSES)
+		return malloc(bytes);
+	if ((b = pool.free[class]) == NULL)
+		return malloc(class * POOL_STEP);
+	pool.free[class] = b->next;
+	pool.bytes -= class * POOL_STEP;
+	return (struct message *)(void *)b;
+}
+
+static void
+block_free(struct message *msg)
+{
+	size_t class = (message_size(msg) + POOL_STEP - 1) / POOL_STEP;
+	struct pool_block *b = (struct pool_block *)(void *)msg;
+
+	if (!pool.on || class > POOL_CLASSES || pool.bytes + class * POOL_STEP > POOL_BYTES) {
+		free(msg);
+		return;
+	}
+	b->next = pool.free[class];
+	pool.free[class] = b;
+	pool.bytes += class * POOL_STEP;
+}
+
 /* One block: the struct, then Topic Name, properties and payload. */
 static struct message *
 heap_copy(const struct message *msg, uint32_t refs)
@@ -141,7 +224,7 @@ heap_copy(const struct message *msg, uint32_t refs)
 
 	if (__builtin_add_overflow(msg->payload_len, msg->props_len, &bytes) ||
 	    __builtin_add_overflow(bytes, msg->topic_len + sizeof(*copy), &bytes) ||
-	    (copy = malloc(bytes)) == NULL)
+	    (copy = block_new(bytes)) == NULL)
 		return NULL;
 	at = (char *)(copy + 1);
 	atomic_init(&copy->refs, refs);
@@ -225,6 +308,6 @@ message_unref(struct message *msg)
 	if (atomic_load_explicit(&msg->refs, memory_order_acquire) == 1 ||
 	    atomic_fetch_sub_explicit(&msg->refs, 1, memory_order_acq_rel) == 1) {
 		identity_unref(msg->author);
-		free(msg);
+		block_free(msg);
 	}
 }

@@ -106,6 +106,11 @@ void message_unref(struct message *msg);	  /* heap only; NULL is fine */
  */
 char *message_props_new(const struct grapnel_property *props, size_t count, size_t *len, bool *expires, uint32_t *expiry);
 
+/* This thread keeps the memory of small messages it frees, up to 256 KiB of it, for those it makes next. */
+void message_pool_start(void);
+void message_pool_clear(void);
+void message_pool_stop(void);
+
 /* A borrowed message with the same content, to change and keep; it must not outlive msg. Another thread may be counting in that. */
 static inline struct message
 message_view(const struct message *msg)

@@ -293,32 +293,19 @@ delivered_event(struct conn *c, const struct message *msg, uint8_t qos, bool ret
 	event_emit(c->w, &ev);
 }
 
-int
-conn_send_publish(struct conn *c, struct message *msg, subids ids, uint8_t qos, bool retain,
-    bool dup, uint16_t packet_id)
+/* Encode it. cacheable: others may copy what is written here while the message is routed. */
+static __attribute__((noinline)) int
+send_new(struct conn *c, struct message *msg, subids ids, uint8_t qos, bool retain, bool dup,
+    uint16_t packet_id, uint32_t skip, bool cacheable)
 {
 	struct encoded *enc = &c->w->core->encoded;
-	uint32_t skip = c->session->mountpoint_len;
 	uint32_t id_list[SUBIDS_MAX];
 	struct mqtt_publish_out o = { 0 };
 	struct message *kept;
-	bool cacheable, fresh = false;
+	bool fresh = false;
 	size_t head, total;
 	uint8_t *p;
 
-	if (skip > msg->topic_len)
-		skip = 0;
-	cacheable = qos == 0 && (c->version < 5 || (ids == SUBIDS_NONE && c->alias_out_max == 0));
-	if (cacheable && enc->msg == msg && enc->version == c->version && enc->retain == retain &&
-	    enc->topic_skip == skip) {
-		if (c->client_max_packet != 0 && enc->len > c->client_max_packet)
-			return GRAPNEL_EQUOTA;
-		if ((p = conn_out(c, enc->len)) == NULL)
-			return GRAPNEL_ENOMEM;
-		memcpy(p, enc->bytes,
-		    enc->len); /* in some connection's output: nothing is written while a message is routed */
-		goto sent;
-	}
 	o.topic_name = (struct grapnel_str){ msg->topic + skip, msg->topic_len - skip };
 	o.payload_len = msg->payload_len;
 	o.packet_id = packet_id;
@@ -380,7 +367,33 @@ conn_send_publish(struct conn *c, struct message *msg, subids ids, uint8_t qos, 
 		mqtt_publish_head_encode(p, c->version, &o);
 		message_unref(kept);
 	}
-sent:
+	return GRAPNEL_OK;
+}
+
+int
+conn_send_publish(struct conn *c, struct message *msg, subids ids, uint8_t qos, bool retain,
+    bool dup, uint16_t packet_id)
+{
+	const struct encoded *enc = &c->w->core->encoded;
+	uint32_t skip =
+	    c->session->mountpoint_len <= msg->topic_len ? c->session->mountpoint_len : 0;
+	bool cacheable =
+	    qos == 0 && (c->version < 5 || (ids == SUBIDS_NONE && c->alias_out_max == 0));
+	uint8_t *p;
+	int err;
+
+	if (cacheable && enc->msg == msg && enc->version == c->version && enc->retain == retain &&
+	    enc->topic_skip == skip) {
+		if (c->client_max_packet != 0 && enc->len > c->client_max_packet)
+			return GRAPNEL_EQUOTA;
+		if ((p = conn_out(c, enc->len)) == NULL)
+			return GRAPNEL_ENOMEM;
+		/* From another connection's output: nothing is written while a message is routed. */
+		memcpy(p, enc->bytes, enc->len);
+	} else if ((err = send_new(c, msg, ids, qos, retain, dup, packet_id, skip, cacheable)) !=
+	    GRAPNEL_OK) {
+		return err;
+	}
 	c->session->messages_out++;
 	metric_add(&c->w->metrics, METRIC_PACKETS_SENT, 1);
 	metric_add(&c->w->metrics, METRIC_MESSAGES_SENT, 1);

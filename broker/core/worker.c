@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/rcu.h"
 #include "core/broker.h"
+#include "core/message.h"
 #include <errno.h>
 #include <event2/event.h>
 #include <signal.h>
@@ -248,7 +249,9 @@ static void *
 worker_main(void *arg)
 {
 	rcu_thread_start();
+	message_pool_start();
 	worker_run(arg);
+	message_pool_stop();
 	rcu_thread_stop();
 	return NULL;
 }
