@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/core.h"
 
+#include "base/arena.h"
 #include "base/log.h"
 #include "core/retain.h"
 #include "core/session.h"
@@ -129,6 +130,8 @@ core_fini(struct broker *b)
 		conn_reap(w);
 		wills_clear(w);
 		session_table_free(w);
+		arena_free(w->subs);
+		w->subs = NULL;
 		if (w->shared != NULL)
 			shared_fini(w);
 		router_fini(w);

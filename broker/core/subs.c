@@ -2,16 +2,30 @@
 /*
  * subs - who subscribes to what: a table per session, an array per node of the topic index
  */
+#include "base/arena.h"
 #include "core/session.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#define LIST_MIN 4
+
 /* ---- a node's array (this worker's slot) ---------------------------------------------------- */
+
+static struct sublist *
+list_resize(struct sublist *list, uint32_t capacity)
+{
+	capacity = capacity < LIST_MIN ? LIST_MIN : capacity;
+	list = realloc(list, sizeof(*list) + capacity * sizeof(struct sub *));
+	if (list != NULL)
+		list->capacity = capacity;
+	return list;
+}
 
 int
 node_add(struct worker *w, struct topic_node *node, struct sub *sub)
 {
+	struct topic_index *ix = w->broker->index;
 	void *slot = topic_node_slot(node, w->index);
 	struct sub *one, *const *many;
 	unsigned n = slot_subs(slot, &one, &many);
@@ -20,63 +34,65 @@ node_add(struct worker *w, struct topic_node *node, struct sub *sub)
 	sub->node = node;
 	if (n == 0) {
 		sub->position = 0;
-		topic_node_set_slot(node, w->index, (void *)((uintptr_t)sub | 1u));
-		return GRAPNEL_OK;
+		return topic_node_set_slot(ix, node, w->index, (void *)((uintptr_t)sub | 1u));
 	}
 	if ((uintptr_t)slot & 1u) {
-		if ((list = malloc(sizeof(*list) + 4 * sizeof(struct sub *))) == NULL)
+		if ((list = malloc(sizeof(*list) + LIST_MIN * sizeof(struct sub *))) == NULL)
 			return GRAPNEL_ENOMEM;
-		list->capacity = 4;
+		list->capacity = LIST_MIN;
 		list->count = 1;
 		list->subs[0] = one;
 	} else {
 		list = slot;
-		if (list->count == list->capacity) {
-			uint32_t capacity = list->capacity + list->capacity / 2 + 1;
-
-			if ((list = realloc(
-				 list, sizeof(*list) + capacity * sizeof(struct sub *))) == NULL)
-				return GRAPNEL_ENOMEM;
-			list->capacity = capacity;
-		}
+		if (list->count == list->capacity &&
+		    (list = list_resize(list, list->capacity + list->capacity / 2)) == NULL)
+			return GRAPNEL_ENOMEM;
 	}
 	sub->position = list->count;
 	list->subs[list->count++] = sub;
-	topic_node_set_slot(node, w->index, list);
-	return GRAPNEL_OK;
+	return topic_node_set_slot(ix, node, w->index, list); /* was not empty: does not fail */
 }
 
 void
 node_remove(struct worker *w, struct sub *sub)
 {
-	void *slot = topic_node_slot(sub->node, w->index);
-	struct sublist *list;
+	struct topic_index *ix = w->broker->index;
+	void *slot = topic_node_slot(sub->node, w->index), *now = NULL;
+	struct sublist *list, *smaller;
 	struct sub *last;
 
-	if ((uintptr_t)slot & 1u) {
-		topic_node_set_slot(sub->node, w->index, NULL);
-		return;
+	if (!((uintptr_t)slot & 1u)) {
+		list = slot;
+		last = list->subs[--list->count];
+		list->subs[sub->position] = last;
+		last->position = sub->position;
+		if (list->count == 1) {
+			now = (void *)((uintptr_t)list->subs[0] | 1u);
+			free(list);
+		} else {
+			if (list->count <= list->capacity / 4 &&
+			    (smaller = list_resize(list, list->capacity / 2)) != NULL)
+				list = smaller;
+			now = list;
+		}
 	}
-	list = slot;
-	last = list->subs[--list->count];
-	list->subs[sub->position] = last;
-	last->position = sub->position;
-	if (list->count == 1) {
-		last = list->subs[0];
-		topic_node_set_slot(sub->node, w->index, (void *)((uintptr_t)last | 1u));
-		free(list);
-	} else if (list->count == 0) {
-		topic_node_set_slot(sub->node, w->index, NULL);
-		free(list);
-	}
+	topic_node_set_slot(ix, sub->node, w->index, now);
 }
 
-/* ---- a session's table: open addressing by node ----------------------------------------------- */
+/* ---- a session's table: open addressing by node, of any capacity ------------------------------ */
 
 static uint32_t
-node_hash(const struct topic_node *node)
+home_of(const struct topic_node *node, uint32_t capacity)
 {
-	return (uint32_t)(((uintptr_t)node >> 4) * 0x9e3779b97f4a7c15u >> 32);
+	uint32_t hash = (uint32_t)(((uintptr_t)node >> 3) * 0x9e3779b97f4a7c15u >> 32);
+
+	return (uint32_t)((uint64_t)hash * capacity >> 32);
+}
+
+static uint32_t
+next_of(uint32_t i, uint32_t capacity)
+{
+	return i + 1 == capacity ? 0 : i + 1;
 }
 
 struct sub *
@@ -84,8 +100,7 @@ subs_find(struct session *s, const struct topic_node *node)
 {
 	if (s->sub_capacity == 0)
 		return NULL;
-	for (uint32_t i = node_hash(node) & (s->sub_capacity - 1);;
-	     i = (i + 1) & (s->sub_capacity - 1)) {
+	for (uint32_t i = home_of(node, s->sub_capacity);; i = next_of(i, s->sub_capacity)) {
 		if (s->subs[i] == NULL)
 			return NULL;
 		if (s->subs[i]->node == node)
@@ -96,49 +111,75 @@ subs_find(struct session *s, const struct topic_node *node)
 static void
 table_put(struct sub **subs, uint32_t capacity, struct sub *sub)
 {
-	uint32_t i = node_hash(sub->node) & (capacity - 1);
+	uint32_t i = home_of(sub->node, capacity);
 
 	while (subs[i] != NULL)
-		i = (i + 1) & (capacity - 1);
+		i = next_of(i, capacity);
 	subs[i] = sub;
 }
 
-static int
-table_room(struct session *s)
+static bool
+table_resize(struct session *s, uint32_t capacity)
 {
-	uint32_t capacity = s->sub_capacity == 0 ? 2 : s->sub_capacity * 2;
-	struct sub **subs;
+	struct sub **subs = calloc(capacity, sizeof(struct sub *));
 
-	if ((s->sub_count + 1) * 4 <= s->sub_capacity * 3)
-		return GRAPNEL_OK;
-	if ((subs = calloc(capacity, sizeof(struct sub *))) == NULL)
-		return GRAPNEL_ENOMEM;
+	if (subs == NULL)
+		return false;
 	for (uint32_t i = 0; i < s->sub_capacity; i++)
 		if (s->subs[i] != NULL)
 			table_put(subs, capacity, s->subs[i]);
 	free(s->subs);
 	s->subs = subs;
 	s->sub_capacity = capacity;
-	return GRAPNEL_OK;
+	return true;
+}
+
+/* Between 5/9 and 5/6 full while it grows; one place is always free. */
+static bool
+table_room(struct session *s)
+{
+	if ((s->sub_count + 1) * (uint64_t)6 <= s->sub_capacity * (uint64_t)5)
+		return true;
+	return table_resize(s, s->sub_capacity + s->sub_capacity / 2 + 2);
 }
 
 static void
 table_drop(struct session *s, const struct sub *sub)
 {
-	uint32_t mask = s->sub_capacity - 1, i = node_hash(sub->node) & mask, hole;
+	uint32_t capacity = s->sub_capacity, i = home_of(sub->node, capacity), hole;
 
 	while (s->subs[i] != sub)
-		i = (i + 1) & mask;
-	for (hole = i, i = (i + 1) & mask; s->subs[i] != NULL; i = (i + 1) & mask) {
-		uint32_t want = node_hash(s->subs[i]->node) & mask;
+		i = next_of(i, capacity);
+	hole = i;
+	while (s->subs[i = next_of(i, capacity)] != NULL) {
+		uint32_t want = home_of(s->subs[i]->node, capacity);
+		uint32_t far = i >= want ? i - want : i + capacity - want;
 
-		if (((i - want) & mask) >= ((i - hole) & mask)) {
+		/* It may move to the hole if that is not before its home. */
+		if (far >= (i >= hole ? i - hole : i + capacity - hole)) {
 			s->subs[hole] = s->subs[i];
 			hole = i;
 		}
 	}
 	s->subs[hole] = NULL;
 	s->sub_count--;
+	if (s->sub_count == 0) {
+		free(s->subs);
+		s->subs = NULL;
+		s->sub_capacity = 0;
+	} else if (s->sub_count < capacity / 4) {
+		table_resize(s, capacity / 2); /* without memory it stays as it is */
+	}
+}
+
+static struct sub *
+sub_new(struct worker *w)
+{
+	static const uint32_t size = (sizeof(struct sub) + 7) & ~(uint32_t)7;
+
+	if (w->subs == NULL && (w->subs = arena_new(&size, 1)) == NULL)
+		return NULL;
+	return arena_take(w->subs, 0);
 }
 
 int
@@ -164,15 +205,14 @@ subs_add(struct session *s, struct grapnel_str filter, const struct sub *values,
 		*out = sub;
 		return GRAPNEL_OK;
 	}
-	if ((sub = malloc(sizeof(*sub))) == NULL || table_room(s) != GRAPNEL_OK) {
-		free(sub);
+	if (!table_room(s) || (sub = sub_new(s->w)) == NULL) {
 		topic_index_release(b->index, node);
 		return GRAPNEL_ENOMEM;
 	}
 	*sub = *values;
 	sub->u.session = s;
 	if (node_add(s->w, node, sub) != GRAPNEL_OK) {
-		free(sub);
+		arena_give(s->w->subs, sub);
 		topic_index_release(b->index, node);
 		return GRAPNEL_ENOMEM;
 	}
@@ -193,40 +233,37 @@ sub_free(struct session *s, struct sub *sub)
 	retained_stop(sub);
 	node_remove(s->w, sub);
 	topic_index_release(b->index, sub->node);
-	free(sub);
+	arena_give(s->w->subs, sub);
 	atomic_fetch_sub_explicit(&b->subscriptions, 1, memory_order_relaxed);
 	metric_add(&s->w->metrics, METRIC_SUBSCRIPTIONS, -1);
+}
+
+static struct sub *
+find_by_filter(struct session *s, struct grapnel_str filter)
+{
+	struct topic_node *node;
+
+	if (s->sub_count == 0 || (node = topic_index_find(s->w->broker->index, filter)) == NULL)
+		return NULL;
+	return subs_find(s, node);
 }
 
 bool
 subs_has(struct session *s, struct grapnel_str filter)
 {
-	struct broker *b = s->w->broker;
-	struct topic_node *node;
-	bool has;
-
-	if (s->sub_count == 0 || topic_index_acquire(b->index, filter, &node) != GRAPNEL_OK)
-		return false;
-	has = subs_find(s, node) != NULL;
-	topic_index_release(b->index, node);
-	return has;
+	return find_by_filter(s, filter) != NULL;
 }
 
 bool
 subs_remove(struct session *s, struct grapnel_str filter)
 {
-	struct broker *b = s->w->broker;
-	struct topic_node *node;
-	struct sub *sub;
+	struct sub *sub = find_by_filter(s, filter);
 
-	if (s->sub_count == 0 || topic_index_acquire(b->index, filter, &node) != GRAPNEL_OK)
+	if (sub == NULL)
 		return false;
-	if ((sub = subs_find(s, node)) != NULL) {
-		table_drop(s, sub);
-		sub_free(s, sub);
-	}
-	topic_index_release(b->index, node);
-	return sub != NULL;
+	table_drop(s, sub);
+	sub_free(s, sub);
+	return true;
 }
 
 void

@@ -3,38 +3,62 @@
 
 #include <string.h>
 
-size_t
-topic_index_filter(
-    const struct topic_index *ix, const struct topic_node *node, char *buf, size_t cap)
+/* Writes from the end of a buffer towards its beginning, or only counts. */
+struct backwards {
+	char *at; /* NULL: count */
+	size_t len;
+};
+
+static void
+put(struct backwards *b, const char *text, size_t len)
 {
-	size_t len = 0, at;
+	if (b->at != NULL)
+		memcpy(b->at -= len, text, len);
+	b->len += len;
+}
 
-	/* What is above a node that is held does not change: no lock is needed. Once for the length, once for the text. */
-	for (const struct topic_node *n = node; n != ix->root; n = node_at(ix, n->parent))
-		len += (n->kind == NODE_LITERAL ? n->text_len : 1u) + (n == node ? 0u : 1u);
-	if (len > cap)
-		return len;
-	at = len;
-	for (const struct topic_node *n = node; n != ix->root; n = node_at(ix, n->parent)) {
-		const char *text = node_text(ix, n);
+static void
+put_filter(const struct topic_index *ix, const struct topic_node *leaf, struct backwards *b)
+{
+	const struct branch *branch = branch_at(ix, leaf->parent);
+	struct grapnel_str text = leaf_text(leaf);
+	bool has_text = leaf->kind != LEAF_HERE && leaf->kind != LEAF_HASH;
+	bool slash = false;
 
-		if (n != node)
-			buf[--at] = '/';
-		if (n->kind != NODE_LITERAL) {
-			buf[--at] = n->kind == NODE_PLUS ? '+' : '#';
-			continue;
-		}
-		if (n->text_len > TEXT_INLINE_MAX) {
-			const char *rest;
-
-			memcpy(&rest, text + 8, sizeof(rest));
-			at -= n->text_len;
-			memcpy(buf + at, text, 8);
-			memcpy(buf + at + 8, rest + 8, n->text_len - 8u);
-		} else {
-			at -= n->text_len;
-			memcpy(buf + at, text, n->text_len);
-		}
+	if (leaf->kind == LEAF_HASH || leaf->kind == LEAF_PREFIX) {
+		put(b, "#", 1);
+		slash = true;
 	}
-	return len;
+	if (has_text) {
+		if (slash)
+			put(b, "/", 1);
+		put(b, text.data, text.len);
+		slash = true;
+		while (branch->depth > leaf->start) /* levels that were the leaf's alone once */
+			branch = branch_at(ix, branch->parent);
+	}
+	for (; branch != ix->root; branch = branch_at(ix, branch->parent)) {
+		if (slash)
+			put(b, "/", 1);
+		slash = true;
+		if (branch->is_plus)
+			put(b, "+", 1);
+		else
+			put(b, text_all(branch->text, branch->text_len), branch->text_len);
+	}
+}
+
+size_t
+topic_index_filter(struct topic_index *ix, const struct topic_node *node, char *buf, size_t cap)
+{
+	struct backwards count = { NULL, 0 }, write;
+
+	pthread_mutex_lock(&ix->lock); /* a new filter may put branches above it */
+	put_filter(ix, node, &count);
+	if (count.len <= cap) {
+		write = (struct backwards){ buf + count.len, 0 };
+		put_filter(ix, node, &write);
+	}
+	pthread_mutex_unlock(&ix->lock);
+	return count.len;
 }

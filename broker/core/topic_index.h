@@ -5,8 +5,7 @@
  * A tree by levels. A node stands for one filter; per node there is one slot for
  * each worker, which only that worker reads and writes (others see only whether
  * it is empty). What a slot points to (the worker's subscriber array) is the
- * worker's business. '+' and '#' under a node are ordinary nodes with their own
- * slots, kept so that a filter costs one node per level it does not share and '#' is cheap.
+ * worker's business. A filter costs one node with the levels that it shares with no other filter.
  *
  * Threads:   topic_index_match on any worker inside an RCU read section (rcu.h);
  *            acquire/release on any worker, serialised by one internal mutex
@@ -36,11 +35,17 @@ void topic_index_free(struct topic_index *ix); /* all readers gone; calls rcu_wa
 int topic_index_acquire(struct topic_index *ix, struct grapnel_str filter, struct topic_node **out);
 void topic_index_release(struct topic_index *ix, struct topic_node *node); /* the caller has emptied its slot if it was its last */
 
+/* The node of that filter if there is one, to compare with nodes that the caller holds; else NULL. */
+struct topic_node *topic_index_find(struct topic_index *ix, struct grapnel_str filter);
+
 void *topic_node_slot(const struct topic_node *node, unsigned worker);		/* only by that worker */
-void topic_node_set_slot(struct topic_node *node, unsigned worker, void *p);	/* only by that worker */
-bool topic_node_has(const struct topic_node *node, unsigned worker);		/* any worker */
+/*
+ * Only by that worker, while it holds a reference. GRAPNEL_ENOMEM: nothing changed; not when the slot had something before or p is NULL.
+ */
+int topic_node_set_slot(struct topic_index *ix, struct topic_node *node, unsigned worker, void *p);
+bool topic_node_has(const struct topic_node *node, unsigned worker);		/* any worker; found by a match, or held */
 uint32_t topic_node_generation(const struct topic_node *node);
-/* The slot if the node is still the one of that generation, else NULL. Only by that worker. */
+/* The slot if the node is still the one of that generation, else NULL. Only by that worker; inside or outside a read section. */
 void *topic_node_slot_checked(const struct topic_node *node, uint32_t generation, unsigned worker);
 
 /* A matcher holds scratch memory; one per worker, reused. */
@@ -65,9 +70,9 @@ int topic_index_match(struct topic_index *ix, struct topic_matcher *m, const str
 /*
  * The filter of a node that the caller holds a reference to. @return its length; nothing is written when that is more than cap.
  */
-size_t topic_index_filter(const struct topic_index *ix, const struct topic_node *node, char *buf, size_t cap);
+size_t topic_index_filter(struct topic_index *ix, const struct topic_node *node, char *buf, size_t cap);
 
 struct topic_index_stats { uint64_t nodes, bytes; };
-void topic_index_stats(const struct topic_index *ix, struct topic_index_stats *out);
+void topic_index_stats(struct topic_index *ix, struct topic_index_stats *out);
 
 #endif

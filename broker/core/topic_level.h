@@ -97,43 +97,78 @@ topic_levels_of(struct grapnel_str text)
 	return (struct topic_levels){ text.data, text.data, text.data + text.len };
 }
 
+/* The bits of a word from its first '/' on: the top bit of that byte, then nothing to rely on. 0: there is none. */
+static inline uint64_t
+topic_slash(uint64_t word)
+{
+	static const uint64_t ones = 0x0101010101010101u;
+	uint64_t x = word ^ (ones * '/');
+
+	return (x - ones) & ~x & (ones << 7);
+}
+
+static inline uint64_t
+topic_word(const struct topic_levels *it, const char *p)
+{
+	size_t left = (size_t)(it->end - p);
+
+	return left >= 8 ? topic_load(p) : topic_load_tail(it->all, it->end, left);
+}
+
+static inline void
+topic_level_end(const struct topic_key *key, struct topic_levels *it, struct topic_level *out,
+    const char *p, uint64_t word, uint64_t slash, uint64_t hash)
+{
+	size_t n = (size_t)(it->end - p);
+
+	out->text = it->rest;
+	it->rest = NULL;
+	if (slash != 0) {
+		n = (size_t)__builtin_ctzll(slash) / 8;
+		it->rest = p + n + 1;
+	}
+	out->len = (uint32_t)(p + n - out->text);
+	hash = topic_mix(hash ^ word, key->last ^ ((uint64_t)out->len << 1));
+	out->mark = (uint32_t)(hash >> 32) | 1;
+}
+
+/* Of eight bytes, which are `word`, and more. Out of line: what is common stays in registers. */
+static void __attribute__((noinline, unused))
+topic_level_long(
+    const struct topic_key *key, struct topic_levels *it, struct topic_level *out, uint64_t word)
+{
+	const char *p = it->rest;
+	uint64_t hash = key->seed, slash;
+
+	out->word = word;
+	do {
+		hash = topic_mix(hash ^ word, key->full);
+		p += 8;
+		word = topic_word(it, p);
+	} while ((slash = topic_slash(word)) == 0 && it->end - p >= 8);
+	if (slash != 0)
+		word &= (slash ^ (slash - 1)) >> 8;
+	topic_level_end(key, it, out, p, word, slash, hash);
+}
+
 /* The next level. [MQTT-4.7.3] an empty one is a level, too. @return there was one. */
 static inline bool
 topic_level_next(const struct topic_key *key, struct topic_levels *it, struct topic_level *out)
 {
-	static const uint64_t ones = 0x0101010101010101u;
 	const char *p = it->rest;
-	uint64_t hash = key->seed, word, slash;
-	size_t n, left;
-	bool first = true;
+	uint64_t word, slash;
 
 	if (p == NULL)
 		return false;
-	for (;;) {
-		left = (size_t)(it->end - p);
-		word = left >= 8 ? topic_load(p) : topic_load_tail(it->all, it->end, left);
-		slash = word ^ (ones * '/');
-		slash = (slash - ones) & ~slash & (ones << 7);
-		n = slash != 0 ? (size_t)__builtin_ctzll(slash) / 8 : left < 8 ? left : 8;
-		if (n == 8) {
-			hash = topic_mix(hash ^ word, key->full);
-			if (first)
-				out->word = word;
-			first = false;
-			p += 8;
-			continue;
-		}
-		break;
+	word = topic_word(it, p);
+	if (__builtin_expect((slash = topic_slash(word)) != 0, 1)) {
+		word &= (slash ^ (slash - 1)) >> 8;
+	} else if (it->end - p >= 8) {
+		topic_level_long(key, it, out, word);
+		return true;
 	}
-	word &= ((uint64_t)1 << (8 * n)) - 1;
-	if (first)
-		out->word = word;
-	p += n;
-	out->text = it->rest;
-	out->len = (uint32_t)(p - it->rest);
-	hash = topic_mix(hash ^ word, key->last ^ ((uint64_t)out->len << 1));
-	out->mark = (uint32_t)(hash >> 32) | 1;
-	it->rest = p < it->end ? p + 1 : NULL;
+	out->word = word;
+	topic_level_end(key, it, out, p, word, slash, key->seed);
 	return true;
 }
 

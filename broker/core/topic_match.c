@@ -2,49 +2,65 @@
 /*
  * topic_match - the reader's side of the topic index
  *
- * With many filters a match is nothing but cache misses, one behind the other: table,
- * node, table, node. So up to TOPIC_GROUP Topic Names go down the tree together, and
- * each level is three sweeps over all places reached so far, where each sweep only
- * touches what the sweep before has prefetched:
+ * With few filters a match is instructions, with many it is nothing but cache misses, one
+ * behind the other: table, branch, table, leaf. So each Topic Name first goes down as far as it
+ * gets through what every Topic Name visits ("hot"); from its first large table on it waits for
+ * up to TOPIC_GROUP - 1 others at each step, and each sweep over all that wait only touches what
+ * a sweep before has prefetched:
  *
- *	cut the next level of each Topic Name and hash it (the nodes arrive meanwhile)
- *	look at each node: is it of the text we want, has it '#', '+'; where would the child be
- *	look at each place in a table: which node has that hash
+ *	look at each place in a table: which child has that hash
+ *	look at each leaf: is the rest of its text the rest of the Topic Name
+ *	look at each branch: is it of the text we want, has it '#', '+'; where would the child be
  *
  * A place cannot be reached twice by one Topic Name, so there are never more places
- * at a level than nodes in the tree (for each Topic Name).
+ * at once than leaves and branches in the tree (for each Topic Name).
  */
 #include "topic_tree.h"
 
 #include <stdlib.h>
 
 #define KEEP_PLACES 8192 /* scratch memory above this goes back before the next match */
+#define HOT_LOG2    10 /* a table up to 8 KiB is taken to be in the cache when what leads to it is */
 
-/* Where a Topic Name has arrived. */
+/* Where a Topic Name has arrived: at a branch or a leaf; in `lookups`: at a table. */
 struct place {
-	struct topic_node *node;
+	union {
+		const struct branch *branch;
+		struct topic_node *leaf;
+	} u;
 	uint64_t siblings; /* the children word it was found in, to be compared; 0: it is right */
-	uint32_t name;
+	const char *at, *rest; /* the level that led here; what comes behind it, NULL: nothing */
+	uint32_t len;          /* of that level; in `lookups` mark is known, too */
+	uint32_t mark;
+	uint16_t depth; /* levels before the one at `at` */
+	uint8_t name;
+	bool hot;
+};
+
+struct places {
+	struct place *all;
+	size_t count, capacity;
 };
 
 struct found {
-	struct topic_node *node;
+	struct topic_node *leaf;
 	uint32_t name;
 };
 
 struct name {
-	struct topic_levels it;
-	struct topic_level level[2]; /* of this round and of the one before */
-	bool ended;
+	const char *all, *end;
+	bool is_dollar;
 };
 
 struct topic_matcher {
 	struct name names[TOPIC_GROUP];
-	struct place *places, *next; /* capacity each, like lookups */
-	struct place *lookups;       /* node: not known yet */
+	struct places branches, leaves, lookups;
+	struct places now; /* the branches that are being looked at */
 	struct found *found;
-	struct topic_node **result;
-	size_t capacity, found_capacity, result_capacity;
+	struct topic_node **result; /* found_capacity of them, too */
+	size_t found_count, found_capacity;
+	size_t total; /* capacity of all */
+	bool failed;  /* no memory */
 };
 
 struct topic_matcher *
@@ -56,15 +72,13 @@ topic_matcher_new(void)
 static void
 scratch_free(struct topic_matcher *m)
 {
-	free(m->places);
-	free(m->next);
-	free(m->lookups);
+	free(m->branches.all);
+	free(m->leaves.all);
+	free(m->lookups.all);
+	free(m->now.all);
 	free(m->found);
 	free(m->result);
-	m->places = m->next = m->lookups = NULL;
-	m->found = NULL;
-	m->result = NULL;
-	m->capacity = m->found_capacity = m->result_capacity = 0;
+	*m = (struct topic_matcher){ 0 };
 }
 
 void
@@ -77,58 +91,69 @@ topic_matcher_free(struct topic_matcher *m)
 }
 
 static bool
-grow(void *array, size_t count, size_t size)
+grow(struct topic_matcher *m, void *array, size_t count, size_t size)
 {
 	void **p = array, *bigger = reallocarray(*p, count, size);
 
-	if (bigger == NULL)
+	if (bigger == NULL) {
+		m->failed = true;
 		return false;
+	}
 	*p = bigger;
+	m->total += count / 2;
 	return true;
 }
 
-/* Room for a round that begins with `places` places and `found` results so far. */
-static bool
-reserve(struct topic_matcher *m, size_t places, size_t found)
+/* NULL: no memory, m->failed. */
+static inline struct place *
+place_add(struct topic_matcher *m, struct places *list)
 {
-	size_t need = places * 2, n;
+	if (list->count == list->capacity) {
+		size_t capacity = list->capacity == 0 ? 32 : list->capacity * 2;
 
-	if (need > m->capacity) {
-		n = need < 64 ? 64 : need * 2;
-		if (!grow(&m->places, n, sizeof(*m->places)) ||
-		    !grow(&m->next, n, sizeof(*m->next)) ||
-		    !grow(&m->lookups, n, sizeof(*m->lookups)))
-			return false;
-		m->capacity = n;
+		if (!grow(m, &list->all, capacity, sizeof(*list->all)))
+			return NULL;
+		list->capacity = capacity;
 	}
-	if (found + need > m->found_capacity) {
-		n = found + need < 64 ? 64 : (found + need) * 2;
-		if (!grow(&m->found, n, sizeof(*m->found)))
-			return false;
-		m->found_capacity = n;
+	return &list->all[list->count++];
+}
+
+static inline void
+add_found(struct topic_matcher *m, struct topic_node *leaf, uint32_t name)
+{
+	if (m->found_count == m->found_capacity) {
+		size_t capacity = m->found_capacity == 0 ? 32 : m->found_capacity * 2;
+
+		if (!grow(m, &m->found, capacity, sizeof(*m->found)) ||
+		    !grow(m, &m->result, capacity, sizeof(struct topic_node *)))
+			return;
+		m->found_capacity = capacity;
 	}
-	return true;
+	m->found[m->found_count++] = (struct found){ leaf, name };
+}
+
+/* An object may lie across two cache lines; what matters are its first 40 bytes or so. */
+static inline void
+prefetch_object(const void *p)
+{
+	__builtin_prefetch(p);
+	__builtin_prefetch((const char *)p + 40);
 }
 
 static inline void
-prefetch_node(const struct topic_node *node)
+push(const struct topic_index *ix, struct topic_matcher *m, uint32_t id, const struct place *place)
 {
-	/* Branch, header and slots are what matters first; the text is often on the next line. */
-	__builtin_prefetch((const char *)node - sizeof(struct branch));
-	__builtin_prefetch((const char *)node + 40);
-}
+	struct place *p;
+	void *object = id_is_leaf(id) ? (void *)leaf_at(ix, id) : (void *)branch_at(ix, id);
 
-static inline void
-push(const struct topic_index *ix, struct place *at, uint32_t id, uint64_t siblings, uint32_t name)
-{
-	*at = (struct place){ node_at(ix, id), siblings, name };
-	prefetch_node(at->node);
-}
-
-static inline void
-add_found(struct found *at, struct topic_node *node, uint32_t name)
-{
-	*at = (struct found){ node, name };
+	prefetch_object(object);
+	if ((p = place_add(m, id_is_leaf(id) ? &m->leaves : &m->branches)) == NULL)
+		return;
+	*p = *place;
+	if (id_is_leaf(id))
+		p->u.leaf = object;
+	else
+		p->u.branch = object;
 }
 
 /* The child with that mark, not compared yet. @return its number, or 0. */
@@ -155,182 +180,331 @@ probe(uint64_t children, uint32_t mark)
 	return 0;
 }
 
-/* One level for all. @return the number of places of the next one, now in m->places. */
-static size_t
-round_down(const struct topic_index *ix, struct topic_matcher *m, size_t count, unsigned parity,
-    size_t *found)
+/* ---- leaves ---------------------------------------------------------------------------------- */
+
+static inline uint64_t
+differ8(const char *a, const char *b)
 {
-	size_t next = 0, lookups = 0, results = *found;
-	struct place *swap;
-	uint32_t id;
+	return topic_load(a) ^ topic_load(b);
+}
 
-	for (size_t i = 0; i < count; i++) {
-		struct place *p = &m->places[i];
-		struct name *name = &m->names[p->name];
-		struct topic_level *level = &name->level[parity];
-		struct topic_node *node = p->node;
-		struct branch *branch;
-		uint64_t children;
+/* Few branches, since lengths vary from one Topic Name to the next: what overlaps is compared twice. */
+static inline bool
+same_bytes(const char *a, const char *b, size_t n)
+{
+	uint32_t x, y, v, w;
 
+	if (n >= 8) {
+		for (; n > 32; n -= 16, a += 16, b += 16)
+			if ((differ8(a, b) | differ8(a + 8, b + 8)) != 0)
+				return false;
+		if (n >= 16)
+			return (differ8(a, b) | differ8(a + 8, b + 8) |
+				   differ8(a + n - 16, b + n - 16) |
+				   differ8(a + n - 8, b + n - 8)) == 0;
+		return (differ8(a, b) | differ8(a + n - 8, b + n - 8)) == 0;
+	}
+	if (n >= 4) {
+		memcpy(&x, a, 4);
+		memcpy(&y, b, 4);
+		memcpy(&v, a + n - 4, 4);
+		memcpy(&w, b + n - 4, 4);
+		return ((x ^ y) | (v ^ w)) == 0;
+	}
+	if (n == 0)
+		return true;
+	return ((a[0] ^ b[0]) | (a[n / 2] ^ b[n / 2]) | (a[n - 1] ^ b[n - 1])) == 0;
+}
+
+/* Both at the beginning of a level; the pattern is the rest of a valid filter. */
+static bool
+pattern_matches(struct grapnel_str pattern, const char *t, const char *end)
+{
+	const char *p = pattern.data, *p_end = p + pattern.len;
+
+	for (;;) {
+		if (p < p_end && *p == '#')
+			return true;
+		if (p < p_end && *p == '+') {
+			for (p++; t < end && *t != '/'; t++)
+				;
+		} else {
+			for (; p < p_end && *p != '/'; p++, t++)
+				if (t == end || *t != *p)
+					return false;
+			if (t < end && *t != '/')
+				return false;
+		}
+		if (p == p_end)
+			return t == end;
+		if (t == end) /* "/#" covers the parent level, too */
+			return p_end - p == 2 && p[1] == '#';
+		p++;
+		t++;
+	}
+}
+
+static inline bool
+leaf_matches(const struct topic_node *leaf, unsigned depth, const char *rest, const char *end)
+{
+	struct grapnel_str text =
+	    leaf->start == depth ? leaf_text(leaf) : leaf_text_from(leaf, depth);
+	size_t len = (size_t)(end - rest);
+
+	switch ((enum leaf_kind)leaf->kind) {
+	case LEAF_EXACT:
+		return len == text.len && same_bytes(text.data, rest, len);
+	case LEAF_PREFIX:
+		return len >= text.len && same_bytes(text.data, rest, text.len) &&
+		    (len == text.len || rest[text.len] == '/');
+	case LEAF_PATTERN:
+		return pattern_matches(text, rest, end);
+	case LEAF_HASH:
+	case LEAF_HERE:
+		break;
+	}
+	return true;
+}
+
+/* The level that led to a place, as it was cut then. */
+static struct topic_level
+level_of(const struct topic_index *ix, const struct topic_matcher *m, const struct place *p)
+{
+	struct topic_levels it = { m->names[p->name].all, p->at, m->names[p->name].end };
+	struct topic_level level = { 0 };
+
+	topic_level_next(&ix->key, &it, &level);
+	return level;
+}
+
+static void
+compare_leaves(const struct topic_index *ix, struct topic_matcher *m)
+{
+	for (size_t i = 0; i < m->leaves.count; i++) {
+		struct place *p = &m->leaves.all[i];
+		struct topic_node *leaf = p->u.leaf;
+		const char *end = m->names[p->name].end;
+		struct topic_level level;
+		uint32_t id;
+
+		if (leaf_matches(leaf, p->depth, p->at, end)) {
+			add_found(m, leaf, p->name);
+			continue;
+		}
+		if (p->siblings == 0)
+			continue;
 		/*
 		 * Another text with the same 31 bits of hash: never by chance, so it may be slow.
 		 */
-		if (p->siblings != 0 && !node_is(ix, node, &name->level[parity ^ 1]) &&
-		    (node = tree_child(ix, p->siblings, &name->level[parity ^ 1], &id)) == NULL)
+		level = level_of(ix, m, p);
+		if (leaf_level_is(leaf, p->depth, &level) ||
+		    (id = tree_child(ix, p->siblings, &level, p->depth)) == 0)
 			continue;
-		branch = node_branch(node);
-		if ((id = rcu_load(&branch->hash)) != 0) { /* also the parent level itself */
-			add_found(&m->found[results], node_at(ix, id), p->name);
-			__builtin_prefetch(m->found[results++].node);
+		if (!id_is_leaf(id)) {
+			p->siblings = 0;
+			push(ix, m, id, p);
+		} else if (leaf_matches(leaf_at(ix, id), p->depth, p->at, end)) {
+			add_found(m, leaf_at(ix, id), p->name);
 		}
-		if (name->ended) {
-			add_found(&m->found[results++], node, p->name);
-			continue;
-		}
-		if ((id = rcu_load(&branch->plus)) != 0)
-			push(ix, &m->next[next++], id, 0, p->name);
-		if ((children = rcu_load(&branch->children)) == 0)
-			continue;
-		if (word_is_child(children)) {
-			if (child_mark(children) == level->mark)
-				push(ix, &m->next[next++], child_id(children), children, p->name);
-			continue;
-		}
-		__builtin_prefetch((const char *)word_pointer(children) +
-		    (word_log2(children) == 0
-			    ? 0
-			    : table_home(level->mark, word_log2(children)) * sizeof(uint64_t)));
-		m->lookups[lookups++] = (struct place){ NULL, children, p->name };
 	}
-	for (size_t i = 0; i < lookups; i++) {
-		struct place *p = &m->lookups[i];
-
-		if ((id = probe(p->siblings, m->names[p->name].level[parity].mark)) != 0)
-			push(ix, &m->next[next++], id, p->siblings, p->name);
-	}
-	swap = m->places;
-	m->places = m->next;
-	m->next = swap;
-	*found = results;
-	return next;
+	m->leaves.count = 0;
 }
 
-/* Cut the next level of each Topic Name that still is somewhere. */
+/* ---- branches -------------------------------------------------------------------------------- */
+
+/* From a branch on: one level, or while it is hot as many as there are. */
 static void
-cut_levels(const struct topic_index *ix, struct topic_matcher *m, size_t count, unsigned parity)
+walk(const struct topic_index *ix, struct topic_matcher *m, const struct branch *branch,
+    const char *rest, uint8_t number, bool hot)
 {
-	uint32_t alive = 0;
+	const struct name *name = &m->names[number];
+	struct topic_levels it = { name->all, rest, name->end };
 
-	for (size_t i = 0; i < count; i++)
-		alive |= (uint32_t)1 << m->places[i].name;
-	for (; alive != 0; alive &= alive - 1) {
-		struct name *name = &m->names[__builtin_ctz(alive)];
+	while (branch != NULL) {
+		bool wild = branch != ix->root || !name->is_dollar; /* [MQTT-4.7.2-1] */
+		const struct branch *next = NULL;
+		struct topic_level level;
+		struct place place;
+		uint64_t children;
+		uint32_t id;
 
-		name->ended = !topic_level_next(&ix->key, &name->it, &name->level[parity]);
+		if (wild &&
+		    (id = rcu_load(&branch->hash)) != 0) { /* also the parent level itself */
+			prefetch_object(leaf_at(ix, id));
+			add_found(m, leaf_at(ix, id), number);
+		}
+		if (it.rest == NULL) {
+			if ((id = rcu_load(&branch->here)) != 0) {
+				prefetch_object(leaf_at(ix, id));
+				add_found(m, leaf_at(ix, id), number);
+			}
+			return;
+		}
+		topic_level_next(&ix->key, &it, &level);
+		place = (struct place){ .at = level.text,
+			.rest = it.rest,
+			.len = level.len,
+			.mark = level.mark,
+			.depth = branch->depth,
+			.name = number,
+			.hot = hot };
+		children = rcu_load(&branch->children);
+		if (wild && (id = rcu_load(&branch->plus)) != 0) {
+			if (hot && children == 0 && !id_is_leaf(id))
+				next = branch_at(ix, id);
+			else
+				push(ix, m, id, &place);
+		}
+		id = 0;
+		if (word_is_child(children)) {
+			if (child_mark(children) == level.mark)
+				id = child_id(children);
+		} else if (children != 0 && hot && word_log2(children) <= HOT_LOG2) {
+			id = probe(children, level.mark);
+		} else if (children != 0) {
+			struct place *p = place_add(m, &m->lookups);
+
+			__builtin_prefetch((const char *)word_pointer(children) +
+			    (word_log2(children) == 0
+				    ? 0
+				    : table_home(level.mark, word_log2(children)) *
+					sizeof(uint64_t)));
+			if (p != NULL) {
+				*p = place;
+				p->siblings = children;
+			}
+		}
+		if (id != 0 && hot && !id_is_leaf(id)) {
+			next = branch_at(ix, id);
+			/* As in compare_leaves. */
+			if (!branch_is(next, &level)) {
+				next = NULL;
+				if ((id = tree_child(ix, children, &level, place.depth)) != 0)
+					push(ix, m, id, &place);
+			}
+		} else if (id != 0) {
+			place.siblings = children;
+			place.hot = false;
+			push(ix, m, id, &place);
+		}
+		branch = next;
 	}
 }
 
-static bool
-has_subscriber(const struct topic_index *ix, const struct topic_node *node)
+static void
+look_up(const struct topic_index *ix, struct topic_matcher *m)
 {
-	if (atomic_load_explicit(&node->refs, memory_order_relaxed) == 0)
-		return false;
-	for (unsigned i = 0; i < ix->workers; i++)
-		if (topic_node_has(node, i))
+	uint32_t id;
+
+	for (size_t i = 0; i < m->lookups.count; i++) {
+		struct place *p = &m->lookups.all[i];
+
+		p->hot = false;
+		if ((id = probe(p->siblings, p->mark)) != 0)
+			push(ix, m, id, p);
+	}
+	m->lookups.count = 0;
+}
+
+static void
+walk_branches(const struct topic_index *ix, struct topic_matcher *m)
+{
+	struct places now = m->branches;
+	struct topic_level level;
+	uint32_t id;
+
+	m->branches = m->now;
+	m->now = now;
+	for (size_t i = 0; i < now.count; i++) {
+		struct place *p = &now.all[i];
+
+		if (p->siblings != 0 &&
+		    (p->len != p->u.branch->text_len ||
+			!same_bytes(text_all(p->u.branch->text, p->len), p->at, p->len))) {
+			level = level_of(ix, m, p); /* as in compare_leaves */
+			id = tree_child(ix, p->siblings, &level, p->depth);
+			p->siblings = 0;
+			if (id != 0)
+				push(ix, m, id, p);
+			continue;
+		}
+		walk(ix, m, p->u.branch, p->rest, p->name, p->hot);
+	}
+	m->now.count = 0;
+}
+
+/* ---- results --------------------------------------------------------------------------------- */
+
+static inline bool
+has_subscriber(const struct topic_index *ix, const struct topic_node *leaf)
+{
+	uint64_t word = atomic_load_explicit(&leaf->slot, memory_order_acquire);
+	_Atomic(void *) *slots = slot_pointer(word);
+
+	if (slot_owner(word) != 0) {
+		__builtin_prefetch(slots); /* whatever it is: the caller goes there next */
+		return true;
+	}
+	for (unsigned i = 0; slots != NULL && i < ix->workers; i++)
+		if (atomic_load_explicit(&slots[i], memory_order_acquire) != NULL)
 			return true;
 	return false;
 }
 
-/* Sort what was found by Topic Name, without the nodes where nobody is. */
-static int
-collect(const struct topic_index *ix, struct topic_matcher *m, size_t found,
-    struct topic_match *out, unsigned n)
+/* What was found, by Topic Name, without the filters where nobody is. */
+static void
+collect(const struct topic_index *ix, struct topic_matcher *m, struct topic_match *out, unsigned n)
 {
 	size_t at[TOPIC_GROUP], start = 0, kept = 0;
+	uint32_t last = 0;
+	bool sorted = true;
 
-	for (size_t i = 0; i < found; i++) {
-		if (has_subscriber(ix, m->found[i].node)) {
-			out[m->found[i].name].count++;
-			m->found[kept++] = m->found[i];
-		}
-	}
-	if (kept > m->result_capacity) {
-		size_t capacity = kept < 64 ? 64 : kept * 2;
+	for (size_t i = 0; i < m->found_count; i++) {
+		struct found f = m->found[i];
 
-		if (!grow(&m->result, capacity, sizeof(struct topic_node *))) {
-			for (unsigned i = 0; i < n; i++)
-				out[i].count = 0;
-			return GRAPNEL_ENOMEM;
-		}
-		m->result_capacity = capacity;
+		if (!has_subscriber(ix, f.leaf))
+			continue;
+		sorted = sorted && f.name >= last;
+		last = f.name;
+		out[f.name].count++;
+		m->result[kept] = f.leaf;
+		m->found[kept++] = f;
 	}
 	for (unsigned i = 0; i < n; i++) {
 		at[i] = start;
-		out[i].nodes = start < kept ? m->result + start : NULL;
+		out[i].nodes = out[i].count > 0 ? m->result + start : NULL;
 		start += out[i].count;
 	}
-	for (size_t i = 0; i < kept; i++)
-		m->result[at[m->found[i].name]++] = m->found[i].node;
-	return GRAPNEL_OK;
-}
-
-/*
- * The first level: [MQTT-4.7.2-1] a leading wildcard does not match a Topic Name that begins with
- * $.
- */
-static size_t
-round_root(const struct topic_index *ix, struct topic_matcher *m,
-    const struct grapnel_str *topic_names, unsigned n, size_t *found)
-{
-	const struct branch *branch = node_branch(ix->root);
-	uint64_t children = rcu_load(&branch->children);
-	uint32_t plus = rcu_load(&branch->plus), hash = rcu_load(&branch->hash), id;
-	size_t next = 0;
-
-	for (unsigned i = 0; i < n; i++) {
-		struct name *name = &m->names[i];
-		struct topic_level *level = &name->level[0];
-
-		name->it = topic_levels_of(topic_names[i]);
-		topic_level_next(&ix->key, &name->it, level);
-		if (topic_names[i].len == 0 || topic_names[i].data[0] != '$') {
-			if (hash != 0)
-				add_found(&m->found[(*found)++], node_at(ix, hash), i);
-			if (plus != 0)
-				push(ix, &m->places[next++], plus, 0, i);
-		}
-		id = 0;
-		if (word_is_child(children))
-			id = child_mark(children) == level->mark ? child_id(children) : 0;
-		else if (children != 0)
-			id = probe(children, level->mark);
-		if (id != 0)
-			push(ix, &m->places[next++], id, children, i);
-	}
-	return next;
+	for (size_t i = 0; i < kept && !sorted; i++)
+		m->result[at[m->found[i].name]++] = m->found[i].leaf;
 }
 
 int
 topic_index_match(struct topic_index *ix, struct topic_matcher *m,
     const struct grapnel_str *topic_names, unsigned n, struct topic_match *out)
 {
-	size_t count, found = 0;
-	unsigned parity = 1;
-
 	for (unsigned i = 0; i < n; i++)
 		out[i] = (struct topic_match){ NULL, 0 };
 	if (n > TOPIC_GROUP)
 		return GRAPNEL_EINVAL;
-	if (m->capacity > KEEP_PLACES || m->found_capacity > KEEP_PLACES)
+	if (m->total > KEEP_PLACES)
 		scratch_free(m);
-	if (!reserve(m, TOPIC_GROUP, 0))
-		return GRAPNEL_ENOMEM;
-	count = round_root(ix, m, topic_names, n, &found);
-	for (; count > 0; parity ^= 1) {
-		if (!reserve(m, count, found))
-			return GRAPNEL_ENOMEM;
-		cut_levels(ix, m, count, parity);
-		count = round_down(ix, m, count, parity, &found);
+	m->failed = false;
+	m->found_count = m->leaves.count = m->lookups.count = m->branches.count = 0;
+	for (unsigned i = 0; i < n; i++) {
+		struct grapnel_str name = topic_names[i];
+
+		m->names[i] = (struct name){ name.data, name.data + name.len,
+			name.len > 0 && name.data[0] == '$' };
+		walk(ix, m, ix->root, name.data, (uint8_t)i, true);
 	}
-	return collect(ix, m, found, out, n);
+	while (m->lookups.count + m->leaves.count + m->branches.count > 0 && !m->failed) {
+		look_up(ix, m);
+		compare_leaves(ix, m);
+		walk_branches(ix, m);
+	}
+	if (m->failed)
+		return GRAPNEL_ENOMEM;
+	collect(ix, m, out, n);
+	return GRAPNEL_OK;
 }

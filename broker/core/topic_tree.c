@@ -4,80 +4,182 @@
 #include <assert.h>
 #include <stdlib.h>
 
-static void
-count_bytes(struct topic_index *ix, int64_t bytes)
+/* ---- texts ---------------------------------------------------------------------------------- */
+
+static unsigned
+text_words(size_t len)
 {
-	atomic_fetch_add_explicit(&ix->byte_count, (uint64_t)bytes, memory_order_relaxed);
+	return len > TEXT_INLINE_MAX ? 2 : (unsigned)(len + 7) / 8;
 }
 
-/* ---- arena ---------------------------------------------------------------------------------- */
-
-static size_t
-class_bytes(const struct topic_index *ix, unsigned cls)
-{
-	size_t node = sizeof(struct topic_node) + ix->workers * sizeof(_Atomic(void *));
-
-	node = (node + 7) & ~(size_t)7; /* where pointers have four bytes */
-	if (cls == CLASS_FEW)
-		return sizeof(struct few);
-	return cls == CLASS_LEAF ? node : sizeof(struct branch) + node + cls * 8;
-}
-
-/*
- * A few objects of one class from the newest chunk: classes share chunks, so that a small index
- * stays small.
- */
+/* Into `words` words at `to`, zeros behind it. */
 static bool
-run_refill(struct topic_index *ix, struct run *run, size_t bytes)
+text_set(struct topic_index *ix, char *to, unsigned words, struct grapnel_str text)
 {
-	size_t run_bytes = bytes < RUN_BYTES ? RUN_BYTES : (bytes + 63) & ~(size_t)63;
-	void *chunk;
+	struct long_text *keep;
+	char *outside;
 
-	if (ix->chunk_count == 0 || ix->chunk_used + run_bytes > CHUNK_BYTES) {
-		if (ix->chunk_count == CHUNK_MAX || posix_memalign(&chunk, 64, CHUNK_BYTES) != 0)
-			return false;
-		ix->chunks[ix->chunk_count++] = chunk;
-		ix->chunk_used = ix->chunk_count == 1 ? 64 : 0; /* number 0 means none */
+	memset(to, 0, (size_t)words * 8);
+	if (text.len <= TEXT_INLINE_MAX) {
+		memcpy(to, text.data, text.len);
+		return true;
 	}
-	run->at = ix->chunks[ix->chunk_count - 1] + ix->chunk_used;
-	run->id =
-	    (uint32_t)((ix->chunk_count - 1) << CHUNK_UNITS_LOG2) + (uint32_t)(ix->chunk_used / 8);
-	run->left = (uint32_t)(run_bytes / bytes);
-	ix->chunk_used += run_bytes;
-	count_bytes(ix, (int64_t)run_bytes);
+	if ((keep = malloc(sizeof(*keep) + text.len)) == NULL)
+		return false;
+	memcpy(keep->text, text.data, text.len);
+	memcpy(to, text.data, 8);
+	outside = keep->text;
+	memcpy(to + 8, &outside, sizeof(outside));
+	if ((keep->next = ix->long_texts) != NULL)
+		keep->next->link = &keep->next;
+	keep->link = &ix->long_texts;
+	ix->long_texts = keep;
+	ix->byte_count += sizeof(*keep) + text.len;
 	return true;
 }
 
-static char *
-arena_take(struct topic_index *ix, unsigned cls, uint32_t *id)
+static void
+text_drop(struct topic_index *ix, const char *at, size_t len)
 {
-	size_t bytes = class_bytes(ix, cls);
-	struct run *run = &ix->runs[cls];
-	char *p;
+	struct long_text *keep;
+	char *outside;
 
-	if (run->left == 0 && !run_refill(ix, run, bytes))
-		return NULL;
-	p = run->at;
-	*id = run->id;
-	run->at += bytes;
-	run->id += (uint32_t)(bytes / 8);
-	run->left--;
-	return p;
+	if (len <= TEXT_INLINE_MAX)
+		return;
+	memcpy(&outside, at + 8, sizeof(outside));
+	keep = (struct long_text *)(void *)(outside - offsetof(struct long_text, text));
+	if ((*keep->link = keep->next) != NULL)
+		keep->next->link = keep->link;
+	ix->byte_count -= sizeof(*keep) + len;
+	free(keep);
 }
+
+/* ---- leaves and branches -------------------------------------------------------------------- */
+
+struct topic_node *
+tree_leaf_new(struct topic_index *ix, enum leaf_kind kind, struct grapnel_str text, unsigned start)
+{
+	unsigned words = text_words(text.len);
+	struct topic_node *leaf = arena_take(ix->arena, CLASS_LEAF + words);
+
+	if (leaf == NULL)
+		return NULL;
+	if (!text_set(ix, leaf->text, words, text)) {
+		arena_give(ix->arena, leaf);
+		return NULL;
+	}
+	leaf->refs = 0;
+	leaf->parent = 0;
+	leaf->text_len = (uint16_t)text.len;
+	leaf->kind = (uint8_t)kind;
+	leaf->start = (uint8_t)start;
+	atomic_store_explicit(&leaf->slot, 0, memory_order_relaxed);
+	if (++ix->generation == 0)
+		ix->generation = 1;
+	atomic_store_explicit(&leaf->generation, ix->generation, memory_order_release);
+	ix->node_count++;
+	return leaf;
+}
+
+struct branch *
+tree_branch_new(
+    struct topic_index *ix, const struct branch *parent, const struct topic_level *level)
+{
+	bool is_plus = level != NULL && level->len == 1 && level->text[0] == '+';
+	struct grapnel_str text = { "", 0 };
+	struct branch *branch;
+	unsigned words;
+
+	if (level != NULL && !is_plus)
+		text = (struct grapnel_str){ level->text, level->len };
+	words = is_plus ? 0 : text.len == 0 ? 1 : text_words(text.len);
+	if ((branch = arena_take(ix->arena, CLASS_BRANCH + words)) == NULL)
+		return NULL;
+	if (!text_set(ix, branch->text, words, text)) {
+		arena_give(ix->arena, branch);
+		return NULL;
+	}
+	atomic_store_explicit(&branch->children, 0, memory_order_relaxed);
+	atomic_store_explicit(&branch->plus, 0, memory_order_relaxed);
+	atomic_store_explicit(&branch->hash, 0, memory_order_relaxed);
+	atomic_store_explicit(&branch->here, 0, memory_order_relaxed);
+	branch->parent = parent != NULL ? arena_number(parent) : 0;
+	branch->depth = parent != NULL ? (uint16_t)(parent->depth + 1) : 0;
+	branch->text_len = (uint16_t)text.len;
+	branch->is_plus = is_plus;
+	ix->node_count++;
+	return branch;
+}
+
+static void
+leaf_free(struct topic_index *ix, struct topic_node *leaf)
+{
+	uint64_t word = atomic_load_explicit(&leaf->slot, memory_order_relaxed);
+
+	if (word != 0)
+		arena_give(ix->arena, slot_pointer(word));
+	text_drop(ix, leaf->text, leaf->text_len);
+	arena_give(ix->arena, leaf);
+}
+
+static void
+branch_free(struct topic_index *ix, struct branch *branch)
+{
+	text_drop(ix, branch->text, branch->text_len);
+	arena_give(ix->arena, branch);
+}
+
+void
+tree_leaf_retire(struct topic_index *ix, struct topic_node *leaf)
+{
+	uint64_t word = atomic_load_explicit(&leaf->slot, memory_order_acquire);
+	_Atomic(void *) *slots = slot_pointer(word);
+
+	assert(slot_owner(word) == 0);
+	for (unsigned i = 0; i < ix->workers && slots != NULL; i++)
+		assert(atomic_load_explicit(&slots[i], memory_order_relaxed) == NULL);
+	atomic_store_explicit(&leaf->generation, 0, memory_order_release);
+	leaf->parent = ix->retired.leaves;
+	ix->retired.leaves = arena_number(leaf);
+	ix->node_count--;
+}
+
+void
+tree_leaf_drop(struct topic_index *ix, struct topic_node *leaf)
+{
+	atomic_store_explicit(&leaf->generation, 0, memory_order_relaxed);
+	ix->node_count--;
+	leaf_free(ix, leaf);
+}
+
+_Atomic(void *) *
+tree_slots_new(struct topic_index *ix)
+{
+	_Atomic(void *) *slots = arena_take(ix->arena, CLASS_SLOTS);
+
+	for (unsigned i = 0; slots != NULL && i < ix->workers; i++)
+		atomic_store_explicit(&slots[i], NULL, memory_order_relaxed);
+	return slots;
+}
+
+void
+tree_slots_drop(struct topic_index *ix, _Atomic(void *) *slots)
+{
+	arena_give(ix->arena, (void *)slots);
+}
+
+/* ---- children ------------------------------------------------------------------------------- */
 
 static struct few *
 few_new(struct topic_index *ix)
 {
-	struct few *few = ix->few_free;
-	uint32_t id;
+	struct few *few = arena_take(ix->arena, CLASS_FEW);
 
-	if (few != NULL)
-		ix->few_free = few->next;
-	else if ((few = (struct few *)(void *)arena_take(ix, CLASS_FEW, &id)) == NULL)
+	if (few == NULL)
 		return NULL;
 	few->next = NULL;
 	for (unsigned i = 0; i < FEW_MAX; i++)
-		atomic_init(&few->children[i], 0);
+		atomic_store_explicit(&few->children[i], 0, memory_order_relaxed);
 	return few;
 }
 
@@ -101,139 +203,16 @@ table_new(struct topic_index *ix, uint32_t children)
 		table->next->link = &table->next;
 	table->link = &ix->tables;
 	ix->tables = table;
-	count_bytes(ix, (int64_t)bytes);
+	ix->byte_count += bytes;
 	return table;
 }
 
 static void
 table_free(struct topic_index *ix, struct table *table)
 {
-	count_bytes(ix, -(int64_t)(sizeof(*table) + (sizeof(uint64_t) << table->log2)));
+	ix->byte_count -= sizeof(*table) + (sizeof(uint64_t) << table->log2);
 	free(table);
 }
-
-/* ---- nodes ---------------------------------------------------------------------------------- */
-
-static bool
-node_set_text(struct topic_index *ix, struct topic_node *node, const struct topic_level *level)
-{
-	char *text = node_text(ix, node), *outside;
-	struct long_text *keep;
-
-	memset(text, 0, (size_t)node->size_class * 8);
-	if (level->len <= TEXT_INLINE_MAX) {
-		memcpy(text, level->text, level->len);
-		return true;
-	}
-	if ((keep = malloc(sizeof(*keep) + level->len)) == NULL)
-		return false;
-	memcpy(keep->text, level->text, level->len);
-	memcpy(text, level->text, 8);
-	outside = keep->text;
-	memcpy(text + 8, &outside, sizeof(outside));
-	if ((keep->next = ix->long_texts) != NULL)
-		keep->next->link = &keep->next;
-	keep->link = &ix->long_texts;
-	ix->long_texts = keep;
-	count_bytes(ix, (int64_t)(sizeof(*keep) + level->len));
-	return true;
-}
-
-/* Once no reader can compare with it any more. */
-static void
-node_drop_text(struct topic_index *ix, struct topic_node *node)
-{
-	struct long_text *keep;
-	char *outside;
-
-	if (node->kind != NODE_LITERAL || node->text_len <= TEXT_INLINE_MAX)
-		return;
-	memcpy(&outside, node_text(ix, node) + 8, sizeof(outside));
-	keep = (struct long_text *)(void *)(outside - offsetof(struct long_text, text));
-	if ((*keep->link = keep->next) != NULL)
-		keep->next->link = keep->link;
-	count_bytes(ix, -(int64_t)(sizeof(*keep) + node->text_len));
-	free(keep);
-}
-
-static unsigned
-node_class(enum node_kind kind, const struct topic_level *level)
-{
-	switch (kind) {
-	case NODE_HASH:
-		return CLASS_LEAF;
-	case NODE_ROOT:
-	case NODE_PLUS:
-		return 0;
-	case NODE_LITERAL:
-		break;
-	}
-	if (level->len > TEXT_INLINE_MAX)
-		return 2;
-	return level->len <= 8 ? 1 : (level->len + 7) / 8;
-}
-
-struct topic_node *
-tree_node_new(
-    struct topic_index *ix, enum node_kind kind, const struct topic_level *level, uint32_t *id)
-{
-	unsigned cls = node_class(kind, level);
-	struct run *run = &ix->runs[cls];
-	bool fresh = run->free == 0;
-	struct topic_node *node;
-	char *p;
-
-	if (fresh) {
-		if ((p = arena_take(ix, cls, id)) == NULL)
-			return NULL;
-		if (kind != NODE_HASH) {
-			p += sizeof(struct branch);
-			*id += sizeof(struct branch) / 8;
-		}
-		node = (struct topic_node *)(void *)p;
-		atomic_init(&node->generation, 1);
-		atomic_init(&node->refs, 0);
-		for (unsigned i = 0; i < ix->workers; i++)
-			atomic_init(&node->slots[i], NULL);
-	} else { /* generation and slots go on: others may still look at them */
-		*id = run->free;
-		node = node_at(ix, *id);
-		run->free = node->parent;
-	}
-	node->kind = (uint8_t)kind;
-	node->size_class = (uint8_t)cls;
-	node->parent = 0;
-	node->text_len = 0;
-	if (kind != NODE_HASH) {
-		struct branch *branch = node_branch(node);
-
-		atomic_store_explicit(&branch->children, 0, memory_order_relaxed);
-		atomic_store_explicit(&branch->plus, 0, memory_order_relaxed);
-		atomic_store_explicit(&branch->hash, 0, memory_order_relaxed);
-	}
-	if (kind == NODE_LITERAL && !node_set_text(ix, node, level)) {
-		node->parent = run->free;
-		run->free = *id;
-		return NULL;
-	}
-	if (kind == NODE_LITERAL)
-		node->text_len = (uint16_t)level->len;
-	atomic_fetch_add_explicit(&ix->node_count, 1, memory_order_relaxed);
-	return node;
-}
-
-void
-tree_node_retire(struct topic_index *ix, struct topic_node *node, uint32_t id)
-{
-	for (unsigned i = 0; i < ix->workers; i++)
-		assert(atomic_load_explicit(&node->slots[i], memory_order_relaxed) == NULL);
-	atomic_fetch_add_explicit(&node->generation, 1, memory_order_release);
-	node->parent = ix->retired.nodes;
-	ix->retired.nodes = id;
-	atomic_fetch_sub_explicit(&ix->node_count, 1, memory_order_relaxed);
-}
-
-/* ---- children ------------------------------------------------------------------------------- */
 
 static uint64_t
 word_of(const void *pointer, unsigned log2)
@@ -250,9 +229,16 @@ table_of(uint64_t word)
 	return (struct table *)(void *)(children - offsetof(struct table, children));
 }
 
-struct topic_node *
-tree_child(
-    const struct topic_index *ix, uint64_t children, const struct topic_level *level, uint32_t *id)
+static bool
+child_is(const struct topic_index *ix, uint32_t id, const struct topic_level *level, unsigned depth)
+{
+	return id_is_leaf(id) ? leaf_level_is(leaf_at(ix, id), depth, level)
+			      : branch_is(branch_at(ix, id), level);
+}
+
+uint32_t
+tree_child(const struct topic_index *ix, uint64_t children, const struct topic_level *level,
+    unsigned depth)
 {
 	const _Atomic uint64_t *at = word_pointer(children);
 	size_t n = FEW_MAX, i = 0, mask = SIZE_MAX;
@@ -260,7 +246,7 @@ tree_child(
 	unsigned log2;
 
 	if (children == 0)
-		return NULL;
+		return 0;
 	if (word_is_child(children)) {
 		n = 1;
 	} else if ((log2 = word_log2(children)) == 0) {
@@ -274,18 +260,12 @@ tree_child(
 		if (!word_is_child(children)) {
 			child = rcu_load(&at[i & mask]);
 			if (child == 0 && mask != SIZE_MAX)
-				return NULL;
+				return 0;
 		}
-		if (child_mark(child) == level->mark) {
-			struct topic_node *node = node_at(ix, child_id(child));
-
-			if (node_is(ix, node, level)) {
-				*id = child_id(child);
-				return node;
-			}
-		}
+		if (child_mark(child) == level->mark && child_is(ix, child_id(child), level, depth))
+			return child_id(child);
 	}
-	return NULL;
+	return 0;
 }
 
 static bool
@@ -332,6 +312,22 @@ word_retire(struct topic_index *ix, uint64_t word)
 		table->next = ix->retired.tables;
 		ix->retired.tables = table;
 	}
+}
+
+void
+tree_branch_retire(struct topic_index *ix, struct branch *branch)
+{
+	branch->parent = ix->retired.branches;
+	ix->retired.branches = arena_number(branch);
+	ix->node_count--;
+}
+
+void
+tree_branch_drop(struct topic_index *ix, struct branch *branch)
+{
+	word_retire(ix, atomic_load_explicit(&branch->children, memory_order_relaxed));
+	ix->node_count--;
+	branch_free(ix, branch);
 }
 
 /* All children in a row. @return how many. */
@@ -466,55 +462,55 @@ children_shrink(struct topic_index *ix, struct branch *branch, uint64_t word)
 	word_retire(ix, word);
 }
 
-uint32_t
-tree_child_remove(struct topic_index *ix, struct branch *branch, const struct topic_node *node)
+/* Where that child is. `few` and tables: a pointer into them; one child: the word itself. */
+static _Atomic uint64_t *
+child_place(struct branch *branch, uint64_t word, uint32_t mark, uint32_t id)
 {
-	uint64_t word = atomic_load_explicit(&branch->children, memory_order_relaxed), child = 0;
-	struct topic_level level = { 0 };
-	struct topic_levels it;
-	const char *text = node_text(ix, node);
-	struct table *table;
-	uint32_t i, id;
+	uint64_t child = (uint64_t)id << 32 | mark;
+	_Atomic uint64_t *at = word_pointer(word);
+	size_t mask;
 
-	if (node->kind != NODE_LITERAL) {
-		_Atomic uint32_t *field = node->kind == NODE_PLUS ? &branch->plus : &branch->hash;
-
-		id = atomic_load_explicit(field, memory_order_relaxed);
-		rcu_store(field, 0);
-		return id;
-	}
 	if (word_is_child(word)) {
-		rcu_store(&branch->children, 0);
-		return child_id(word);
+		assert(word == child);
+		return &branch->children;
 	}
 	if (word_log2(word) == 0) {
-		struct few *few = word_pointer(word);
-
-		for (i = 0; (i = word_each(word, i, &child)) != 0;)
-			if (node_at(ix, child_id(child)) == node)
-				break;
-		assert(i != 0);
-		atomic_store_explicit(&few->children[i - 1], 0, memory_order_relaxed);
-	} else {
-		size_t at, mask;
-
-		if (node->text_len > TEXT_INLINE_MAX)
-			memcpy(&text, text + 8, sizeof(text));
-		it = topic_levels_of((struct grapnel_str){ text, node->text_len });
-		topic_level_next(&ix->key, &it, &level);
-		table = table_of(word);
-		mask = ((size_t)1 << table->log2) - 1;
-		for (at = table_home(level.mark, table->log2);; at = (at + 1) & mask) {
-			child = atomic_load_explicit(&table->children[at], memory_order_relaxed);
-			assert(child != 0);
-			if (child_mark(child) == level.mark && node_at(ix, child_id(child)) == node)
-				break;
-		}
-		table_clear(table, at);
+		at = ((struct few *)(void *)at)->children;
+		for (unsigned i = 0; i < FEW_MAX; i++)
+			if (atomic_load_explicit(&at[i], memory_order_relaxed) == child)
+				return &at[i];
+		assert(false);
 	}
-	id = child_id(child);
-	children_shrink(ix, branch, word);
-	return id;
+	mask = ((size_t)1 << word_log2(word)) - 1;
+	for (size_t i = table_home(mark, word_log2(word));; i = (i + 1) & mask) {
+		uint64_t found = atomic_load_explicit(&at[i], memory_order_relaxed);
+
+		assert(found != 0);
+		if (found == child)
+			return &at[i];
+	}
+}
+
+void
+tree_child_replace(struct branch *branch, uint32_t mark, uint32_t id, uint32_t with)
+{
+	uint64_t word = atomic_load_explicit(&branch->children, memory_order_relaxed);
+
+	rcu_store(child_place(branch, word, mark, id), (uint64_t)with << 32 | mark);
+}
+
+void
+tree_child_remove(struct topic_index *ix, struct branch *branch, uint32_t mark, uint32_t id)
+{
+	uint64_t word = atomic_load_explicit(&branch->children, memory_order_relaxed);
+	_Atomic uint64_t *at = child_place(branch, word, mark, id);
+
+	if (!word_is_child(word) && word_log2(word) != 0)
+		table_clear(table_of(word), (size_t)(at - (_Atomic uint64_t *)word_pointer(word)));
+	else
+		atomic_store_explicit(at, 0, memory_order_relaxed);
+	if (!word_is_child(word))
+		children_shrink(ix, branch, word);
 }
 
 /* ---- what waits for a grace period ---------------------------------------------------------- */
@@ -533,21 +529,23 @@ tables_free(struct topic_index *ix, struct table *table)
 static void
 retired_free_locked(struct topic_index *ix, struct retired *r)
 {
-	struct topic_node *node;
+	struct branch *branch;
+	struct topic_node *leaf;
 	struct few *few;
-	uint32_t next;
 
-	for (uint32_t id = r->nodes; id != 0; id = next) {
-		node = node_at(ix, id);
-		next = node->parent;
-		node_drop_text(ix, node);
-		node->parent = ix->runs[node->size_class].free;
-		ix->runs[node->size_class].free = id;
+	for (uint32_t id = r->leaves; id != 0;) {
+		leaf = leaf_at(ix, id);
+		id = leaf->parent;
+		leaf_free(ix, leaf);
+	}
+	for (uint32_t id = r->branches; id != 0;) {
+		branch = branch_at(ix, id);
+		id = branch->parent;
+		branch_free(ix, branch);
 	}
 	while ((few = r->few) != NULL) {
 		r->few = few->next;
-		few->next = ix->few_free;
-		ix->few_free = few;
+		arena_give(ix->arena, few);
 	}
 	tables_free(ix, r->tables);
 	*r = (struct retired){ 0 };
@@ -570,7 +568,8 @@ void
 tree_reclaim(struct topic_index *ix)
 {
 	if (ix->is_waiting ||
-	    (ix->retired.nodes == 0 && ix->retired.few == NULL && ix->retired.tables == NULL))
+	    (ix->retired.leaves == 0 && ix->retired.branches == 0 && ix->retired.few == NULL &&
+		ix->retired.tables == NULL))
 		return;
 	ix->waiting = ix->retired;
 	ix->retired = (struct retired){ 0 };
@@ -581,12 +580,20 @@ tree_reclaim(struct topic_index *ix)
 int
 tree_init(struct topic_index *ix)
 {
-	ix->text_offset = (uint32_t)(class_bytes(ix, CLASS_LEAF));
+	uint32_t sizes[CLASS_COUNT];
+
+	for (uint32_t words = 0; words <= TEXT_WORDS_MAX; words++) {
+		sizes[CLASS_LEAF + words] = (uint32_t)sizeof(struct topic_node) + words * 8;
+		sizes[CLASS_BRANCH + words] = (uint32_t)offsetof(struct branch, text) + words * 8;
+	}
+	sizes[CLASS_FEW] = sizeof(struct few);
+	sizes[CLASS_SLOTS] = ix->workers * (uint32_t)sizeof(void *);
+	sizes[CLASS_SLOTS] = sizes[CLASS_SLOTS] < 16 ? 16 : (sizes[CLASS_SLOTS] + 7) & ~7u;
 	topic_key_init(&ix->key);
-	atomic_init(&ix->byte_count, sizeof(*ix) - sizeof(ix->chunks));
-	if ((ix->root = tree_node_new(ix, NODE_ROOT, NULL, &ix->root_id)) == NULL)
+	if ((ix->arena = arena_new(sizes, CLASS_COUNT)) == NULL ||
+	    (ix->root = tree_branch_new(ix, NULL, NULL)) == NULL)
 		return GRAPNEL_ENOMEM;
-	atomic_store(&ix->node_count, 0);
+	ix->node_count = 0;
 	return GRAPNEL_OK;
 }
 
@@ -613,6 +620,5 @@ tree_fini(struct topic_index *ix)
 		ix->long_texts = keep->next;
 		free(keep);
 	}
-	for (size_t i = 0; i < ix->chunk_count; i++)
-		free(ix->chunks[i]);
+	arena_free(ix->arena);
 }

@@ -1,70 +1,87 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * topic_tree - the memory of the topic index: nodes, children, what waits for its grace period
+ * topic_tree - the memory of the topic index: filters, branches, children, what waits for its grace period
  *
- * Private to topic_index.c, topic_match.c and topic_tree.c.
+ * Private to topic_index.c, topic_match.c, topic_tree.c and topic_filter.c.
  *
- * A million filters must fit, so everything is counted in bytes. Nodes lie in an
- * arena of 1 MiB chunks and are named by 32-bit numbers (in units of 8 bytes). A node
- * is [branch] header slots [text]: the branch, what a node with children needs, lies *before*
- * the header, so that slots and branch are at the same place in every node, and a
- * '#' filter, which can have no children, is only header and slots.
+ * A million filters must fit, so everything is counted in bytes. Each filter is one struct
+ * topic_node, a leaf, which holds the text that it shares with no other: a level becomes a
+ * branch only when a second filter needs it. Then the leaf moves below that branch but stays
+ * what and where it is in memory, text included: it knows at which level its text starts, so that
+ * a reader who came by the old way and one who came by the new way both compare the right part.
  *
- *   site/17/dev/12345/#, one worker: 48 bytes for "12345", 24 for its "#", and
- *   8 / load factor in the table of "dev".
+ *   site/17/dev/12345/# among others of site/17: "12345" with a kind that says "/#", 32 bytes,
+ *   and 8 / load factor in the table of "dev".
  *
- * Children of a node: none, one (in the node itself), up to 7 (one cache line,
+ * Both lie in an arena and are named by 32-bit numbers; bit 31 tells a leaf from a branch before it is
+ * touched. Children of a branch: none, one (in the branch itself), up to 7 (one cache line,
  * searched from end to end), or a hash table. All of that hangs on one 64-bit word,
  * replaced as a whole, which also says how large the table is: so a reader computes the
- * address of the slot without touching anything but the node. '+' and '#' have fields
- * of their own, since every match looks at them.
+ * address of the slot without touching anything but the branch. '+', '#' and the filter that ends
+ * at the branch have fields of their own, since every match looks at them.
+ *
+ * A leaf's slot: 0, or one worker's pointer with 1 + its index above bit 48, or a pointer to an array
+ * of one per worker, from when a second worker needs it until the filter goes.
  *
  * Readers (in an RCU section) follow acquire loads. The writer, under ix->lock, adds in
- * place and replaces tables by copies; nodes and tables taken out wait for a grace period.
+ * place and replaces tables by copies; what is taken out waits for a grace period.
  */
 #ifndef BROKER_CORE_TOPIC_TREE_H
 #define BROKER_CORE_TOPIC_TREE_H
 
 #include "base/rcu.h"
+#include "base/arena.h"
 #include "topic_index.h"
 #include "topic_level.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define CHUNK_BYTES      ((size_t)1 << 20)
-#define CHUNK_UNITS_LOG2 17 /* CHUNK_BYTES / 8 */
-#define CHUNK_MAX        ((size_t)1 << (32 - CHUNK_UNITS_LOG2))
-#define RUN_BYTES        ((size_t)4096) /* what a size class takes from a chunk at once */
-
-/* Longer levels are kept outside: the node holds the first 8 bytes and a pointer. */
+/* Longer texts are kept outside: the first 8 bytes and a pointer remain. */
 #define TEXT_INLINE_MAX 128
 #define TEXT_WORDS_MAX  (TEXT_INLINE_MAX / 8)
 
-enum { /* size classes: 0..TEXT_WORDS_MAX are nodes with that many words of text */
-	CLASS_LEAF = TEXT_WORDS_MAX + 1, /* a '#' */
-	CLASS_FEW,                       /* struct few */
+enum { /* arena classes: by words of text */
+	CLASS_LEAF,
+	CLASS_BRANCH = CLASS_LEAF + TEXT_WORDS_MAX + 1,
+	CLASS_FEW = CLASS_BRANCH + TEXT_WORDS_MAX + 1,
+	CLASS_SLOTS,
 	CLASS_COUNT
 };
+_Static_assert(CLASS_COUNT <= ARENA_CLASSES, "the arena has enough classes");
 
-enum node_kind { NODE_ROOT, NODE_LITERAL, NODE_PLUS, NODE_HASH };
+enum leaf_kind {
+	LEAF_EXACT,   /* text: the last levels, no wildcard in them */
+	LEAF_PREFIX,  /* the same, and "/#" behind it */
+	LEAF_PATTERN, /* with wildcards elsewhere */
+	LEAF_HASH,    /* no text: a '#' below its branch */
+	LEAF_HERE,    /* no text: the filter ends at its branch */
+};
+#define LEAF_START_MAX UINT8_MAX /* from there on each level is a branch */
 
 struct topic_node {
-	_Atomic uint32_t generation; /* grows when the node leaves the tree */
-	_Atomic uint32_t refs;       /* acquired and not released; written under ix->lock */
-	uint32_t parent;             /* ix->lock; out of the tree: the next one of a list */
+	_Atomic uint32_t generation; /* unique for each life, 0: free. First: an arena leaves it alone */
+	uint32_t refs;		     /* acquired and not released; ix->lock */
+	uint32_t parent;	     /* the branch it hangs on; ix->lock; out of the tree: the next one of a list */
 	uint16_t text_len;
 	uint8_t kind;
-	uint8_t size_class;
-	_Atomic(void *) slots[]; /* one per worker; then the text, in whole words */
+	uint8_t start; /* level that the text begins with; 0: the first */
+	_Atomic uint64_t slot;
+	char text[]; /* in whole words */
 };
 
-struct branch { /* directly before a node that is not NODE_HASH */
+struct branch {
 	_Atomic uint64_t children;
-	_Atomic uint32_t plus, hash;
+	_Atomic uint32_t plus, hash, here;
+	uint32_t parent; /* as above */
+	uint16_t text_len;
+	uint16_t depth; /* levels above its children */
+	uint8_t is_plus;
+	_Alignas(8) char text[]; /* at least one word, but for '+' */
 };
 
 /* A child in a word: number << 32 | mark (bit 0 is 1). 0: free. */
+#define NUMBER_LEAF ((uint32_t)1 << 31)
 #define FEW_MAX 7
 struct few {
 	struct few *next; /* of a list, out of the tree; readers never look */
@@ -85,71 +102,93 @@ struct long_text {
 	char text[];
 };
 
-struct run { /* of one size class */
-	char *at;
-	uint32_t id, left;
-	uint32_t free; /* nodes: list through parent */
-};
-
 struct topic_index {
 	unsigned workers;
-	uint32_t text_offset; /* from the node */
 	struct topic_key key;
-	struct topic_node *root;
-	uint32_t root_id;
-	char *chunks[CHUNK_MAX]; /* constant once the first number in it is known to a reader */
+	struct branch *root;
+	struct arena *arena;
 
 	pthread_mutex_t lock; /* everything below; nothing is taken inside but rcu's own */
-	size_t chunk_count, chunk_used;
-	struct run runs[CLASS_COUNT];
-	struct few *few_free;
+	uint32_t generation;  /* the last one given */
 	struct table *tables;
 	struct long_text *long_texts;
 
 	struct retired {
-		uint32_t nodes;
+		uint32_t leaves, branches;
 		struct few *few;
 		struct table *tables;
 	} retired, waiting; /* waiting: for the grace period that has been asked for */
 	bool is_waiting;
 	struct rcu_item grace;
 
-	_Atomic uint64_t node_count, byte_count;
+	uint64_t node_count, byte_count; /* without the arena */
 };
 
 static inline struct topic_node *
-node_at(const struct topic_index *ix, uint32_t id)
+leaf_at(const struct topic_index *ix, uint32_t id)
 {
-	return (struct topic_node *)(void *)(ix->chunks[id >> CHUNK_UNITS_LOG2] +
-	    (size_t)(id & (((uint32_t)1 << CHUNK_UNITS_LOG2) - 1)) * 8);
+	return arena_at(ix->arena, id & ~NUMBER_LEAF);
 }
 
 static inline struct branch *
-node_branch(const struct topic_node *node)
+branch_at(const struct topic_index *ix, uint32_t id)
 {
-	return (struct branch *)(uintptr_t)node - 1;
+	return arena_at(ix->arena, id);
 }
 
-static inline char *
-node_text(const struct topic_index *ix, const struct topic_node *node)
-{
-	return (char *)(uintptr_t)node + ix->text_offset;
-}
-
-/* Is this literal node of that level? */
 static inline bool
-node_is(
-    const struct topic_index *ix, const struct topic_node *node, const struct topic_level *level)
+id_is_leaf(uint32_t id)
 {
-	const char *text = node_text(ix, node);
+	return id & NUMBER_LEAF;
+}
 
-	if (node->text_len != level->len || topic_load(text) != level->word)
-		return false;
-	if (level->len <= 8)
-		return true;
-	if (level->len > TEXT_INLINE_MAX)
+/* The whole text, wherever it is. */
+static inline const char *
+text_all(const char *text, size_t len)
+{
+	if (len > TEXT_INLINE_MAX)
 		memcpy(&text, text + 8, sizeof(text));
-	return memcmp(text + 8, level->text + 8, level->len - 8) == 0;
+	return text;
+}
+
+static inline bool
+branch_is(const struct branch *branch, const struct topic_level *level)
+{
+	return branch->text_len == level->len && topic_load(branch->text) == level->word &&
+	    (level->len <= 8 ||
+		memcmp(text_all(branch->text, level->len) + 8, level->text + 8,
+		    level->len - 8) == 0);
+}
+
+static inline struct grapnel_str
+leaf_text(const struct topic_node *leaf)
+{
+	return (struct grapnel_str){ text_all(leaf->text, leaf->text_len), leaf->text_len };
+}
+
+/* That text from a level on, which it has. */
+static inline struct grapnel_str
+leaf_text_from(const struct topic_node *leaf, unsigned depth)
+{
+	struct grapnel_str text = leaf_text(leaf);
+
+	for (unsigned skip = depth - leaf->start; skip > 0; skip--) {
+		const char *next = (const char *)memchr(text.data, '/', text.len) + 1;
+
+		text.len -= (size_t)(next - text.data);
+		text.data = next;
+	}
+	return text;
+}
+
+/* Is that level of the leaf this one? (It has such a level, and it is not '+' or a last '#'.) */
+static inline bool
+leaf_level_is(const struct topic_node *leaf, unsigned depth, const struct topic_level *level)
+{
+	struct grapnel_str text = leaf_text_from(leaf, depth);
+
+	return text.len >= level->len && memcmp(text.data, level->text, level->len) == 0 &&
+	    (text.len == level->len || text.data[level->len] == '/');
 }
 
 /*
@@ -192,17 +231,42 @@ table_home(uint32_t mark, unsigned log2)
 	return mark >> (32 - log2);
 }
 
-/* The node is made and counted, but not linked yet. NULL: no memory. */
-struct topic_node *tree_node_new(
-    struct topic_index *ix, enum node_kind kind, const struct topic_level *level, uint32_t *id);
-void tree_node_retire(struct topic_index *ix, struct topic_node *node, uint32_t id);
-/* The child of that text, number in *id. */
-struct topic_node *tree_child(
-    const struct topic_index *ix, uint64_t children, const struct topic_level *level, uint32_t *id);
+/* The word leaf->slot. */
+#define SLOT_OWNER_SHIFT 48
+
+static inline uint32_t
+slot_owner(uint64_t word) /* 1 + worker; 0: nobody, or an array */
+{
+	return (uint32_t)(word >> SLOT_OWNER_SHIFT);
+}
+
+static inline void *
+slot_pointer(uint64_t word)
+{
+	return (void *)(uintptr_t)(word & (((uint64_t)1 << SLOT_OWNER_SHIFT) - 1));
+}
+
+/* All under ix->lock. Made and counted, but not linked yet. NULL: no memory. */
+struct topic_node *tree_leaf_new(
+    struct topic_index *ix, enum leaf_kind kind, struct grapnel_str text, unsigned start);
+struct branch *tree_branch_new(
+    struct topic_index *ix, const struct branch *parent, const struct topic_level *level);
+/* Nobody has seen it. Children, if it has any, are forgotten. */
+void tree_leaf_drop(struct topic_index *ix, struct topic_node *leaf);
+void tree_branch_drop(struct topic_index *ix, struct branch *branch);
+/* It is out of the tree. */
+void tree_leaf_retire(struct topic_index *ix, struct topic_node *leaf);
+void tree_branch_retire(struct topic_index *ix, struct branch *branch);
+/* One pointer for each worker, all NULL; it goes with the leaf. NULL: no memory. */
+_Atomic(void *) *tree_slots_new(struct topic_index *ix);
+void tree_slots_drop(struct topic_index *ix, _Atomic(void *) *slots);
+
+/* The child of that text, leaf or branch, among those below `depth` levels; 0: none. Readers too. */
+uint32_t tree_child(const struct topic_index *ix, uint64_t children, const struct topic_level *level,
+    unsigned depth);
 bool tree_child_add(struct topic_index *ix, struct branch *branch, uint32_t mark, uint32_t id);
-/* Take the node out of its parent's children. @return its number. */
-uint32_t tree_child_remove(
-    struct topic_index *ix, struct branch *branch, const struct topic_node *node);
+void tree_child_replace(struct branch *branch, uint32_t mark, uint32_t id, uint32_t with);
+void tree_child_remove(struct topic_index *ix, struct branch *branch, uint32_t mark, uint32_t id);
 /* Ask for a grace period if something waits for one. */
 void tree_reclaim(struct topic_index *ix);
 int tree_init(struct topic_index *ix);

@@ -67,6 +67,7 @@ struct worker {
 	/* owned by other files of core */
 	struct conn_list { struct conn *first; } dirty; /* connections with output: conn.c */
 	struct session_table *sessions;	/* session.c */
+	struct arena *subs;		/* subs.c: struct sub of all sessions; NULL: none yet */
 	struct topic_matcher *matcher;	/* router.c */
 	struct core_worker *core;	/* conn.c: connections, output pool */
 	struct router_state *router;	/* router.c: outgoing cross-worker publishes */

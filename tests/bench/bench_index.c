@@ -24,6 +24,8 @@ static const struct {
 	{ "#", "site/%u/dev/%u/#", "site/%u/dev/%u/temperature" },
 	{ "exact", "site/%u/dev/%u/temperature", "site/%u/dev/%u/temperature" },
 	{ "+", "site/%u/dev/%u/+", "site/%u/dev/%u/temperature" },
+	{ "+/+/#", "+/%u/+/%u/#", "site/%u/dev/%u/temperature" },
+	{ "deep", "a/b/c/d/e/f/g/h/%u/%u/+/j/#", "a/b/c/d/e/f/g/h/%u/%u/i/j/k" },
 };
 
 /* Processor time: what else runs on the machine counts less. */
@@ -66,7 +68,7 @@ static double
 measure(struct topic_index *ix, struct topic_matcher *m, const char *format, unsigned filters,
     unsigned group)
 {
-	static char bufs[ROUNDS][48];
+	static char bufs[ROUNDS][64];
 	static struct grapnel_str names[ROUNDS];
 	struct topic_match out[TOPIC_GROUP];
 	uint64_t start, found, best = UINT64_MAX;
@@ -103,7 +105,7 @@ bench_filters(const char *name, const char *filter, const char *topic_name, unsi
 	struct topic_index *ix;
 	double singly, grouped;
 	uint64_t start;
-	char buf[48];
+	char buf[64];
 
 	if (nodes == NULL || m == NULL || topic_index_new(&ix, 1) != GRAPNEL_OK)
 		fail("no memory");
@@ -112,20 +114,23 @@ bench_filters(const char *name, const char *filter, const char *topic_name, unsi
 		if (topic_index_acquire(ix, text(buf, sizeof(buf), filter, i), &nodes[i]) !=
 		    GRAPNEL_OK)
 			fail("acquire");
-		topic_node_set_slot(nodes[i], 0, &nodes[i]);
+		if (topic_node_set_slot(ix, nodes[i], 0, &nodes[i]) != GRAPNEL_OK)
+			fail("set_slot");
 	}
 	start = now_ns() - start;
 	topic_index_stats(ix, &stats);
 	singly = measure(ix, m, topic_name, count, 1);
 	grouped = measure(ix, m, topic_name, count, TOPIC_GROUP);
 	printf("%-6s %8u filters: %6.1f ns per match alone, %6.1f in groups of %d; %5.1f B per "
-	       "filter; %5.0f ns to add\n",
+	       "filter; %5.0f ns to add",
 	    name, count, singly, grouped, TOPIC_GROUP, (double)stats.bytes / count,
 	    (double)start / count);
+	start = now_ns();
 	for (unsigned i = 0; i < count; i++) {
-		topic_node_set_slot(nodes[i], 0, NULL);
+		topic_node_set_slot(ix, nodes[i], 0, NULL);
 		topic_index_release(ix, nodes[i]);
 	}
+	printf(", %5.0f to remove\n", (double)(now_ns() - start) / count);
 	topic_index_free(ix);
 	topic_matcher_free(m);
 	free(nodes);
@@ -162,7 +167,7 @@ bench_retained(unsigned count)
 	uint64_t start, added, replaced;
 	struct retain *st;
 	size_t before;
-	char buf[48];
+	char buf[64];
 
 	if (msgs == NULL || retain_new(&st) != GRAPNEL_OK)
 		fail("no memory");

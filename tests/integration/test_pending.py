@@ -393,6 +393,8 @@ def test_max_pending_bounds_what_a_plugin_is_asked(b):
         c.send_connect(b.unique("c"))
         g.asked("client_authenticate", c.client_id)
         clients.append(c)
+    # The plugin was told; that it has not answered is counted when it has returned.
+    b.wait_metric('grapnel_plugin_pending_requests{plugin="gate"}', 2)
     b.client(V5).connect(b.unique("more"), reason=0x88)
     assert b.metric('grapnel_hook_refused_total{plugin="gate",hook="client_authenticate"}') == 1
     g.open()

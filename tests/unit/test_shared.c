@@ -134,7 +134,6 @@ rights_member_needed(struct session *s, struct member *m)
 	return false;
 }
 
-
 void
 core_event(struct worker *w, enum grapnel_event_type type, const struct session *s,
     const struct message *msg, uint8_t reason_code, const char *reason)
@@ -203,14 +202,14 @@ node_add(struct worker *w, struct topic_node *node, struct sub *sub)
 {
 	sub->node = node;
 	ck_assert_ptr_null(topic_node_slot(node, w->index));
-	topic_node_set_slot(node, w->index, sub);
-	return GRAPNEL_OK;
+	return topic_node_set_slot(w->broker->index, node, w->index, sub);
 }
 
 void
 node_remove(struct worker *w, struct sub *sub)
 {
-	topic_node_set_slot(sub->node, w->index, NULL);
+	ck_assert_int_eq(
+	    topic_node_set_slot(w->broker->index, sub->node, w->index, NULL), GRAPNEL_OK);
 }
 
 /* ---- a broker of two workers -------------------------------------------------------------------- */
