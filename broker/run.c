@@ -329,11 +329,7 @@ on_plugins_ready(void *arg, int err)
 		want_stop(run, 1);
 		return;
 	}
-	if (listeners_start(b->listeners) != GRAPNEL_OK) {
-		log_error("not starting: out of memory");
-		want_stop(run, 1);
-		return;
-	}
+	listeners_start(b->listeners);
 	emit(b, GRAPNEL_EVENT_BROKER_READY);
 	notify_service("READY=1");
 	log_at(GRAPNEL_LOG_NOTICE, "ready", "grapneld %s is ready: %u worker%s", PACKAGE_VERSION,

@@ -141,65 +141,58 @@ extra_free(struct conn *c)
 
 /* ---- beginning ------------------------------------------------------------------------------ */
 
-static void
-accepted_give_up(struct worker *w, struct accepted *a)
-{
-	struct stream s;
-
-	stream_init_plain(&s, a->fd);
-	stream_close(&s);
-	listener_connection_closed(w->broker, a->ls);
-	settings_unref(a->settings);
-	metric_add(&w->metrics, METRIC_CONNECTIONS_REFUSED, 1);
-	free(a);
-}
-
 /* All that is known of a Client that has only just connected. */
 static struct identity *
-somebody(struct worker *w, const struct accepted *a)
+somebody(struct worker *w, int fd, const struct listener_settings *ls, const struct sockaddr *peer,
+    socklen_t peer_len)
 {
-	const char *mountpoint = a->ls->mountpoint, *listener = a->ls->name;
-	struct site *site = session_site(w, (struct grapnel_str){ mountpoint, strlen(mountpoint) },
-	    (struct grapnel_str){ listener, strlen(listener) });
-	char peer[PEER_TEXT_MAX];
-	struct grapnel_client_info values = { .peer.data = peer };
+	struct site *site =
+	    session_site(w, (struct grapnel_str){ ls->mountpoint, strlen(ls->mountpoint) },
+		(struct grapnel_str){ ls->name, strlen(ls->name) });
+	char text[PEER_TEXT_MAX];
+	struct grapnel_client_info values = { .peer.data = text };
 
 	if (site == NULL)
 		return NULL;
-	peer_text(peer, a->fd, (const struct sockaddr *)&a->peer, a->peer_len);
-	values.peer.len = strlen(peer);
+	peer_text(text, fd, peer, peer_len);
+	values.peer.len = strlen(text);
 	return identity_new(&values, site);
 }
 
 void
-conn_accepted_mail(struct worker *w, struct mail *m)
+conn_accepted(struct worker *w, int fd, const struct listener_settings *ls,
+    const struct sockaddr *peer, socklen_t peer_len)
 {
-	struct accepted *a = (struct accepted *)(void *)m;
-	struct conn *c;
+	struct conn *c = w->core->stopping ? NULL : calloc(1, sizeof(*c));
+	struct stream s;
 
-	if (w->core->stopping || (c = calloc(1, sizeof(*c))) == NULL) {
-		accepted_give_up(w, a);
-		return;
-	}
-	stream_init_plain(&c->stream, a->fd);
+	stream_init_plain(&s, fd);
+	if (c == NULL)
+		goto fail;
+	c->stream = s;
 	c->w = w;
-	c->ls = a->ls;
-	c->limits = &a->ls->limits;
+	c->ls = ls;
+	c->limits = &ls->limits;
 	c->problem_info = true;
 	c->last_packet_ms = w->now_ms;
 	c->serial = (uint64_t)w->index << 56 | ++w->core->next_serial;
 	c->state = CONN_WAIT_CONNECT;
 	timer_init(&c->deadline, on_deadline);
-	if ((c->who = somebody(w, a)) == NULL || conn_register(c) != GRAPNEL_OK) {
-		identity_unref(c->who);
-		free(c);
-		accepted_give_up(w, a);
-		return;
-	}
-	free(a);
+	if ((c->who = somebody(w, fd, ls, peer, peer_len)) == NULL ||
+	    conn_register(c) != GRAPNEL_OK)
+		goto fail;
 	log_debug("connection from %s to listener \"%s\"", conn_peer(c), c->ls->name);
 	conn_arm_deadline(c);
-	conn_watch(c);
+	conn_begin(c);
+	return;
+fail:
+	if (c != NULL)
+		identity_unref(c->who);
+	free(c);
+	stream_close(&s);
+	listener_connection_closed(w->broker, ls);
+	settings_unref(ls->settings);
+	metric_add(&w->metrics, METRIC_CONNECTIONS_REFUSED, 1);
 }
 
 struct move_mail {
@@ -494,12 +487,12 @@ close_conn(struct conn *c, uint8_t reason_code, const char *why, bool discard_wi
 		c->limits = &c->ls->limits; /* the session's own may go with it */
 		session_detach(s, discard_will);
 	}
-	conn_watch(c);
 	if (reason_code == 0 || c->out_first == NULL)
 		out_clear(c);
 	if (c->out_first == NULL)
 		conn_finish(c);
-	/* else: written at the end of the turn, then finished */
+	else
+		conn_watch(c); /* written at the end of the turn, then finished */
 }
 
 void

@@ -190,6 +190,8 @@ void conn_pause(struct conn *c, unsigned reason);	   /* input.c, as those below 
 void conn_resume(struct conn *c, unsigned reason); /* handles what waits in c->in, then reads */
 void conn_watch(struct conn *c);   /* wait for what state and pauses let it wait for; a connection that is not watched yet starts */
 void conn_unwatch(struct conn *c);
+void conn_begin(struct conn *c); /* accepted: read at once, then watch; CONNECT, or the end, is often there already */
+void conn_hear_out(struct conn *c); /* handle what has come, as far as nothing makes it wait; not from inside a dispatch */
 void conn_in_free(struct conn *c);
 void conn_rate(struct conn *c, unsigned messages, size_t bytes); /* take from the buckets; pauses when they are empty */
 void conn_wait_for_mailbox(struct conn *c); /* another worker is behind: read on in a moment */
@@ -207,9 +209,9 @@ enum handled {
 	HANDLED_WAIT,	/* the packet has been taken, but what follows waits (PAUSE_… is set) */
 	HANDLED_CLOSED,
 };
-enum handled conn_on_connect(struct conn *c, const struct mqtt_frame *f, const uint8_t *body, size_t whole); /* connect.c */
+enum handled conn_on_connect(struct conn *c, const struct mqtt_frame *f, const uint8_t *body); /* connect.c */
 void connect_go(struct conn *c);		/* c->connecting knows the home worker: move there, or go on here */
-void conn_on_connect_home(struct conn *c);	/* on the home worker, CONNECT at the start of c->in */
+void conn_on_connect_home(struct conn *c);	/* on the home worker */
 enum handled conn_on_auth(struct conn *c, const uint8_t *body, size_t len);
 void connecting_cancel(struct conn *c, const char *why);
 void connect_fault(struct conn *c, uint8_t reason_code, const char *why); /* the Client's fault: CONNACK or DISCONNECT, then the end */

@@ -18,10 +18,7 @@ connecting_free(struct conn *c)
 
 	if (k == NULL)
 		return;
-	if (k->packet != NULL) {
-		explicit_bzero(k->packet, k->packet_len); /* holds the password */
-		free(k->packet);
-	}
+	explicit_bzero(k->packet, k->packet_len); /* holds the password */
 	client_slots_free(c->w, &k->client);
 	identity_unref(k->identity);
 	acl_rules_unref(k->rules);
@@ -37,7 +34,7 @@ connecting_cancel(struct conn *c, const char *why)
 {
 	if (c->connecting == NULL)
 		return;
-	if (!c->connecting->refused && c->connecting->packet != NULL && c->session == NULL)
+	if (!c->connecting->refused && c->session == NULL)
 		refused_event(c, 0, why); /* closed before CONNACK */
 	hooks_cancel(c->w, c->connecting->pending);
 	c->connecting->pending = NULL;
@@ -156,9 +153,9 @@ assign_client_id(struct conn *c, struct connecting *k)
 }
 
 enum handled
-conn_on_connect(struct conn *c, const struct mqtt_frame *f, const uint8_t *body, size_t whole)
+conn_on_connect(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 {
-	struct connecting *k = calloc(1, sizeof(*k));
+	struct connecting *k = malloc(sizeof(*k) + f->remaining);
 	struct wire w;
 	uint8_t err;
 
@@ -166,8 +163,11 @@ conn_on_connect(struct conn *c, const struct mqtt_frame *f, const uint8_t *body,
 		conn_close(c, 0, "out of memory");
 		return HANDLED_CLOSED;
 	}
+	memset(k, 0, sizeof(*k));
+	k->packet_len = f->remaining;
+	memcpy(k->packet, body, f->remaining);
 	c->connecting = k;
-	wire_init(&w, body, f->remaining);
+	wire_init(&w, k->packet, k->packet_len);
 	err = mqtt_connect_decode(&w, &k->p);
 	c->version = k->p.version;
 	if (err == RC_UNSUPPORTED_PROTOCOL_VERSION && c->version == 0)
@@ -183,6 +183,10 @@ conn_on_connect(struct conn *c, const struct mqtt_frame *f, const uint8_t *body,
 		connect_refuse(c, err, w.why != NULL ? w.why : "malformed CONNECT");
 		return HANDLED_CLOSED;
 	}
+	if (!k->p.has_username)
+		k->p.username.data = NULL;
+	else if (k->p.username.data == NULL)
+		k->p.username.data = "";
 	if (k->p.client_id.len == 0) {
 		/* 3.1 knows no empty identifier; 3.1.1 only with Clean Session 1 [v3.1.1 MQTT-3.1.3-8] */
 		if (c->version == 3 || (c->version == 4 && !k->p.clean_start)) {
@@ -194,19 +198,25 @@ conn_on_connect(struct conn *c, const struct mqtt_frame *f, const uint8_t *body,
 			conn_close(c, 0, "no random bytes");
 			return HANDLED_CLOSED;
 		}
+		k->p.client_id = (struct grapnel_str){ k->assigned_id, strlen(k->assigned_id) };
 		k->home = c->w->index;
 	} else {
 		k->home = broker_home(c->w->broker, k->p.client_id);
 	}
-	k->whole = whole;
 	return HANDLED_WAIT;
 }
 
 void
 connect_go(struct conn *c)
 {
-	if (c->connecting->home != c->w->index)
-		conn_move(c, c->w->broker->workers[c->connecting->home]);
+	struct worker *w = c->w, *home = w->broker->workers[c->connecting->home];
+
+	/*
+	 * At home already, but with mail: a message that was acknowledged to its publisher before this CONNECT was sent may be
+	 * in it, and the Session is not online for that. So the connection queues up behind it.
+	 */
+	if (home != w || worker_mail_depth(w) > 0)
+		conn_move(c, home);
 	else
 		conn_on_connect_home(c);
 }
@@ -216,35 +226,7 @@ connect_go(struct conn *c)
 void
 conn_on_connect_home(struct conn *c)
 {
-	struct connecting *k = c->connecting;
-	struct mqtt_frame f;
-	struct wire w;
-
 	conn_set_state(c, CONN_AUTHENTICATING, "CONNECT received");
-	/* The packet moves out of the input buffer: what follows it stays there, in order. */
-	if (mqtt_frame_read(c->in->data, c->in->len, &f) != 1 ||
-	    (k->packet = malloc(f.remaining)) == NULL) {
-		conn_close(c, 0, "out of memory");
-		return;
-	}
-	memcpy(k->packet, c->in->data + f.header_len, f.remaining);
-	k->packet_len = f.remaining;
-	explicit_bzero(c->in->data, k->whole);
-	c->in->len -= (uint32_t)k->whole;
-	if (c->in->len == 0)
-		conn_in_free(c);
-	else
-		c->in->off = (uint32_t)k->whole;
-	wire_init(&w, k->packet, k->packet_len);
-	if (mqtt_connect_decode(&w, &k->p) != 0) { /* cannot be: it was decoded before */
-		conn_close(c, 0, "malformed CONNECT");
-		return;
-	}
-	if (k->assigned_id[0] != '\0')
-		k->p.client_id = (struct grapnel_str){ k->assigned_id, strlen(k->assigned_id) };
-	if (!k->p.has_username)
-		k->p.username.data = NULL;
-	else if (k->p.username.data == NULL)
-		k->p.username.data = "";
 	connect_authenticate(c);
+	conn_watch(c);
 }

@@ -23,8 +23,8 @@ lower(uint32_t asked, uint32_t limit)
 	return asked != 0 && asked < limit ? asked : limit;
 }
 
-static struct limits *
-limits_with(const struct limits *base, const struct grapnel_client_limits *a)
+struct limits *
+connect_limits(const struct limits *base, const struct grapnel_client_limits *a)
 {
 	struct limits *l = malloc(sizeof(*l));
 
@@ -131,6 +131,14 @@ connect_attach(struct conn *c)
 	struct limits *own = NULL;
 	bool present = false;
 
+	/*
+	 * A Client may say goodbye and be back at once. What has come on its old connection is from before, so it
+	 * goes first: a DISCONNECT there means that no Will Message is due.
+	 */
+	if (s != NULL && s->conn != NULL && !c->in_dispatch) { /* then the read buffer is free */
+		conn_hear_out(s->conn);
+		s = session_find(w, mountpoint, client_id);
+	}
 	/* Expiry counts now, whatever the timer has got to: what has expired belongs to nobody. */
 	if (s != NULL && session_expired(s)) {
 		session_end(s, 0, "expired");
@@ -141,7 +149,7 @@ connect_attach(struct conn *c)
 		    "this Client Identifier belongs to another user's session");
 		return;
 	}
-	if (k->has_limits && (own = limits_with(c->limits, &k->asked_limits)) == NULL) {
+	if (k->has_limits && (own = connect_limits(c->limits, &k->asked_limits)) == NULL) {
 		connect_refuse(c, RC_SERVER_UNAVAILABLE, "out of memory");
 		return;
 	}
@@ -190,6 +198,8 @@ connect_attach(struct conn *c)
 		present = true;
 		session_new_login(s, identity_ref(k->identity));
 		session_set_limits(s, own, c->ls);
+		if (event_wanted(w, GRAPNEL_EVENT_SESSION_RESUMED))
+			core_event(w, GRAPNEL_EVENT_SESSION_RESUMED, s, NULL, 0, NULL);
 	}
 	/* From here on nothing can fail. */
 	client_slots_move(w, &s->client, &k->client);

@@ -114,7 +114,8 @@ connect_authenticate(struct conn *c)
 {
 	struct connecting *k = c->connecting;
 
-	conn_pause(c, PAUSE_DECISION);
+	c->pause |=
+	    PAUSE_DECISION; /* whoever called watches us then: most plugins answer at once */
 	k->identity = identity_for(c, k->p.username, c->who->site->mountpoint, NULL, 0);
 	if (k->identity == NULL) {
 		connect_refuse(c, RC_SERVER_UNAVAILABLE, "out of memory");

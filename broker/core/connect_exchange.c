@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/connecting.h"
 
+#include "core/acl.h"
 #include "core/publish.h"
 #include "core/session.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 void
@@ -21,22 +23,85 @@ connect_send_auth(struct conn *c, uint8_t reason_code, struct grapnel_str data)
 	metric_add(&c->w->metrics, METRIC_PACKETS_SENT, 1);
 }
 
+/* ---- re-authentication: MQTT 5.0 section 4.12.1 ---------------------------------------------- */
+
+static bool
+same_str(struct grapnel_str a, struct grapnel_str b)
+{
+	return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
+}
+
+/*
+ * What the new login says counts from here on, as if it had come with CONNECT. But the Session stays where it is,
+ * with its user and mountpoint, and what CONNACK told the Client stays true. @return why not; NULL: done.
+ */
+static const char *
+take_new_login(struct conn *c, const struct grapnel_auth_answer *a)
+{
+	static const struct grapnel_client_limits none = { .size = sizeof(none) };
+	struct session *s = c->session;
+	struct grapnel_client_info values;
+	struct limits *own = NULL;
+	struct identity *id;
+
+	session_info(s, &values);
+	if ((a->username.data != NULL && !same_str(a->username, values.username)) ||
+	    (a->mountpoint.data != NULL && !same_str(a->mountpoint, values.mountpoint)))
+		return "re-authentication as another user";
+	values.attributes = a->attributes;
+	values.attribute_count = a->attribute_count;
+	values.superuser = a->superuser;
+	if ((a->rules != NULL || a->valid_until != 0) && session_extra(s) == NULL)
+		return "out of memory";
+	if (a->limits != NULL || s->own_limits) {
+		own = connect_limits(&c->ls->limits, a->limits != NULL ? a->limits : &none);
+		if (own == NULL)
+			return "out of memory";
+		own->max_packet_size = s->limits->max_packet_size;
+		own->max_session_expiry = s->limits->max_session_expiry;
+		own->max_qos = s->limits->max_qos;
+	}
+	if ((id = identity_new(&values, s->identity->site)) == NULL) {
+		free(own);
+		return "out of memory";
+	}
+	session_new_login(s, id);
+	identity_unref(c->who);
+	c->who = identity_ref(id);
+	s->superuser = a->superuser;
+	if (s->extra != NULL) {
+		acl_rules_unref(s->extra->rules);
+		s->extra->rules = a->rules != NULL ? acl_rules_ref(a->rules) : NULL;
+	}
+	s->has_rules = a->rules != NULL;
+	if (own != NULL) {
+		session_set_limits(s, own, c->ls);
+		c->limits = s->limits;
+	}
+	(void)session_set_valid_until(s, a->valid_until); /* it has extra if it needs it */
+	deliver_pump(s);                                  /* perhaps a larger window */
+	return NULL;
+}
+
 static void
 on_reauth_decision(void *arg, const struct decision *d)
 {
 	struct conn *c = arg;
+	const char *refused;
 	char why[256];
 
 	c->extra->reauth_pending = NULL;
 	if (d->verdict == GRAPNEL_ALLOW) {
 		if (!d->auth->more) {
-			c->extra->reauthenticating = false;
-			/* Of the new login; 0: no end. */
-			if (session_set_valid_until(c->session, d->auth->valid_until) !=
-			    GRAPNEL_OK) {
-				conn_close(c, RC_UNSPECIFIED, "out of memory");
+			if (c->in_dispatch) /* what came before has the old identity as its author */
+				conn_batch_end(c);
+			if (c->session == NULL) /* closed by that */
+				return;
+			if ((refused = take_new_login(c, d->auth)) != NULL) {
+				conn_close(c, RC_NOT_AUTHORIZED, refused);
 				return;
 			}
+			c->extra->reauthenticating = false;
 		}
 		connect_send_auth(
 		    c, d->auth->more ? RC_CONTINUE_AUTHENTICATION : RC_SUCCESS, d->auth->data);

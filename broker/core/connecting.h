@@ -23,8 +23,6 @@
 #include "core/conn.h"
 
 struct connecting {
-	uint8_t *packet; /* the CONNECT's body, kept while plugins may look at it */
-	size_t packet_len, whole;
 	struct mqtt_connect p; /* borrows from packet */
 	unsigned home;
 	char assigned_id[32]; /* "" when the Client chose one */
@@ -40,6 +38,8 @@ struct connecting {
 	size_t response_info_len, auth_data_len;
 	struct message *will;
 	struct grapnel_request *pending;
+	uint32_t packet_len;
+	uint8_t packet[]; /* the CONNECT's body, kept while plugins may look at it */
 };
 
 /* ---- connect.c --------------------------------------------------------------------------- */
@@ -64,5 +64,7 @@ uint8_t connect_plugin_code(unsigned packet, const struct decision *d);
 void connect_send_auth(struct conn *c, uint8_t reason_code, struct grapnel_str data);
 void connect_will(struct conn *c);
 void connect_attach(struct conn *c);
+/* base, lowered by what an answer says. Heap; NULL: no memory. */
+struct limits *connect_limits(const struct limits *base, const struct grapnel_client_limits *a);
 
 #endif

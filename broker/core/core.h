@@ -2,13 +2,15 @@
 /*
  * core - connections, sessions and routing as a whole: what start-up, reload and shutdown need of them
  *
- * Threads: main, but for conn_accepted_mail.
+ * Threads: main, but for conn_accepted.
  */
 #ifndef BROKER_CORE_CORE_H
 #define BROKER_CORE_CORE_H
 
+#include <sys/socket.h>
+
 struct broker;
-struct mail;
+struct listener_settings;
 struct settings;
 struct worker;
 
@@ -26,7 +28,11 @@ void core_apply_settings(struct broker *b, struct settings *s);
  * b->shutting_down is set and nothing is accepted any more. done runs on main.
  */
 void core_shutdown(struct broker *b, void (*done)(void *arg), void *arg);
-/* What the fn of a struct accepted (net/listener.h) is. Takes over the item, its descriptor and its reference. */
-void conn_accepted_mail(struct worker *w, struct mail *m);
+/*
+ * A Network Connection was accepted, on this worker. Takes over the descriptor (non-blocking, close-on-exec) and a reference
+ * to the settings of ls.
+ */
+void conn_accepted(struct worker *w, int fd, const struct listener_settings *ls, const struct sockaddr *peer,
+    socklen_t peer_len);
 
 #endif

@@ -147,7 +147,7 @@ conn_in_free(struct conn *c)
 
 /*
  * Handle packets from the front of buf. @return how many bytes are done with; *more: there may be whole packets behind them.
- * The first CONNECT stays in the buffer: it is handled from c->in, here or on the home worker.
+ * After a CONNECT it stops: what follows is handled on the home worker.
  */
 static size_t
 dispatch(struct conn *c, const uint8_t *buf, size_t len, bool *more)
@@ -188,9 +188,9 @@ dispatch(struct conn *c, const uint8_t *buf, size_t len, bool *more)
 		body = buf + off + f.header_len;
 		handled++;
 		if (c->state == CONN_WAIT_CONNECT) {
-			if (conn_on_connect(c, &f, body, whole) == HANDLED_WAIT)
-				break; /* stays where it is */
 			off += whole;
+			if (conn_on_connect(c, &f, body) == HANDLED_WAIT)
+				break; /* what follows waits in c->in */
 			continue;
 		}
 		c->last_packet_ms = c->w->now_ms;
@@ -220,11 +220,16 @@ dispatch(struct conn *c, const uint8_t *buf, size_t len, bool *more)
 }
 
 static void
-input(struct conn *c, const uint8_t *buf, size_t len)
+input(struct conn *c, uint8_t *buf, size_t len)
 {
-	bool more;
+	bool more, connecting = c->state == CONN_WAIT_CONNECT;
 	size_t done = dispatch(c, buf, len, &more);
 
+	if (connecting && done > 0) { /* it held the password */
+		explicit_bzero(buf, done);
+		if (c->in != NULL && buf != c->in->data + c->in->off)
+			explicit_bzero(c->in->data, c->in->off + c->in->len);
+	}
 	if (c->dead || c->state == CONN_CLOSING)
 		return;
 	if (done == len) {
@@ -237,9 +242,7 @@ input(struct conn *c, const uint8_t *buf, size_t len)
 		return;
 	}
 	if (c->state == CONN_WAIT_CONNECT && c->connecting != NULL) {
-		/* It held the password. */
-		explicit_bzero(c->w->read_buffer, len < c->w->read_size ? len : c->w->read_size);
-		connect_go(c); /* CONNECT is whole and at the start of c->in */
+		connect_go(c);
 		return;
 	}
 	conn_watch(c);
@@ -313,6 +316,21 @@ readable(struct conn *c)
 	input(c, buf, kept + (size_t)n);
 }
 
+void
+conn_begin(struct conn *c)
+{
+	readable(c);
+	if (c->state == CONN_WAIT_CONNECT) /* else whoever has its CONNECT takes care of that */
+		conn_watch(c);
+}
+
+void
+conn_hear_out(struct conn *c)
+{
+	if (c->watched & EPOLLIN && !c->in_dispatch)
+		readable(c);
+}
+
 static void
 on_events(struct conn *c, uint32_t events)
 {
@@ -379,6 +397,7 @@ conn_poll(struct worker *w)
 		if (w->core->handled >= PACKETS_PER_FLUSH ||
 		    w->core->unwritten >= BYTES_PER_FLUSH) {
 			router_flush(w);
+			(void)worker_send(w);
 			conn_flush_output(w);
 		}
 	}

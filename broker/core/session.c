@@ -195,8 +195,6 @@ session_new_login(struct session *s, struct identity *identity)
 	s->identity = identity; /* of the same client id and mountpoint: it was found by them */
 	s->rights_epoch++;
 	rights_cache_free(s);
-	if (event_wanted(s->w, GRAPNEL_EVENT_SESSION_RESUMED))
-		core_event(s->w, GRAPNEL_EVENT_SESSION_RESUMED, s, NULL, 0, NULL);
 }
 
 uint32_t

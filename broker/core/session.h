@@ -196,7 +196,7 @@ const char *session_plugin_name(struct worker *w, uint16_t number); /* 0: NULL *
 /* ---- session.c -------------------------------------------------------------------------- */
 /* A new session in the table. NULL: no memory; max_sessions is the caller's to ask first. Takes the identity's reference. */
 struct session *session_new(struct worker *w, struct identity *identity);
-void session_new_login(struct session *s, struct identity *identity); /* resumed: takes the identity; rights are asked anew */
+void session_new_login(struct session *s, struct identity *identity); /* resumed, or re-authenticated: takes the identity; rights are asked anew */
 struct session_extra *session_extra(struct session *s); /* made if there is none; NULL: no memory */
 struct flow *session_flow_new(struct session *s);
 void session_flow_free(struct session *s); /* nothing is left in it */

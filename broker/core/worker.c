@@ -85,9 +85,8 @@ worker_mail_depth(const struct worker *w)
 	return atomic_load_explicit(&w->mail_depth, memory_order_relaxed);
 }
 
-/* @return something was handed over. */
-static bool
-outboxes_push(struct worker *w)
+bool
+worker_send(struct worker *w)
 {
 	bool any = false;
 
@@ -204,7 +203,7 @@ worker_run(struct worker *w)
 
 	worker_self = w;
 	w->now_ms = clock_ms();
-	(void)outboxes_push(w);
+	(void)worker_send(w);
 	while (!w->stopping) {
 		work = mail_run(w) > 0;
 		work |= wheel_advance(w->wheel, w->now_ms, TIMERS_PER_TURN, w) > 0;
@@ -227,13 +226,15 @@ worker_run(struct worker *w)
 		    conn_poll(w) >= BUSY_CONNECTIONS;
 		w->poll_ready = false;
 		router_flush(w);
+		/* Before the answers: what is acknowledged to a Client is on its way to everybody else. */
+		(void)worker_send(w);
 		if (w->dirty.first != NULL || w->flush_due) {
 			conn_flush_dirty(w);
 			/* A connection that broke while being written may have left a Will Message. */
 			router_flush(w);
 		}
 		hooks_flush(w);
-		(void)outboxes_push(w);
+		(void)worker_send(w);
 		metric_add(&w->metrics, METRIC_LOOP_TURNS, 1);
 	}
 	worker_self = outer;
@@ -306,9 +307,9 @@ worker_drain(struct worker *w)
 
 	worker_self = w;
 	w->now_ms = clock_ms();
-	any |= outboxes_push(w);
+	any |= worker_send(w);
 	any |= mail_run(w) > 0;
-	any |= outboxes_push(w);
+	any |= worker_send(w);
 	worker_self = outer;
 	return any;
 }

@@ -2,8 +2,8 @@
 /*
  * worker - a thread with its event loop, its mailbox, and what lives on it
  *
- * Loop: mail (bounded portion) -> due timers -> I/O -> expand what other workers published -> flush output of all
- * connections that have some -> hand over the outgoing batches.
+ * Loop: mail (bounded portion) -> due timers -> I/O -> hand over the outgoing batches -> flush output of all connections
+ * that have some -> hand over what came of that.
  *
  * Connections are watched by an epoll set of the worker's own (`poll_fd`), which libevent watches as
  * one descriptor: no struct event per connection, and a busy worker asks its connections directly.
@@ -90,6 +90,7 @@ int worker_join(struct worker *w, uint64_t timeout_ms); /* GRAPNEL_ETIMEOUT: its
 bool worker_drain(struct worker *w);
 /* Post from any thread. From a worker (or main) it leaves at the end of the turn, in order; never fails, never blocks. */
 void worker_post(struct worker *w, struct mail *m);
+bool worker_send(struct worker *w); /* own thread: it leaves now; @return something did */
 uint32_t worker_mail_depth(const struct worker *w); /* any thread; approximate */
 /* Arm on the worker's wheel, relative to its now. */
 void worker_timer(struct worker *w, struct timer *t, uint64_t delay_ms);

@@ -2,7 +2,7 @@
 /*
  * listener - sockets that accept, and the limits on how many Network Connections there are
  *
- * Accepting happens on the main thread; each Network Connection is posted to a worker, one after the other.
+ * Every worker accepts for itself: acceptor.h.
  *
  * Threads:   main, but for listener_connection_closed, listener_connections and peer_text (any).
  * Bounded:   max_connections of the listener and in total, and a ceiling below the limit of descriptors;
@@ -19,16 +19,6 @@ struct broker;
 struct conf_errors;
 struct listeners; /* opaque: listener.c */
 
-/* One accepted Network Connection on its way to a worker; mail.fn is conn_accepted_mail (core/core.h). */
-struct accepted {
-	struct mail mail;	   /* first: the item is the struct */
-	int fd;			   /* non-blocking, close-on-exec; the receiver's */
-	struct settings *settings; /* one reference; the receiver's */
-	const struct listener_settings *ls; /* in settings */
-	socklen_t peer_len;
-	struct sockaddr_storage peer;
-};
-
 #define PEER_TEXT_MAX 128
 /* "192.0.2.7:51234", "[2001:db8::1]:4", "unix:uid=1000,pid=4711". Never fails. */
 void peer_text(char out[static PEER_TEXT_MAX], int fd, const struct sockaddr *sa, socklen_t len);
@@ -38,8 +28,9 @@ void peer_text(char out[static PEER_TEXT_MAX], int fd, const struct sockaddr *sa
  * collected; *out only when there was none. Raises the soft limit of descriptors to the hard one.
  */
 int listeners_open(struct broker *b, struct conf_errors *errs, struct listeners **out);
-int listeners_start(struct listeners *l); /* accept; b->main must exist */
-void listeners_stop(struct listeners *l); /* accept nothing more, close the sockets, remove Unix socket files */
+void listeners_start(struct listeners *l); /* accept; the workers run */
+/* Remove Unix socket files; the workers accept nothing more and close the sockets when they have read their mail. */
+void listeners_stop(struct listeners *l);
 void listeners_free(struct listeners *l); /* when no Network Connection is left */
 /* b->settings was replaced (by one that settings_reloadable liked): sections are taken from it now. */
 void listeners_apply(struct listeners *l);

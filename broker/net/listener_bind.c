@@ -7,6 +7,7 @@
 #include <grp.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,18 +54,24 @@ tcp_advice(int err, const struct listener_settings *ls, char *buf, size_t size)
 	}
 }
 
+/* Bound, not listening yet. With `shared` others that are, and are the same user's, may have the address too. */
 static int
-tcp_listen(const struct addrinfo *ai, bool dual_stack, int backlog)
+tcp_bind(const struct sockaddr *sa, socklen_t len, bool dual_stack, bool shared)
 {
-	int fd = make_socket(ai->ai_family), on = 1, v6only = !dual_stack, saved;
+	int fd = make_socket(sa->sa_family), on = 1, v6only = !dual_stack, saved;
 
 	if (fd < 0)
 		return -1;
-	/* Connections of an earlier run that linger in TIME_WAIT must not keep us from starting. */
+	/*
+	 * Connections of an earlier run that linger in TIME_WAIT must not keep us from starting. Accepted
+	 * sockets inherit TCP_NODELAY.
+	 */
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
-	    (ai->ai_family != AF_INET6 ||
+	    (!shared || setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == 0) &&
+	    (sa->sa_family != AF_INET6 ||
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof(v6only)) == 0) &&
-	    bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, backlog) == 0)
+	    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0 &&
+	    bind(fd, sa, len) == 0)
 		return fd;
 	saved = errno;
 	(void)close(fd);
@@ -72,10 +79,41 @@ tcp_listen(const struct addrinfo *ai, bool dual_stack, int backlog)
 	return -1;
 }
 
-static int
-tcp_open(const struct listener_settings *ls, struct conf_errors *errs, struct bound *out)
+/*
+ * The first socket is bound as the only one, so that a port that another program has, even a second broker of the same
+ * user, is an error; only then it may be shared. @return false: errno.
+ */
+static bool
+tcp_listen(const struct addrinfo *ai, bool dual_stack, const struct listener_settings *ls,
+    unsigned sockets, struct bound *out)
 {
-	bool any = strcmp(ls->host, "*") == 0;
+	struct sockaddr_storage sa;
+	socklen_t len = sizeof(sa);
+	int on = 1;
+
+	if ((out->fds[0] = tcp_bind(ai->ai_addr, ai->ai_addrlen, dual_stack, false)) < 0)
+		return false;
+	out->count = 1;
+	/* With port 0 the system has chosen one. */
+	if (getsockname(out->fds[0], (struct sockaddr *)&sa, &len) != 0)
+		return false;
+	if (sockets > 1 && setsockopt(out->fds[0], SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) != 0)
+		return false;
+	for (; out->count < sockets; out->count++)
+		if ((out->fds[out->count] =
+			    tcp_bind((struct sockaddr *)&sa, len, dual_stack, true)) < 0)
+			return false;
+	for (unsigned i = 0; i < out->count; i++)
+		if (listen(out->fds[i], ls->backlog) != 0)
+			return false;
+	return true;
+}
+
+static int
+tcp_open(const struct listener_settings *ls, unsigned sockets, struct conf_errors *errs,
+    struct bound *out)
+{
+	bool any = strcmp(ls->host, "*") == 0, done;
 	struct addrinfo hints = { .ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV,
 		.ai_socktype = SOCK_STREAM };
 	struct addrinfo *ai;
@@ -90,25 +128,24 @@ tcp_open(const struct listener_settings *ls, struct conf_errors *errs, struct bo
 		    "write a numeric address or * and a port, e.g. \"127.0.0.1:1883\"");
 		return GRAPNEL_EINVAL;
 	}
-	out->fd = tcp_listen(ai, any, ls->backlog);
+	done = tcp_listen(ai, any, ls, sockets, out);
+	err = errno;
 	freeaddrinfo(ai);
-	if (out->fd < 0 && any && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL)) {
+	if (!done && any && out->count == 0 && (err == EAFNOSUPPORT || err == EADDRNOTAVAIL)) {
 		/* A machine without IPv6: every address is every IPv4 address. */
 		if (getaddrinfo("0.0.0.0", ls->port, &hints, &ai) == 0) {
-			out->fd = tcp_listen(ai, false, ls->backlog);
+			done = tcp_listen(ai, false, ls, sockets, out);
 			err = errno;
 			freeaddrinfo(ai);
-			errno = err;
 		}
 	}
-	if (out->fd < 0) {
-		err = errno;
+	if (!done) {
 		refuse(errs, ls, strerror(err), tcp_advice(err, ls, buf, sizeof(buf)));
 		return GRAPNEL_ESYS;
 	}
 	buf[0] = '\0';
-	if (getsockname(out->fd, (struct sockaddr *)&sa, &len) == 0)
-		peer_text(buf, out->fd, (struct sockaddr *)&sa, len);
+	if (getsockname(out->fds[0], (struct sockaddr *)&sa, &len) == 0)
+		peer_text(buf, out->fds[0], (struct sockaddr *)&sa, len);
 	out->address = strdup(buf);
 	return out->address != NULL ? GRAPNEL_OK : GRAPNEL_ENOMEM;
 }
@@ -210,13 +247,14 @@ unix_open(const struct listener_settings *ls, struct conf_errors *errs, struct b
 		return GRAPNEL_ESYS;
 	}
 	if ((out->address = malloc(n + sizeof("unix:"))) == NULL ||
-	    (out->fd = make_socket(AF_UNIX)) < 0) {
+	    (out->fds[0] = make_socket(AF_UNIX)) < 0) {
 		refuse(errs, ls, strerror(errno), NULL);
 		return GRAPNEL_ESYS;
 	}
+	out->count = 1;
 	(void)snprintf(out->address, n + sizeof("unix:"), "unix:%s", ls->path);
 	mask = umask(0777); /* nobody gets in before owner and mode are right */
-	err = bind(out->fd, (struct sockaddr *)&sun, len) == 0 ? 0 : errno;
+	err = bind(out->fds[0], (struct sockaddr *)&sun, len) == 0 ? 0 : errno;
 	(void)umask(mask);
 	if (err != 0) {
 		refuse(errs, ls, strerror(err),
@@ -243,7 +281,7 @@ unix_open(const struct listener_settings *ls, struct conf_errors *errs, struct b
 			return GRAPNEL_ESYS;
 		}
 	}
-	if (listen(out->fd, ls->backlog) != 0) {
+	if (listen(out->fds[0], ls->backlog) != 0) {
 		refuse(errs, ls, strerror(errno), NULL);
 		return GRAPNEL_ESYS;
 	}
@@ -253,12 +291,13 @@ unix_open(const struct listener_settings *ls, struct conf_errors *errs, struct b
 /* ---------------------------------------------------------------------------------------------- */
 
 int
-bound_open(const struct listener_settings *ls, struct conf_errors *errs, struct bound *out)
+bound_open(const struct listener_settings *ls, unsigned sockets, struct conf_errors *errs,
+    struct bound *out)
 {
 	int err;
 
-	*out = (struct bound){ .fd = -1 };
-	err = ls->is_unix ? unix_open(ls, errs, out) : tcp_open(ls, errs, out);
+	*out = (struct bound){ 0 };
+	err = ls->is_unix ? unix_open(ls, errs, out) : tcp_open(ls, sockets, errs, out);
 	if (err == GRAPNEL_OK)
 		return err;
 	if (err == GRAPNEL_ENOMEM)
@@ -281,7 +320,6 @@ bound_close(struct bound *b)
 		    strerror(errno));
 	free(b->path);
 	b->path = NULL;
-	if (b->fd >= 0)
-		(void)close(b->fd);
-	b->fd = -1;
+	while (b->count > 0)
+		(void)close(b->fds[--b->count]);
 }

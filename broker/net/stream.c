@@ -24,6 +24,12 @@ plain_writev(struct stream *s, const struct iovec *iov, int n)
 		.msg_iovlen = (size_t)(n < IOV_MAX ? n : IOV_MAX) };
 	ssize_t written;
 
+	if (n == 1) { /* less work for the kernel than a message header */
+		do
+			written = send(s->fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL);
+		while (written < 0 && errno == EINTR);
+		return written;
+	}
 	do
 		written = sendmsg(s->fd, &msg, MSG_NOSIGNAL);
 	while (written < 0 && errno == EINTR);

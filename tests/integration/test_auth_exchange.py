@@ -158,6 +158,74 @@ def test_re_authentication_while_packets_flow(b):
     c.expect(AUTH, reason=0)
 
 
+def again(c, name=b"me"):
+    send_auth(c, REAUTH, name)
+    c.expect(AUTH, reason=CONTINUE)
+    send_auth(c, CONTINUE, b"open")
+
+
+@broker(plugins={"exchange": dict(EXCHANGE, rules="allow all %{login}/#")}, listeners={"mqtt": {}})
+def test_rules_and_attributes_of_a_re_authentication_replace_those_of_connect(b):
+    c, d = let_in(b), let_in(b)
+    c.subscribe("1/#", qos=1)
+    c.subscribe("2/#", qos=1, codes=[0x87])
+    assert c.publish("1/a", b"before", qos=1) == 0
+    c.expect_message("1/a", "before")
+    assert c.publish("2/a", b"x", qos=1) == 0x87
+    again(c)
+    c.expect(AUTH, reason=0)
+    assert c.publish("1/a", b"x", qos=1) == 0x87, "an answer of the old login is not kept"
+    assert d.publish("1/a", b"after", qos=1) in (0, 0x10)
+    c.subscribe("2/#", qos=1)
+    assert c.publish("2/a", b"y", qos=1) == 0
+    c.expect_message("2/a", "y")  # and nothing before it: what 1/# brings may not be read any more
+
+
+@broker(plugins={"exchange": dict(EXCHANGE, rules="allow all %{login}/#")}, listeners={"mqtt": {}})
+def test_what_was_published_before_a_re_authentication_in_the_same_bytes_is_under_the_old_rules(b):
+    c = let_in(b)
+    send_auth(c, REAUTH, b"me")
+    c.expect(AUTH, reason=CONTINUE)
+    c.send_raw(P.publish(V5, "1/a", b"x", 1, packet_id=7) + P.auth(CONTINUE, method("demo", b"open")) +
+               P.publish(V5, "1/a", b"x", 1, packet_id=8) + P.publish(V5, "2/a", b"x", 1, packet_id=9))
+    got = {}
+    for _ in range(4):
+        p = c.recv()
+        got[p.packet_id if p.type == PUBACK else AUTH] = p.reason
+    assert got[7] in (0, 0x10) and got[AUTH] == 0 and got[8] == 0x87 and got[9] in (0, 0x10), got
+
+
+@broker(plugins={"exchange": dict(EXCHANGE, rate=20)}, listeners={"mqtt": {}})
+def test_limits_of_a_re_authentication_count(b):
+    c = let_in(b)
+    for i in range(60):
+        c.send_publish("t", "x", qos=0)
+    c.ping()
+    assert b.metric("rate_limited_total") == 0
+    again(c)
+    c.expect(AUTH, reason=0)
+    for i in range(60):
+        c.send_publish("t", "x", qos=0)
+    b.wait_metric("rate_limited_total", lambda n: n > 0)
+    c.ping()
+
+
+@broker(plugins={"exchange": dict(EXCHANGE, valid=2)}, listeners={"mqtt": {}})
+def test_a_re_authentication_may_be_valid_for_a_while_only(b):
+    c = let_in(b)
+    again(c)
+    c.expect(AUTH, reason=0)
+    c.ping()
+    c.expect_close(0xA0)
+
+
+def test_a_re_authentication_as_another_user_is_refused(b):
+    c = let_in(b)
+    again(c, b"you")
+    p = c.expect_close(0x87)
+    assert "another user" in p.prop(P.REASON_STRING), p
+
+
 def test_packets_sent_together_with_an_auth_are_handled(b):
     c = let_in(b)
     c.send_raw(P.auth(REAUTH, method("demo", b"me")) + b"\xc0\x00" + P.publish(V5, "t", b"x", 1, packet_id=9))

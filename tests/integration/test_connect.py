@@ -3,6 +3,7 @@
 import time
 
 from lib import wire
+from lib.broker import Broker
 from lib.case import broker, each, versions
 from lib.mqtt import *  # noqa: F401,F403
 
@@ -377,6 +378,23 @@ def test_connections_above_max_connections_are_closed(b):
     some[0].disconnect()
     b.wait_metric("connections", 2)
     b.connect(V5).ping()
+
+
+@broker(own=True, workers=4)
+def test_a_port_belongs_to_one_broker_however_many_sockets_it_has_there(b):
+    second = Broker(listeners={"mqtt": {"bind": "127.0.0.1:%d" % b.port, "anonymous": True}}, workers=4)
+    try:
+        second.start(wait=False)
+        assert second.wait_exit() == 1
+        assert second.log_lines("another program listens there"), second.lines
+        some = [b.connect(V5) for _ in range(40)]  # all of them with the first one
+        assert b.metric("connections") == len(some)
+        b.stop()
+        second.start()
+        second.connect(V5).ping()
+        second.stop()
+    finally:
+        second.remove()
 
 
 @broker(listeners={"mqtt": {"anonymous": True}, "six": {"bind": "[::1]:0", "anonymous": True},

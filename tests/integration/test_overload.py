@@ -493,6 +493,22 @@ def test_max_connections_is_kept_per_listener_and_in_total(b):
         c.ping()
 
 
+@broker(own=True, workers=4, listeners=OPEN, limits={"max_connections": 10})
+def test_max_connections_is_exact_although_every_worker_accepts(b):
+    crowd = []
+    for _ in range(200):
+        s = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        s.setblocking(False)
+        s.connect_ex(b.address())
+        crowd.append(s)
+    b.wait_metric("connections_refused_total", 190)
+    assert b.metric("connections") == 10
+    for s in crowd:
+        s.close()
+    b.wait_metric("connections", 0)
+    still_answers(b)
+
+
 @each(nofile=(40, 96))
 def test_running_out_of_descriptors_neither_spins_nor_opens_anything(nofile):
     b = Broker(users={"u": "p"}, log_level="info")

@@ -178,6 +178,21 @@ def test_a_take_over_publishes_the_will_of_the_old_connection(b, v):
     s.expect_nothing()
 
 
+@broker(workers=4)
+def test_a_disconnect_that_came_before_the_take_over_counts(b):
+    topic = b.unique("over")
+    s = watch(b, topic)
+    for n in range(200):
+        # Whichever workers have the two connections: the second one's CONNECT is sent after the first one's DISCONNECT.
+        again = b.client(V5)
+        first = b.connect(V5, "back-at-once-%d" % n, will=will(topic))
+        first.send_raw(b"\xe0\x00")
+        again.connect("back-at-once-%d" % n)
+        again.disconnect()
+        first.close()
+    s.expect_nothing()
+
+
 def test_a_take_over_does_not_publish_a_will_with_a_delay(b):
     topic, name = b.unique("over"), b.unique("c")
     s = watch(b, topic)

@@ -7,22 +7,31 @@
  *
  *	broken = "fail"		a first step that carries this finds the backend down
  *
+ *	rules = "allow all %{login}/#"	session ACL rules of who is in; the attribute "login" counts the times
+ *	rate = 0		from the second time on: message_rate
+ *	valid = 0		from the second time on: seconds for which the login is valid
+ *
  * CONNECT or AUTH 0x19 with the user name as Authentication Data -> AUTH 0x18 "challenge" -> AUTH
  * 0x18 with the secret -> in, with that user name and "welcome" as Authentication Data. A wrong
  * secret: 0x87. Nothing here is secure.
  */
 #include "match.h"
+#include <time.h>
 
 struct exchange {
 	const struct grapnel_host *host;
 	struct grapnel_instance *self;
 	struct grapnel_str method, secret, broken;
+	struct grapnel_rules *rules;
+	uint32_t rate;
+	int64_t valid;
 };
 
 /* In the client's slot between the steps. */
 struct step {
 	size_t len;
 	char username[64];
+	char logins; /* '1', '2', ... */
 };
 
 static enum grapnel_verdict
@@ -50,7 +59,7 @@ first_step(
 	if (q->data.len == 0 || q->data.len > sizeof(step->username))
 		return deny(x, req, "the first step carries a user name");
 	if (step == NULL) {
-		step = malloc(sizeof(*step));
+		step = calloc(1, sizeof(*step));
 		if (step == NULL ||
 		    x->host->client_set_slot(x->self, q->client->client, step) != GRAPNEL_OK) {
 			free(step);
@@ -69,7 +78,9 @@ exchange_step(void *instance, struct grapnel_request *req, const struct grapnel_
 	const struct exchange *x = instance;
 	struct grapnel_auth_answer answer = { .size = sizeof(answer),
 		.data = GRAPNEL_STR("welcome") };
-	const struct step *step;
+	struct grapnel_client_limits limits = { .size = sizeof(limits), .message_rate = x->rate };
+	struct grapnel_pair login = { .name = GRAPNEL_STR("login") };
+	struct step *step;
 
 	if (!str_equal(q->method, x->method))
 		return GRAPNEL_NEXT;
@@ -82,6 +93,17 @@ exchange_step(void *instance, struct grapnel_request *req, const struct grapnel_
 		return deny(x, req, "wrong response");
 	answer.username.data = step->username;
 	answer.username.len = step->len;
+	step->logins = step->logins == 0 ? '1' : (char)(step->logins + 1);
+	login.value = (struct grapnel_str){ &step->logins, 1 };
+	answer.attributes = &login;
+	answer.attribute_count = 1;
+	answer.rules = x->rules;
+	if (step->logins > '1') {
+		if (x->rate != 0)
+			answer.limits = &limits;
+		if (x->valid != 0)
+			answer.valid_until = (int64_t)time(NULL) + x->valid;
+	}
 	return x->host->auth_answer(req, &answer) == GRAPNEL_OK ? GRAPNEL_ALLOW
 								: GRAPNEL_UNAVAILABLE;
 }
@@ -97,6 +119,8 @@ static int
 exchange_create(const struct grapnel_host *host, struct grapnel_instance *self, void **instance)
 {
 	struct exchange *x = calloc(1, sizeof(*x));
+	struct grapnel_str rules;
+	char error[256];
 
 	if (x == NULL)
 		return GRAPNEL_ENOMEM;
@@ -105,8 +129,27 @@ exchange_create(const struct grapnel_host *host, struct grapnel_instance *self, 
 	x->method = host->option_str(self, NULL, "method");
 	x->broken = host->option_str(self, NULL, "broken");
 	x->secret = host->option_str(self, NULL, "secret");
+	x->rate = (uint32_t)host->option_int(self, NULL, "rate");
+	x->valid = host->option_int(self, NULL, "valid");
+	rules = host->option_str(self, NULL, "rules");
+	if (rules.data != NULL &&
+	    (x->rules = host->rules_compile(
+		 rules, GRAPNEL_STR("rules"), false, error, sizeof(error))) == NULL) {
+		host->config_error(self, NULL, "rules", "%s", error);
+		free(x);
+		return GRAPNEL_EINVAL;
+	}
 	*instance = x;
 	return GRAPNEL_OK;
+}
+
+static void
+exchange_destroy(void *instance)
+{
+	struct exchange *x = instance;
+
+	x->host->rules_unref(x->rules);
+	free(x);
 }
 
 static const struct grapnel_option exchange_options[] = {
@@ -117,15 +160,26 @@ static const struct grapnel_option exchange_options[] = {
 	    .type = GRAPNEL_OPTION_STRING,
 	    .default_value = "demo",
 	    .help = "Authentication Method." },
+	{ .name = "rate",
+	    .type = GRAPNEL_OPTION_INT,
+	    .default_value = "0",
+	    .help = "message_rate from the second login on." },
+	{ .name = "rules",
+	    .type = GRAPNEL_OPTION_STRING,
+	    .help = "ACL rules for who is let in; %{login} counts the logins." },
 	{ .name = "secret",
 	    .type = GRAPNEL_OPTION_STRING,
 	    .flags = GRAPNEL_OPTION_SECRET,
 	    .default_value = "open",
 	    .help = "What the second step must carry." },
+	{ .name = "valid",
+	    .type = GRAPNEL_OPTION_INT,
+	    .default_value = "0",
+	    .help = "Seconds, from the second login on." },
 	{ 0 }
 };
 
 GRAPNEL_PLUGIN(exchange, .version = "1.0", .license = "Apache-2.0",
     .description = "Enhanced authentication in two steps", .options = exchange_options,
-    .create = exchange_create, .destroy = free, .client_slot_free = exchange_slot_free,
+    .create = exchange_create, .destroy = exchange_destroy, .client_slot_free = exchange_slot_free,
     .client_auth_exchange = exchange_step, );

@@ -108,6 +108,10 @@ enum grapnel_exchange_phase {
  * client_auth_exchange: enhanced authentication (MQTT 5.0 section 4.12). Not your
  * method: NEXT (nobody's: 0x8C). With answer.more the broker sends AUTH 0x18
  * with answer.data and the same instance is asked again. Answer: auth_answer / auth_resolve.
+ *
+ * What the last ALLOW of a re-authentication (from REAUTH on) says replaces what the login before said: rules, attributes,
+ * superuser, valid_until and limits, but for those that CONNACK told the client (packet size, QoS, session expiry). Another user
+ * name or mountpoint than the session's is refused (0x87).
  */
 struct grapnel_auth_exchange {
 	size_t size;

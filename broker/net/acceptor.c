@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "net/acceptor.h"
+#include "base/log.h"
+#include "core/broker.h"
+#include "core/core.h"
+#include <errno.h>
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ACCEPTS_PER_TURN 64u
+#define PAUSE_MS         200u
+#define QUIET_MS         10000u /* between two lines about that */
+
+/* One listener as one worker has it. */
+struct door {
+	struct acceptor *acceptor;
+	struct listener *listener;
+	int fd; /* -1: this listener is with another worker, or closed */
+	struct event event;
+};
+
+struct acceptor {
+	struct listeners *set;
+	struct worker *worker;
+	struct mail start, stop;
+	bool running;
+	int reserve_fd; /* given up to accept and close when there is no other descriptor */
+	uint64_t quiet_until_ms;
+	struct timer pause; /* armed: nothing is accepted until it fires */
+	struct door *doors; /* one per listener */
+};
+
+/* ---- one connection -------------------------------------------------------------------------- */
+
+static void
+refused(const struct door *d, const char *peer, const char *why)
+{
+	struct metrics *m = &d->acceptor->worker->metrics;
+	unsigned suppressed;
+
+	metric_add(m, METRIC_CONNECTIONS_REFUSED, 1);
+	if (!log_allowed(peer, &suppressed))
+		metric_add(m, METRIC_LOG_SUPPRESSED, 1);
+	else if (suppressed > 0)
+		log_at(GRAPNEL_LOG_NOTICE, "connection_refused",
+		    "%s on listener \"%s\": %s (%u more lines left out)", peer, d->listener->name,
+		    why, suppressed);
+	else
+		log_at(GRAPNEL_LOG_NOTICE, "connection_refused", "%s on listener \"%s\": %s", peer,
+		    d->listener->name, why);
+}
+
+/* Count one more. @return which limit stands against it (then it is not counted); NULL: none. */
+static const char *
+limit_reached(const struct door *d, const struct listener_settings *ls)
+{
+	struct broker *b = d->acceptor->set->broker;
+	/* Added first and compared then: two workers cannot both take the last place. */
+	int64_t here = atomic_fetch_add_explicit(&d->listener->open, 1, memory_order_relaxed);
+	int64_t total = atomic_fetch_add_explicit(&b->connections, 1, memory_order_relaxed);
+	uint32_t max_total = atomic_load(&b->limits)->max_connections;
+	const char *why;
+
+	if (ls->limits.max_connections != 0 && here >= ls->limits.max_connections)
+		why = "max_connections of the listener is reached";
+	else if (max_total != 0 && total >= max_total)
+		why = "max_connections is reached";
+	else if (total >= d->acceptor->set->ceiling)
+		why = "the limit of open files leaves no room for more connections (LimitNOFILE= "
+		      "in the service, or ulimit -n)";
+	else
+		return NULL;
+	atomic_fetch_sub_explicit(&d->listener->open, 1, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&b->connections, 1, memory_order_relaxed);
+	return why;
+}
+
+static void
+admit(const struct door *d, const struct listener_settings *ls, int fd, const struct sockaddr *peer,
+    socklen_t peer_len)
+{
+	struct worker *w = d->acceptor->worker;
+	const char *why = limit_reached(d, ls);
+	char text[PEER_TEXT_MAX];
+
+	if (why != NULL) {
+		peer_text(text, fd, peer, peer_len);
+		(void)close(fd);
+		refused(d, text, why);
+		return;
+	}
+	metric_add(&w->metrics, METRIC_CONNECTIONS_ACCEPTED, 1);
+	metric_add(&w->metrics, METRIC_CONNECTIONS, 1);
+	(void)settings_ref(ls->settings);
+	conn_accepted(w, fd, ls, peer, peer_len);
+}
+
+/* ---- pauses ---------------------------------------------------------------------------------- */
+
+static void
+listening(struct acceptor *a, bool on)
+{
+	for (unsigned i = 0; i < a->set->count; i++) {
+		if (a->doors[i].fd < 0)
+			continue;
+		if (!on)
+			(void)event_del(&a->doors[i].event);
+		else if (event_add(&a->doors[i].event, NULL) != 0)
+			worker_timer(a->worker, &a->pause, PAUSE_MS); /* no memory: again later */
+	}
+}
+
+static void
+on_pause_over(struct timer *t, void *owner)
+{
+	struct acceptor *a =
+	    (struct acceptor *)(void *)((char *)t - offsetof(struct acceptor, pause));
+
+	(void)owner;
+	if (a->reserve_fd < 0)
+		a->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	listening(a, true);
+}
+
+/*
+ * Nothing can be accepted, but the socket stays readable, so the loop would spin: stop listening for a moment.
+ * One that waits is told by closing its connection, with the descriptor kept for this.
+ */
+static void
+exhausted(const struct door *d, int err)
+{
+	struct acceptor *a = d->acceptor;
+	struct worker *w = a->worker;
+	int fd;
+
+	if ((err == EMFILE || err == ENFILE) && a->reserve_fd >= 0) {
+		(void)close(a->reserve_fd);
+		a->reserve_fd = -1;
+		if ((fd = accept4(d->fd, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
+			(void)close(fd);
+			metric_add(&w->metrics, METRIC_CONNECTIONS_REFUSED, 1);
+		}
+		a->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	}
+	if (w->now_ms >= a->quiet_until_ms) {
+		a->quiet_until_ms = w->now_ms + QUIET_MS;
+		log_error("listener \"%s\": cannot accept: %s; accepting pauses, again and again "
+			  "until this is over (%s)",
+		    d->listener->name, strerror(err),
+		    err == EMFILE ? "raise LimitNOFILE= of the service"
+				  : "the system is short of it");
+	}
+	listening(a, false);
+	worker_timer(w, &a->pause, PAUSE_MS);
+}
+
+static void
+accept_some(const struct door *d, const struct listener_settings *ls)
+{
+	for (unsigned i = 0; i < ACCEPTS_PER_TURN; i++) {
+		struct sockaddr_storage peer = { .ss_family = AF_UNSPEC };
+		socklen_t len = sizeof(peer);
+		int fd =
+		    accept4(d->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (fd >= 0) {
+			admit(d, ls, fd, (const struct sockaddr *)&peer, len);
+			continue;
+		}
+		switch (errno) {
+		case EAGAIN:
+			return;
+		case EMFILE:
+		case ENFILE:
+		case ENOBUFS:
+		case ENOMEM:
+			exhausted(d, errno);
+			return;
+		default: /* of the connection that was to be accepted, accept(2): go on with the next */
+			break;
+		}
+	}
+}
+
+static void
+on_acceptable(evutil_socket_t fd, short what, void *arg)
+{
+	const struct door *d = arg;
+	struct listeners *l = d->acceptor->set;
+	const struct listener_settings *ls;
+
+	(void)fd;
+	(void)what;
+	d->acceptor->worker->now_ms = clock_ms(); /* the loop may have slept */
+	pthread_mutex_lock(&l->lock);
+	ls = d->listener->ls;
+	(void)settings_ref(ls->settings);
+	pthread_mutex_unlock(&l->lock);
+	accept_some(d, ls);
+	settings_unref(ls->settings);
+}
+
+/* ---- begin and end --------------------------------------------------------------------------- */
+
+int
+acceptors_new(struct listeners *l)
+{
+	struct broker *b = l->broker;
+
+	if ((l->acceptors = calloc(b->worker_count, sizeof(*l->acceptors))) == NULL)
+		return GRAPNEL_ENOMEM;
+	for (unsigned i = 0; i < b->worker_count; i++) {
+		struct acceptor *a = &l->acceptors[i];
+
+		a->set = l;
+		a->worker = b->workers[i];
+		a->reserve_fd = -1;
+		timer_init(&a->pause, on_pause_over);
+		if ((a->doors = calloc(l->count + 1, sizeof(*a->doors))) == NULL)
+			return GRAPNEL_ENOMEM;
+		for (unsigned k = 0; k < l->count; k++)
+			a->doors[k] =
+			    (struct door){ .acceptor = a, .listener = &l->items[k], .fd = -1 };
+	}
+	for (unsigned k = 0; k < l->count; k++) {
+		struct bound *bound = &l->items[k].bound;
+
+		/* Where there is one socket only, the listeners are spread over the workers. */
+		for (unsigned i = 0; i < bound->count; i++)
+			l->acceptors[(k + i) % b->worker_count].doors[k].fd = bound->fds[i];
+		bound->count = 0;
+	}
+	return GRAPNEL_OK;
+}
+
+static struct acceptor *
+acceptor_of(const struct worker *w)
+{
+	return &w->broker->listeners->acceptors[w->index];
+}
+
+static void
+on_start(struct worker *w, struct mail *m)
+{
+	struct acceptor *a = acceptor_of(w);
+
+	(void)m;
+	a->running = true;
+	a->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	for (unsigned i = 0; i < a->set->count; i++)
+		if (a->doors[i].fd >= 0)
+			(void)event_assign(&a->doors[i].event, w->base, a->doors[i].fd,
+			    EV_READ | EV_PERSIST, on_acceptable, &a->doors[i]);
+	listening(a, true);
+}
+
+void
+acceptors_start(struct listeners *l)
+{
+	for (unsigned i = 0; i < l->broker->worker_count; i++) {
+		l->acceptors[i].start.fn = on_start;
+		worker_post(l->broker->workers[i], &l->acceptors[i].start);
+	}
+}
+
+static void
+acceptor_close(struct acceptor *a)
+{
+	if (a->running) {
+		listening(a, false);
+		timer_disarm(a->worker->wheel, &a->pause);
+	}
+	a->running = false;
+	for (unsigned i = 0; a->doors != NULL && i < a->set->count; i++) {
+		if (a->doors[i].fd >= 0)
+			(void)close(a->doors[i].fd);
+		a->doors[i].fd = -1;
+	}
+	if (a->reserve_fd >= 0)
+		(void)close(a->reserve_fd);
+	a->reserve_fd = -1;
+}
+
+static void
+on_stop(struct worker *w, struct mail *m)
+{
+	(void)m;
+	acceptor_close(acceptor_of(w));
+}
+
+void
+acceptors_stop(struct listeners *l)
+{
+	for (unsigned i = 0; i < l->broker->worker_count; i++) {
+		l->acceptors[i].stop.fn = on_stop;
+		worker_post(l->broker->workers[i], &l->acceptors[i].stop);
+	}
+}
+
+void
+acceptors_free(struct listeners *l)
+{
+	for (unsigned i = 0; l->acceptors != NULL && i < l->broker->worker_count; i++) {
+		struct acceptor *a = &l->acceptors[i];
+
+		if (a->set != NULL)
+			acceptor_close(a);
+		free(a->doors);
+	}
+	free(l->acceptors);
+	l->acceptors = NULL;
+}

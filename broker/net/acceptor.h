@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * acceptor - a worker's own sockets that accept
+ *
+ * Every worker accepts for itself: of a TCP listener it has a socket of its own (SO_REUSEPORT), among which the kernel
+ * shares the connections out; a Unix listener has one socket, with one worker. So a new connection wakes one thread,
+ * and that thread reads it.
+ *
+ * Threads:   acceptors_new, _start, _stop and _free on main; the rest on the acceptor's worker.
+ * Ownership: an acceptor belongs to its worker from acceptors_start until its mail of acceptors_stop has run.
+ * Bounded:   ACCEPTS_PER_TURN; what stands in listener.h.
+ */
+#ifndef BROKER_NET_ACCEPTOR_H
+#define BROKER_NET_ACCEPTOR_H
+
+#include "net/listener.h"
+#include "net/listener_bind.h"
+#include <pthread.h>
+
+/* One listener, for all threads: listener.c */
+struct listener {
+	char *name;           /* constant: what its sections of all reloads have in common */
+	_Atomic int64_t open; /* Network Connections; any thread */
+	const struct listener_settings *ls; /* in set->settings, under its lock */
+	struct bound bound;   /* main; its descriptors go to the acceptors */
+};
+
+struct listeners {
+	struct broker *broker;
+	unsigned count;
+	int64_t ceiling; /* of all Network Connections, by descriptors; constant */
+	bool stopped;    /* main */
+	struct listener *items;
+	struct acceptor *acceptors; /* one per worker */
+	/* A reload counts for every connection accepted after it, whichever mail a worker has not read yet. */
+	pthread_mutex_t lock;	   /* a leaf: no other is taken under it */
+	struct settings *settings; /* one reference */
+};
+
+/* The listener of a section, which may be of an older configuration with another order. Any thread. */
+struct listener *listener_of(const struct listeners *l, const struct listener_settings *ls);
+
+/* One for each worker, with its share of the descriptors, which are taken out of l->items[].bound. GRAPNEL_ENOMEM. */
+int acceptors_new(struct listeners *l);
+void acceptors_start(struct listeners *l);
+void acceptors_stop(struct listeners *l); /* once: each worker closes its sockets when it has the mail */
+void acceptors_free(struct listeners *l); /* no worker runs any more */
+
+#endif
