@@ -15,7 +15,9 @@
 #include <string.h>
 
 #define FORWARD_BYTES (64u * 1024u) /* of one mail of forwarded messages */
-#define MAILBOX_FULL  256 /* mails that another worker may be behind before publishers wait */
+#define FORWARD_INLINE \
+	1024u /* messages up to this are copied into it: no allocation, no shared counts */
+#define MAILBOX_FULL 256 /* mails that another worker may be behind before publishers wait */
 
 struct merged {
 	struct session *s;
@@ -32,13 +34,20 @@ struct forward_node {
 	struct topic_node *node;
 	uint32_t generation;
 };
-struct forward_item { /* followed by its nodes */
+/*
+ * Followed by its nodes, and then, if the message is in the mail itself, by a struct message and its bytes. Such
+ * messages share references to their authors: one for a run of the same author's.
+ */
+struct forward_item {
 	struct message *msg;
+	struct identity
+	    *author; /* with a reference; NULL: the item before has it, or none is needed */
 	struct origin from;
-	uint32_t count, reserved;
+	uint32_t count, size; /* nodes; bytes of all this */
 };
 struct forward {
 	struct mail mail;
+	struct identity *author; /* of the last item that has a reference */
 	uint32_t used;
 	_Alignas(16) char data[FORWARD_BYTES];
 };
@@ -58,6 +67,7 @@ struct router_state {
 	struct timer pause_timer;
 	struct worker *w;
 	bool busy;
+	bool mailbox_full; /* of a worker that something was forwarded to */
 };
 
 /* ---- publishers that wait for slow receivers -------------------------------------------------- */
@@ -317,18 +327,44 @@ slots_room(struct router_state *r, unsigned n)
 
 /* ---- to other workers -------------------------------------------------------------------------------- */
 
+/* The items of a mail, one after the other; NULL: no more. */
+static struct forward_item *
+forward_next(struct forward *f, uint32_t *at)
+{
+	struct forward_item *item = (struct forward_item *)(void *)(f->data + *at);
+
+	if (*at >= f->used)
+		return NULL;
+	*at += item->size;
+	return item;
+}
+
+static void
+item_done(struct forward_item *item, struct identity **held)
+{
+	if (item->msg->flags & MSG_HEAP)
+		message_unref(item->msg);
+	else
+		message_release_borrowed(item->msg);
+	if (item->author != NULL) {
+		identity_unref(*held);
+		*held = item->author; /* the items behind it may be this author's, too */
+	}
+}
+
 static void
 on_forward(struct worker *w, struct mail *m)
 {
 	struct forward *f = (struct forward *)(void *)m;
 	struct router_state *r = w->router;
+	struct identity *held = NULL;
+	struct forward_item *item;
+	uint32_t at = 0;
 
-	for (uint32_t at = 0; at < f->used;) {
-		struct forward_item *item = (struct forward_item *)(void *)(f->data + at);
+	while ((item = forward_next(f, &at)) != NULL) {
 		struct forward_node *nodes = (struct forward_node *)(void *)(item + 1);
 		unsigned n = 0;
 
-		at += (uint32_t)(sizeof(*item) + item->count * sizeof(*nodes));
 		if (!w->core->stopping && slots_room(r, item->count)) {
 			for (uint32_t i = 0; i < item->count; i++) {
 				void *slot = topic_node_slot_checked(
@@ -341,8 +377,9 @@ on_forward(struct worker *w, struct mail *m)
 			expand(w, item->msg, r->slots, n);
 			r->origin.worker = UINT32_MAX;
 		}
-		message_unref(item->msg);
+		item_done(item, &held);
 	}
+	identity_unref(held);
 	free(f);
 }
 
@@ -358,28 +395,90 @@ forward_post(struct worker *w, unsigned target)
 	worker_post(w->broker->workers[target], &f->mail);
 }
 
+/* A mail to that worker with room for `need` bytes. NULL: no memory. */
+static struct forward *
+forward_room(struct worker *w, unsigned target, size_t need)
+{
+	struct forward *f = w->router->out[target];
+
+	if (f != NULL && f->used + need > FORWARD_BYTES) {
+		forward_post(w, target);
+		f = NULL;
+	}
+	if (f == NULL && (f = malloc(sizeof(*f))) != NULL) {
+		f->used = 0;
+		f->author = NULL;
+		w->router->out[target] = f;
+		/* Asked once per mail: the other worker writes to what is read here. */
+		if (worker_mail_depth(w->broker->workers[target]) > MAILBOX_FULL)
+			w->router->mailbox_full = true;
+	}
+	return f;
+}
+
+/* Those of the nodes from *at on that concern the worker, `room` at most. @return how many. */
+static unsigned
+forward_nodes(struct forward_node *out, unsigned room, unsigned target,
+    struct topic_node *const *nodes, unsigned n, unsigned *at)
+{
+	unsigned take = 0;
+
+	for (; *at < n && take < room; (*at)++)
+		if (topic_node_has(nodes[*at], target))
+			out[take++] =
+			    (struct forward_node){ nodes[*at], topic_node_generation(nodes[*at]) };
+	return take;
+}
+
+/* The message itself goes into the mail. */
+static void
+forward_copy(struct forward *f, const struct origin *from, const struct message *msg,
+    struct topic_node *const *nodes, unsigned n, unsigned target)
+{
+	struct forward_item *item = (struct forward_item *)(void *)(f->data + f->used);
+	struct forward_node *out = (struct forward_node *)(void *)(item + 1);
+	unsigned from_node = 0, take = forward_nodes(out, n, target, nodes, n, &from_node);
+	struct message *copy = (struct message *)(void *)(out + take);
+	char *bytes = (char *)(copy + 1);
+
+	*copy = message_view(msg);
+	copy->topic = memcpy(bytes, msg->topic, msg->topic_len);
+	bytes += msg->topic_len;
+	if (msg->props_len > 0)
+		copy->props = memcpy(bytes, msg->props, msg->props_len);
+	bytes += msg->props_len;
+	if (msg->payload_len > 0)
+		copy->payload = memcpy(bytes, msg->payload, msg->payload_len);
+	bytes += msg->payload_len;
+	*item = (struct forward_item){ .msg = copy, .from = *from, .count = take };
+	if (msg->author != NULL && msg->author != f->author)
+		item->author = f->author = identity_ref(msg->author);
+	item->size = (uint32_t)((size_t)(bytes - (char *)item) + 7u) & ~7u;
+	f->used += item->size;
+}
+
 static void
 forward(struct worker *w, unsigned target, struct message *msg, struct topic_node *const *nodes,
     unsigned n)
 {
 	struct router_state *r = w->router;
+	size_t bytes = (size_t)msg->topic_len + msg->props_len + msg->payload_len;
+	size_t need = sizeof(struct forward_item) + n * sizeof(struct forward_node) +
+	    sizeof(struct message) + bytes + 7u;
 	struct forward *f;
-	struct forward_item *item;
-	struct forward_node *out;
 
+	if (!(msg->flags & MSG_HEAP) && msg->heap == NULL && bytes <= FORWARD_INLINE &&
+	    need <= FORWARD_BYTES && (f = forward_room(w, target, need)) != NULL) {
+		forward_copy(f, &r->origin, msg, nodes, n, target);
+		return;
+	}
 	for (unsigned at = 0; at < n;) {
-		unsigned room, take = 0;
+		struct forward_item *item;
+		struct forward_node *out;
 		struct message *kept;
+		unsigned room, take;
 
-		f = r->out[target];
-		if (f != NULL && f->used + sizeof(*item) + sizeof(*out) > FORWARD_BYTES) {
-			forward_post(w, target);
-			f = NULL;
-		}
-		if (f == NULL && (f = malloc(sizeof(*f))) != NULL) {
-			f->used = 0;
-			r->out[target] = f;
-		}
+		f = forward_room(w, target, sizeof(*item) + sizeof(*out));
 		if (f == NULL || (kept = message_keep(msg)) == NULL) {
 			metric_add(&w->metrics, METRIC_MESSAGES_DROPPED_MEMORY, 1);
 			return;
@@ -387,16 +486,15 @@ forward(struct worker *w, unsigned target, struct message *msg, struct topic_nod
 		item = (struct forward_item *)(void *)(f->data + f->used);
 		out = (struct forward_node *)(void *)(item + 1);
 		room = (unsigned)((FORWARD_BYTES - f->used - sizeof(*item)) / sizeof(*out));
-		for (; at < n && take < room; at++)
-			if (topic_node_has(nodes[at], target))
-				out[take++] = (struct forward_node){ nodes[at],
-					topic_node_generation(nodes[at]) };
-		if (take == 0) {
+		if ((take = forward_nodes(out, room, target, nodes, n, &at)) == 0) {
 			message_unref(kept);
 			return;
 		}
-		*item = (struct forward_item){ .msg = kept, .from = r->origin, .count = take };
-		f->used += (uint32_t)(sizeof(*item) + take * sizeof(*out));
+		*item = (struct forward_item){ .msg = kept,
+			.from = r->origin,
+			.count = take,
+			.size = (uint32_t)(sizeof(*item) + take * sizeof(*out)) };
+		f->used += item->size;
 	}
 }
 
@@ -546,8 +644,6 @@ router_publish(struct worker *w, struct message *const *msgs, unsigned n, struct
 			if (k == match->count)
 				continue;
 			forward(w, t, msgs[i], match->nodes + k, match->count - k);
-			if (publisher != NULL && worker_mail_depth(b->workers[t]) > MAILBOX_FULL)
-				conn_wait_for_mailbox(publisher);
 		}
 		if (w->index < b->worker_count && slots_room(r, match->count)) {
 			for (unsigned k = 0; k < match->count; k++) {
@@ -561,6 +657,9 @@ router_publish(struct worker *w, struct message *const *msgs, unsigned n, struct
 		}
 		r->origin.worker = UINT32_MAX;
 	}
+	if (r->mailbox_full && publisher != NULL)
+		conn_wait_for_mailbox(publisher);
+	r->mailbox_full = false;
 	rcu_read_end(); /* until here no node that was found can become another filter's */
 }
 
@@ -598,15 +697,13 @@ router_fini(struct worker *w)
 	for (unsigned i = 0; i < WORKER_MAX; i++) {
 		if (r->out[i] != NULL) {
 			struct forward *f = r->out[i];
+			struct identity *held = NULL;
+			struct forward_item *item;
+			uint32_t at = 0;
 
-			for (uint32_t at = 0; at < f->used;) {
-				struct forward_item *item =
-				    (struct forward_item *)(void *)(f->data + at);
-
-				at += (uint32_t)(sizeof(*item) +
-				    item->count * sizeof(struct forward_node));
-				message_unref(item->msg);
-			}
+			while ((item = forward_next(f, &at)) != NULL)
+				item_done(item, &held);
+			identity_unref(held);
 			free(f);
 		}
 	}

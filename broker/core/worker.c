@@ -340,11 +340,12 @@ base_new(void)
 int
 worker_new(struct worker **out, struct broker *b, unsigned index)
 {
-	struct worker *w = calloc(1, sizeof(*w));
+	struct worker *w = aligned_alloc(_Alignof(struct worker), sizeof(*w));
 	int err = GRAPNEL_ENOMEM;
 
 	if (w == NULL)
 		return err;
+	memset(w, 0, sizeof(*w));
 	w->broker = b;
 	w->index = index;
 	w->wake_fd = w->poll_fd = -1;

@@ -48,10 +48,10 @@ struct worker {
 	uint8_t *read_buffer;	/* shared by all connections */
 	uint32_t read_size;	/* of it */
 
-	/* mailbox */
-	_Atomic(struct mail *) mail_head; /* newest first */
+	/* mailbox: what other threads write, on a cache line of its own */
+	_Alignas(64) _Atomic(struct mail *) mail_head; /* newest first */
 	_Atomic uint32_t mail_depth;
-	int wake_fd;
+	_Alignas(64) int wake_fd;
 	struct event *wake_event;
 	struct event *tick_event; /* wakes the loop for the wheel */
 	int poll_fd;		  /* the epoll set of connections */

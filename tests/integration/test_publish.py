@@ -149,6 +149,7 @@ def test_unacknowledged_messages_are_resent_in_order_with_their_identifiers(b, v
     s.puback(sent[2].packet_id)
     s.ping()
     s.reset()
+    b.wait_log('client "%s" .*closed' % name)  # else it may be sent into the broken connection
     p.publish(topic, "later", qos=1)
     for _ in range(2):
         s = keep(b, v, name, session_present=True)
