@@ -161,7 +161,7 @@ somebody(struct worker *w, int fd, const struct listener_settings *ls, const str
 
 void
 conn_accepted(struct worker *w, int fd, const struct listener_settings *ls,
-    const struct sockaddr *peer, socklen_t peer_len)
+    const struct sockaddr *peer, socklen_t peer_len, bool read_first)
 {
 	struct conn *c = w->core->stopping ? NULL : calloc(1, sizeof(*c));
 	struct stream s;
@@ -183,7 +183,10 @@ conn_accepted(struct worker *w, int fd, const struct listener_settings *ls,
 		goto fail;
 	log_debug("connection from %s to listener \"%s\"", conn_peer(c), c->ls->name);
 	conn_arm_deadline(c);
-	conn_begin(c);
+	if (read_first)
+		conn_begin(c);
+	else
+		conn_watch(c);
 	return;
 fail:
 	if (c != NULL)

@@ -190,7 +190,7 @@ void conn_pause(struct conn *c, unsigned reason);	   /* input.c, as those below 
 void conn_resume(struct conn *c, unsigned reason); /* handles what waits in c->in, then reads */
 void conn_watch(struct conn *c);   /* wait for what state and pauses let it wait for; a connection that is not watched yet starts */
 void conn_unwatch(struct conn *c);
-void conn_begin(struct conn *c); /* accepted: read at once, then watch; CONNECT, or the end, is often there already */
+void conn_begin(struct conn *c); /* accepted: read, then watch */
 void conn_hear_out(struct conn *c); /* handle what has come, as far as nothing makes it wait; not from inside a dispatch */
 void conn_in_free(struct conn *c);
 void conn_rate(struct conn *c, unsigned messages, size_t bytes); /* take from the buckets; pauses when they are empty */

@@ -7,6 +7,7 @@
 #ifndef BROKER_CORE_CORE_H
 #define BROKER_CORE_CORE_H
 
+#include <stdbool.h>
 #include <sys/socket.h>
 
 struct broker;
@@ -30,9 +31,9 @@ void core_apply_settings(struct broker *b, struct settings *s);
 void core_shutdown(struct broker *b, void (*done)(void *arg), void *arg);
 /*
  * A Network Connection was accepted, on this worker. Takes over the descriptor (non-blocking, close-on-exec) and a reference
- * to the settings of ls.
+ * to the settings of ls. read_first: look at once whether it is still there.
  */
 void conn_accepted(struct worker *w, int fd, const struct listener_settings *ls, const struct sockaddr *peer,
-    socklen_t peer_len);
+    socklen_t peer_len, bool read_first);
 
 #endif

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define ACCEPTS_PER_TURN 64u
+#define ACCEPTS_PER_TURN 64u /* at most */
 #define PAUSE_MS         200u
 #define QUIET_MS         10000u /* between two lines about that */
 
@@ -20,6 +20,8 @@ struct door {
 	struct acceptor *acceptor;
 	struct listener *listener;
 	int fd; /* -1: this listener is with another worker, or closed */
+	unsigned
+	    expected; /* as many as came lately: to find out that there is no other is the dearest call of all */
 	struct event event;
 };
 
@@ -54,29 +56,33 @@ refused(const struct door *d, const char *peer, const char *why)
 		    d->listener->name, why);
 }
 
-/* Count one more. @return which limit stands against it (then it is not counted); NULL: none. */
-static const char *
-limit_reached(const struct door *d, const struct listener_settings *ls)
+/* A place for one more. @return how many there were; < 1: it has none, and *why says which limit stands against it. */
+static int64_t
+take_place(const struct door *d, const struct listener_settings *ls, const char **why)
 {
 	struct broker *b = d->acceptor->set->broker;
 	/* Added first and compared then: two workers cannot both take the last place. */
 	int64_t here = atomic_fetch_add_explicit(&d->listener->open, 1, memory_order_relaxed);
 	int64_t total = atomic_fetch_add_explicit(&b->connections, 1, memory_order_relaxed);
-	uint32_t max_total = atomic_load(&b->limits)->max_connections;
-	const char *why;
+	uint32_t max_here = ls->limits.max_connections,
+		 max_total = atomic_load(&b->limits)->max_connections;
+	int64_t room = d->acceptor->set->ceiling - total;
 
-	if (ls->limits.max_connections != 0 && here >= ls->limits.max_connections)
-		why = "max_connections of the listener is reached";
-	else if (max_total != 0 && total >= max_total)
-		why = "max_connections is reached";
-	else if (total >= d->acceptor->set->ceiling)
-		why = "the limit of open files leaves no room for more connections (LimitNOFILE= "
-		      "in the service, or ulimit -n)";
-	else
-		return NULL;
-	atomic_fetch_sub_explicit(&d->listener->open, 1, memory_order_relaxed);
-	atomic_fetch_sub_explicit(&b->connections, 1, memory_order_relaxed);
-	return why;
+	*why = "the limit of open files leaves no room for more connections (LimitNOFILE= in the "
+	       "service, or ulimit -n)";
+	if (max_total != 0 && max_total - total < room) {
+		room = max_total - total;
+		*why = "max_connections is reached";
+	}
+	if (max_here != 0 && max_here - here < room) {
+		room = max_here - here;
+		*why = "max_connections of the listener is reached";
+	}
+	if (room < 1) {
+		atomic_fetch_sub_explicit(&d->listener->open, 1, memory_order_relaxed);
+		atomic_fetch_sub_explicit(&b->connections, 1, memory_order_relaxed);
+	}
+	return room;
 }
 
 static void
@@ -84,10 +90,11 @@ admit(const struct door *d, const struct listener_settings *ls, int fd, const st
     socklen_t peer_len)
 {
 	struct worker *w = d->acceptor->worker;
-	const char *why = limit_reached(d, ls);
 	char text[PEER_TEXT_MAX];
+	const char *why;
+	int64_t room = take_place(d, ls, &why);
 
-	if (why != NULL) {
+	if (room < 1) {
 		peer_text(text, fd, peer, peer_len);
 		(void)close(fd);
 		refused(d, text, why);
@@ -96,7 +103,8 @@ admit(const struct door *d, const struct listener_settings *ls, int fd, const st
 	metric_add(&w->metrics, METRIC_CONNECTIONS_ACCEPTED, 1);
 	metric_add(&w->metrics, METRIC_CONNECTIONS, 1);
 	(void)settings_ref(ls->settings);
-	conn_accepted(w, fd, ls, peer, peer_len);
+	/* Where places are short, one that is gone again must not keep out those behind it in the queue. */
+	conn_accepted(w, fd, ls, peer, peer_len, room <= ACCEPTS_PER_TURN);
 }
 
 /* ---- pauses ---------------------------------------------------------------------------------- */
@@ -159,9 +167,11 @@ exhausted(const struct door *d, int err)
 }
 
 static void
-accept_some(const struct door *d, const struct listener_settings *ls)
+accept_some(struct door *d, const struct listener_settings *ls)
 {
-	for (unsigned i = 0; i < ACCEPTS_PER_TURN; i++) {
+	unsigned n = 0;
+
+	for (; n < d->expected; n++) {
 		struct sockaddr_storage peer = { .ss_family = AF_UNSPEC };
 		socklen_t len = sizeof(peer);
 		int fd =
@@ -173,6 +183,7 @@ accept_some(const struct door *d, const struct listener_settings *ls)
 		}
 		switch (errno) {
 		case EAGAIN:
+			d->expected = n > 1 ? n : 1;
 			return;
 		case EMFILE:
 		case ENFILE:
@@ -184,12 +195,14 @@ accept_some(const struct door *d, const struct listener_settings *ls)
 			break;
 		}
 	}
+	/* Perhaps there are more: the socket stays readable then. */
+	d->expected = n < ACCEPTS_PER_TURN / 2 ? n * 2 : ACCEPTS_PER_TURN;
 }
 
 static void
 on_acceptable(evutil_socket_t fd, short what, void *arg)
 {
-	const struct door *d = arg;
+	struct door *d = arg;
 	struct listeners *l = d->acceptor->set;
 	const struct listener_settings *ls;
 
@@ -223,8 +236,9 @@ acceptors_new(struct listeners *l)
 		if ((a->doors = calloc(l->count + 1, sizeof(*a->doors))) == NULL)
 			return GRAPNEL_ENOMEM;
 		for (unsigned k = 0; k < l->count; k++)
-			a->doors[k] =
-			    (struct door){ .acceptor = a, .listener = &l->items[k], .fd = -1 };
+			a->doors[k] = (struct door){
+				.acceptor = a, .listener = &l->items[k], .fd = -1, .expected = 1
+			};
 	}
 	for (unsigned k = 0; k < l->count; k++) {
 		struct bound *bound = &l->items[k].bound;

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import threading
 
+from lib import wire
 from lib.broker import GRAPNELCTL, Broker, run_grapneld
 from lib.case import broker, each, skip_if, versions
 from lib.mqtt import *  # noqa: F401,F403
@@ -64,6 +65,30 @@ def test_a_user_set_by_grapnelctl_logs_in_with_the_right_password_only(scheme):
             assert not tries(b, "alice", None, v)
             assert not tries(b, "bob", "s3cret pass", v)
         assert tries(b, "ünï", "pässwörd")
+
+
+QUICK = {"$6$": lambda salt, pw: hashlib.sha512(pw + salt).digest(),
+         "$7$1$": lambda salt, pw: hashlib.pbkdf2_hmac("sha512", pw, salt, 1, 64),
+         "PBKDF2$sha512$4$": lambda salt, pw: hashlib.pbkdf2_hmac("sha512", pw, salt, 4, 64)}
+
+
+@each(v=(V311, V5), kind=tuple(QUICK))
+def test_a_hash_of_microseconds_is_checked_like_any_other(v, kind):
+    salt = b"a salt of some length"
+    hashed = kind + "$".join(base64.b64encode(x).decode() for x in (salt, QUICK[kind](salt, b"right")))
+    b = Broker(plugins={"auth-file": {"password_file": "{dir}/passwd"}}, listeners={"mqtt": {}},
+               files={"passwd": "alice:%s\n" % hashed})
+    with b:
+        assert tries(b, "alice", "right", v)
+        assert not tries(b, "alice", "wrong", v)
+        assert not tries(b, "alice", "", v)
+        assert not tries(b, "alice", None, v)
+        assert not tries(b, "alice", "x" * 3000, v)
+        assert not tries(b, "bob", "right", v)
+        c = b.client(V5)  # more than one goes through in a row, and what follows CONNECT is not lost
+        c.send_raw(wire.connect(V5, "pipelined", username="alice", password="right") + b"\xc0\x00")
+        c.expect(CONNACK, reason=0)
+        c.expect(PINGRESP)
 
 
 @skip_if(not MOSQUITTO, "mosquitto_passwd is not installed")
