@@ -32,6 +32,18 @@ password_base64(char *out, const uint8_t *bytes, size_t len, bool padded)
 	out[n] = '\0';
 }
 
+static int
+base64_value(char c)
+{
+	if (c >= 'A' && c <= 'Z')
+		return c - 'A';
+	if (c >= 'a' && c <= 'z')
+		return c - 'a' + 26;
+	if (c >= '0' && c <= '9')
+		return c - '0' + 52;
+	return c == '+' ? 62 : c == '/' ? 63 : -1;
+}
+
 /* Strict: the right padding or none at all, no bits left over. false: not base64, or too long. */
 static bool
 base64_decode(struct field text, uint8_t *out, size_t size, size_t *out_len)
@@ -47,11 +59,11 @@ base64_decode(struct field text, uint8_t *out, size_t size, size_t *out_len)
 	if (text.len % 4 == 1 || (pad > 0 && (text.len + pad) % 4 != 0))
 		return false;
 	for (size_t i = 0; i < text.len; i++) {
-		const char *c = memchr(base64_alphabet, text.p[i], 64);
+		int value = base64_value(text.p[i]);
 
-		if (c == NULL)
+		if (value < 0)
 			return false;
-		v = v << 6 | (uint32_t)(c - base64_alphabet);
+		v = v << 6 | (uint32_t)value;
 		bits += 6;
 		if (bits >= 8) {
 			if (n == size)
