@@ -46,17 +46,19 @@ enum conn_pause { /* reasons not to read; all must be gone */
 	PAUSE_TURN = 1u << 7,	    /* it had its share of this turn: others come first */
 };
 
-/* A piece of output: bytes of its own, or a reference into a message. */
+/* A piece of output: bytes of its own, and behind them perhaps some of a message. */
 struct out_chunk {
 	struct out_chunk *next;
-	struct message *ref; /* NULL: bytes in data[] */
+	struct message *ref; /* NULL: none */
 	const char *ref_data;
-	uint32_t start, end, capacity; /* of data, or of ref_data */
+	uint32_t ref_len;
+	uint32_t start, end, capacity; /* of data */
 	uint8_t data[];
 };
+enum { OUT_TINY, OUT_SMALL, OUT_LARGE, OUT_CLASSES }; /* sizes of chunks: output.c */
 struct out_pool { /* per worker */
-	struct out_chunk *small, *large;
-	unsigned small_count, large_count;
+	struct out_chunk *free[OUT_CLASSES];
+	unsigned count[OUT_CLASSES];
 };
 /*
  * The last QoS 0 PUBLISH encoded, so that a message to many receivers is encoded once per protocol version
@@ -227,8 +229,6 @@ bool held_ack(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_c
 /* ---- output: output.c ------------------------------------------------------------------ */
 /* Room for `len` bytes at the end of the output; fill all of it. NULL: no memory (the caller closes). Marks the connection dirty. */
 uint8_t *conn_out(struct conn *c, size_t len);
-/* The bytes at data, part of msg (heap): referenced, not copied. */
-int conn_out_ref(struct conn *c, struct message *msg, const char *data, size_t len);
 void conn_send_ack(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code, struct grapnel_str reason_string);
 void conn_send_disconnect(struct conn *c, uint8_t reason_code, const char *why, struct grapnel_str server_reference);
 /*

@@ -3,7 +3,7 @@
  * output - what is written to a Network Connection
  *
  * Bytes collect in chunks until the turn ends; then one writev takes them all. A connection without output holds
- * no chunk. Chunks come from two small pools of the worker.
+ * no chunk. Chunks come from small pools of the worker.
  */
 #include "core/conn.h"
 #include "core/session.h"
@@ -13,33 +13,42 @@
 #include <string.h>
 #include <sys/uio.h>
 
-#define CHUNK_SMALL    (2048 - sizeof(struct out_chunk))
-#define CHUNK_LARGE    (32768 - sizeof(struct out_chunk))
-#define POOL_SMALL_MAX 512
-#define POOL_LARGE_MAX 64
-#define IOV_MAX_HERE   64
+#define IOV_MAX_HERE 64
 
+/* A tiny one has room for what stands before a payload that is not copied. */
+static const struct {
+	uint32_t capacity;
+	unsigned keep; /* so many in the pool */
+} classes[OUT_CLASSES] = {
+	[OUT_TINY] = { 256 - sizeof(struct out_chunk), 1024 },
+	[OUT_SMALL] = { 2048 - sizeof(struct out_chunk), 512 },
+	[OUT_LARGE] = { 32768 - sizeof(struct out_chunk), 64 },
+};
+
+/* last: the chunk that it will stand behind; NULL: it is the first. */
 static struct out_chunk *
-chunk_new(struct out_pool *p, size_t len, bool first)
+chunk_new(struct out_pool *p, size_t len, const struct out_chunk *last)
 {
+	unsigned class = last == NULL ? OUT_SMALL : last->ref != NULL ? OUT_TINY : OUT_LARGE;
 	struct out_chunk *k;
-	size_t capacity = first && len <= CHUNK_SMALL ? CHUNK_SMALL
-	    : len <= CHUNK_LARGE                      ? CHUNK_LARGE
-						      : len;
+	size_t capacity;
 
-	if (capacity == CHUNK_SMALL && p->small != NULL) {
-		k = p->small;
-		p->small = k->next;
-		p->small_count--;
-	} else if (capacity == CHUNK_LARGE && p->large != NULL) {
-		k = p->large;
-		p->large = k->next;
-		p->large_count--;
-	} else if ((k = malloc(sizeof(*k) + capacity)) == NULL) {
-		return NULL;
+	while (class < OUT_CLASSES && len > classes[class].capacity)
+		class ++;
+	if (class < OUT_CLASSES && p->free[class] != NULL) {
+		k = p->free[class];
+		p->free[class] = k->next;
+		p->count[class]--;
+		capacity = classes[class].capacity;
+	} else {
+		capacity = class < OUT_CLASSES ? classes[class].capacity : len;
+		if ((k = malloc(sizeof(*k) + capacity)) == NULL)
+			return NULL;
 	}
 	k->next = NULL;
+	k->ref_data = NULL;
 	k->ref = NULL;
+	k->ref_len = 0;
 	k->start = k->end = 0;
 	k->capacity = (uint32_t)capacity;
 	return k;
@@ -48,17 +57,15 @@ chunk_new(struct out_pool *p, size_t len, bool first)
 static void
 chunk_free(struct out_pool *p, struct out_chunk *k)
 {
-	if (k->ref != NULL) {
+	if (k->ref != NULL)
 		message_unref(k->ref);
-	} else if (k->capacity == CHUNK_SMALL && p->small_count < POOL_SMALL_MAX) {
-		k->next = p->small;
-		p->small = k;
-		p->small_count++;
-		return;
-	} else if (k->capacity == CHUNK_LARGE && p->large_count < POOL_LARGE_MAX) {
-		k->next = p->large;
-		p->large = k;
-		p->large_count++;
+	for (unsigned class = 0; class < OUT_CLASSES; class ++) {
+		if (k->capacity != classes[class].capacity ||
+		    p->count[class] == classes[class].keep)
+			continue;
+		k->next = p->free[class];
+		p->free[class] = k;
+		p->count[class]++;
 		return;
 	}
 	free(k);
@@ -67,10 +74,8 @@ chunk_free(struct out_pool *p, struct out_chunk *k)
 void
 out_pool_clear(struct out_pool *p)
 {
-	struct out_chunk *lists[2] = { p->small, p->large };
-
-	for (int i = 0; i < 2; i++) {
-		for (struct out_chunk *k = lists[i], *next; k != NULL; k = next) {
+	for (unsigned class = 0; class < OUT_CLASSES; class ++) {
+		for (struct out_chunk *k = p->free[class], *next; k != NULL; k = next) {
 			next = k->next;
 			free(k);
 		}
@@ -105,7 +110,7 @@ conn_out(struct conn *c, size_t len)
 	uint8_t *p;
 
 	if (k == NULL || k->ref != NULL || k->capacity - k->end < len) {
-		if ((k = chunk_new(&c->w->core->pool, len, k == NULL)) == NULL)
+		if ((k = chunk_new(&c->w->core->pool, len, k)) == NULL)
 			return NULL;
 		out_append(c, k);
 	}
@@ -125,23 +130,18 @@ conn_fail(struct conn *c)
 	conn_mark_dirty(c);
 }
 
-int
-conn_out_ref(struct conn *c, struct message *msg, const char *data, size_t len)
+/* Bytes that are not copied, part of msg (heap), behind those that conn_out has just given. */
+static void
+out_refer(struct conn *c, struct message *msg, const char *data, size_t len)
 {
-	struct out_chunk *k = malloc(sizeof(*k));
+	struct out_chunk *k = c->out_last;
 
-	if (k == NULL)
-		return GRAPNEL_ENOMEM;
-	*k = (struct out_chunk){ .ref = message_ref(msg),
-		.ref_data = data,
-		.end = (uint32_t)len,
-		.capacity = (uint32_t)len };
-	out_append(c, k);
+	k->ref = message_ref(msg);
+	k->ref_data = data;
+	k->ref_len = (uint32_t)len;
 	c->out_bytes += len;
 	c->w->core->unwritten += len;
 	metric_add(&c->w->metrics, METRIC_OUTPUT_BYTES, (int64_t)len);
-	conn_mark_dirty(c);
-	return GRAPNEL_OK;
 }
 
 void
@@ -357,15 +357,13 @@ send_new(struct conn *c, struct message *msg, subids ids, uint8_t qos, bool reta
 	} else {
 		if ((kept = message_keep(msg)) == NULL)
 			return GRAPNEL_ENOMEM;
-		if ((p = conn_out(c, head)) == NULL ||
-		    conn_out_ref(c, kept, kept->payload, kept->payload_len) != GRAPNEL_OK) {
-			message_unref(kept);
-			if (p != NULL) /* half a packet is in the output: nothing can follow it */
-				conn_fail(c);
-			return GRAPNEL_ENOMEM;
+		if ((p = conn_out(c, head)) != NULL) {
+			mqtt_publish_head_encode(p, c->version, &o);
+			out_refer(c, kept, kept->payload, kept->payload_len);
 		}
-		mqtt_publish_head_encode(p, c->version, &o);
 		message_unref(kept);
+		if (p == NULL)
+			return GRAPNEL_ENOMEM;
 	}
 	return GRAPNEL_OK;
 }
@@ -411,18 +409,43 @@ out_consume(struct conn *c, size_t n)
 	metric_add(&c->w->metrics, METRIC_OUTPUT_BYTES, -(int64_t)n);
 	while (n > 0) {
 		struct out_chunk *k = c->out_first;
-		size_t have = k->end - k->start;
+		size_t own = k->end - k->start;
 
-		if (n < have) {
-			k->start += (uint32_t)n;
+		if (n < own + k->ref_len) {
+			if (n < own) {
+				k->start += (uint32_t)n;
+			} else {
+				k->start = k->end;
+				k->ref_data += n - own;
+				k->ref_len -= (uint32_t)(n - own);
+			}
 			return;
 		}
-		n -= have;
+		n -= own + k->ref_len;
 		c->out_first = k->next;
 		if (c->out_first == NULL)
 			c->out_last = NULL;
 		chunk_free(&c->w->core->pool, k);
 	}
+}
+
+/* @return how many pieces; *want: bytes of them. */
+static int
+out_pieces(const struct conn *c, struct iovec *iov, size_t *want)
+{
+	int n = 0;
+
+	*want = 0;
+	for (const struct out_chunk *k = c->out_first; k != NULL && n < IOV_MAX_HERE - 1;
+	     k = k->next) {
+		if (k->end > k->start)
+			iov[n++] = (struct iovec){ (void *)(uintptr_t)(k->data + k->start),
+				k->end - k->start };
+		if (k->ref_len > 0)
+			iov[n++] = (struct iovec){ (void *)(uintptr_t)k->ref_data, k->ref_len };
+		*want += k->end - k->start + k->ref_len;
+	}
+	return n;
 }
 
 void
@@ -436,18 +459,10 @@ conn_flush(struct conn *c)
 	}
 	while (c->out_first != NULL) {
 		struct iovec iov[IOV_MAX_HERE];
-		int n = 0;
-		size_t want = 0;
+		size_t want;
+		int n = out_pieces(c, iov, &want);
 		ssize_t got;
 
-		for (struct out_chunk *k = c->out_first; k != NULL && n < IOV_MAX_HERE;
-		     k = k->next, n++) {
-			iov[n].iov_base = k->ref != NULL
-			    ? (void *)(uintptr_t)(k->ref_data + k->start)
-			    : (void *)(k->data + k->start);
-			iov[n].iov_len = k->end - k->start;
-			want += iov[n].iov_len;
-		}
 		got = c->stream.ops->writev(&c->stream, iov, n);
 		if (got < 0) {
 			if (errno == EINTR)
