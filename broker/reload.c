@@ -5,6 +5,7 @@
 #include "core/broker.h"
 #include "core/core.h"
 #include "net/listener.h"
+#include "net/tls_context.h"
 #include "plugin/hooks.h"
 #include <errno.h>
 #include <stdio.h>
@@ -169,6 +170,7 @@ struct reload {
 	struct broker *broker;
 	struct settings *settings;  /* the new ones, one reference */
 	struct plugins *plugins;    /* prepared from them */
+	struct tls_set *tls;	    /* likewise */
 	struct limits_kept *limits; /* a copy of theirs: what may fail comes before the switch */
 	void (*done)(void *arg, int err);
 	void *arg;
@@ -180,6 +182,7 @@ reload_free(struct reload *r)
 	if (r == NULL)
 		return;
 	plugins_free(r->plugins);
+	tls_set_free(r->tls);
 	settings_unref(r->settings);
 	free(r->limits);
 	free(r);
@@ -214,7 +217,8 @@ apply(struct reload *r)
 	r->limits = NULL;
 	b->settings = s;
 	r->settings = NULL;
-	listeners_apply(b->listeners);
+	listeners_apply(b->listeners, r->tls);
+	r->tls = NULL;
 	core_apply_settings(b, s);
 	settings_unref(old);
 	/* Who is connected was let in by what may be gone: ask again. */
@@ -268,6 +272,8 @@ broker_reload(
 		    errs, "log: cannot write to %s: %s", r->settings->log.to, strerror(errno));
 		return refuse(errs, r, err);
 	}
+	if ((err = tls_set_new(r->settings, errs, &r->tls)) != GRAPNEL_OK)
+		return refuse(errs, r, err);
 	if ((r->limits = limits_copy(&r->settings->limits)) == NULL)
 		goto no_memory;
 	if ((err = plugins_prepare(b->plugins, r->settings, errs, &r->plugins)) != GRAPNEL_OK)

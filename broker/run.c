@@ -12,6 +12,7 @@
 #include "core/retain.h"
 #include "core/topic_index.h"
 #include "net/listener.h"
+#include "net/tls_context.h"
 #include "notify.h"
 #include "plugin/hooks.h"
 #include "privileges.h"
@@ -342,6 +343,7 @@ prepare(struct run *run, struct conf_errors *errs)
 {
 	struct broker *b = run->b;
 	struct settings *s = b->settings;
+	struct tls_set *tls;
 
 	if (!run->test && listeners_open(b, errs, &b->listeners) != GRAPNEL_OK)
 		return false;
@@ -349,6 +351,13 @@ prepare(struct run *run, struct conf_errors *errs)
 		return false;
 	if (!run->test && (!pid_file_write(run, errs) || !log_start(s, errs)))
 		return false;
+	/* As the user who will have to read them again at a reload. */
+	if (tls_set_new(s, errs, &tls) != GRAPNEL_OK)
+		return false;
+	if (b->listeners != NULL)
+		listeners_apply(b->listeners, tls);
+	else
+		tls_set_free(tls);
 	if (plugins_new(b, s, errs, &b->plugins) != GRAPNEL_OK)
 		return false;
 	return broker_check(s, b->plugins, errs);

@@ -16,6 +16,7 @@
 #ifndef BROKER_CONFIG_CONF_H
 #define BROKER_CONFIG_CONF_H
 
+#include "conf_errors.h"
 #include <grapnel/types.h>
 
 #define CONF_MAX_FILE (1024 * 1024)
@@ -23,13 +24,6 @@
 #define CONF_MAX_LIST 10000
 #define CONF_MAX_FILES 1000 /* in conf.d */
 #define CONF_MAX_FAULTS 20
-
-struct conf_errors { /* collected messages, in file order of discovery */
-	char **messages;
-	unsigned count, capacity;
-};
-void conf_errors_add(struct conf_errors *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void conf_errors_clear(struct conf_errors *e);
 
 enum conf_kind { CONF_BLOCK, CONF_VALUE, CONF_LIST };
 struct conf_node {

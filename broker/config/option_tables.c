@@ -3,6 +3,7 @@
  * All options of the broker itself, one row each, in the order of the alphabet.
  */
 #include "address.h"
+#include "cidr.h"
 #include "options.h"
 #include "settings.h"
 
@@ -13,6 +14,7 @@
 #define TOP(member)      AT(settings, member)
 #define LIM(member)      AT(limits, member)
 #define LIS(member)      AT(listener_settings, member)
+#define SNI(member)      AT(server_name_settings, member)
 #define PLU(member)      AT(plugin_settings, member)
 
 #define KIB        INT64_C(1024)
@@ -51,6 +53,23 @@ check_bind(const char *value, char *why, size_t size)
 		return false;
 	address_fini(&a);
 	return true;
+}
+
+static bool
+check_network(const char *value, char *why, size_t size)
+{
+	struct cidr network;
+
+	return cidr_parse(value, &network, why, size);
+}
+
+static bool
+check_websocket_path(const char *value, char *why, size_t size)
+{
+	if (value[0] == '/' && strpbrk(value, "?# ") == NULL)
+		return true;
+	snprintf(why, size, "must begin with / and have no query, or be none");
+	return false;
 }
 
 /* A socket of the file system: its permissions are the only guard, and an abstract one has none. */
@@ -160,6 +179,13 @@ const struct option_def store_options[] = {
 /* ---- limits ---------------------------------------------------------------------------------- */
 
 const struct option_def limits_total_options[] = {
+	{ "handshake_budget", OPTION_MS, LIM(handshake_budget_ms), "2ms", 1, 1000, RELOAD_LIVE, 0,
+	    NULL, NULL,
+	    "Time of a worker's turn that TLS handshakes may take while other clients wait." },
+	{ "max_memory", OPTION_BYTES, LIM(max_memory), "auto", 32 * MIB, 1024 * TIB, RELOAD_LIVE,
+	    OPTION_AUTO, NULL, NULL,
+	    "Memory of the broker; auto: three quarters of what the machine, or its control "
+	    "group, has." },
 	{ "max_sessions", OPTION_INT, LIM(max_sessions), "1000000", 1, INT64_C(1000000000),
 	    RELOAD_LIVE, 0, NULL, NULL, "Sessions, connected or not." },
 	{ "max_subscriptions", OPTION_INT, LIM(max_subscriptions), "1000000", 1,
@@ -181,6 +207,9 @@ const struct option_def limits_options[] = {
 	{ "check_payload_format", OPTION_BOOL, LIM(check_payload_format), "no", 0, 0,
 	    RELOAD_NEW_CONNS, 0, NULL, NULL,
 	    "Refuse a payload that says it is UTF-8 text but is not." },
+	{ "connection_rate_per_address", OPTION_INT, LIM(connection_rate_per_address), "0", 0,
+	    1000000, RELOAD_NEW_CONNS, 0, NULL, NULL,
+	    "Network connections per second from one address (IPv6: one /64); 0: no limit." },
 	{ "connect_timeout", OPTION_MS, LIM(connect_timeout_ms), "10s", 100, HOUR_MS,
 	    RELOAD_NEW_CONNS, 0, NULL, NULL,
 	    "Time a client has, from accept, to send its whole CONNECT." },
@@ -189,6 +218,9 @@ const struct option_def limits_options[] = {
 	    "Largest packet accepted before a client is authenticated." },
 	{ "max_connections", OPTION_INT, LIM(max_connections), "0", 0, 100000000, RELOAD_LIVE, 0,
 	    NULL, NULL, "Network connections at once; 0: as many as there are descriptors for." },
+	{ "max_connections_per_address", OPTION_INT, LIM(max_connections_per_address), "0", 0,
+	    100000000, RELOAD_NEW_CONNS, 0, NULL, NULL,
+	    "Network connections at once from one address (IPv6: one /64); 0: no limit." },
 	{ "max_inflight", OPTION_INT, LIM(max_inflight), "512", 1, 65535, RELOAD_NEW_CONNS, 0, NULL,
 	    NULL, "QoS 1 and 2 messages sent to a client that it has not acknowledged yet." },
 	{ "max_keep_alive", OPTION_SECONDS, LIM(max_keep_alive), "65535", 1, 65535,
@@ -255,15 +287,89 @@ const struct option_def listener_options[] = {
 	    check_bind,
 	    "Where to listen: \"127.0.0.1:1883\", \"[::1]:1883\", \"*:1883\", \"unix:/path\" or "
 	    "\"unix:@name\"." },
+	{ "certificate", OPTION_LIST, LIS(certificate), "none", 0, 0, RELOAD_NEW_CONNS, OPTION_NONE,
+	    NULL, check_not_empty,
+	    "PEM file of the certificate and its chain; several, of different kinds of keys, "
+	    "in brackets." },
+	{ "cipher_suites", OPTION_STRING, LIS(cipher_suites), "auto", 0, 0, RELOAD_NEW_CONNS,
+	    OPTION_AUTO, NULL, check_not_empty,
+	    "Cipher suites of TLS 1.3 in OpenSSL's syntax; auto: the three that all have." },
+	{ "ciphers", OPTION_STRING, LIS(ciphers), "auto", 0, 0, RELOAD_NEW_CONNS, OPTION_AUTO, NULL,
+	    check_not_empty,
+	    "Ciphers of TLS 1.2 in OpenSSL's syntax; auto: those with forward secrecy and "
+	    "authenticated encryption." },
+	{ "client_ca", OPTION_STRING, LIS(client_ca), "none", 0, 0, RELOAD_NEW_CONNS, OPTION_NONE,
+	    NULL, check_not_empty,
+	    "PEM file, or folder of them, of the authorities that sign client certificates." },
+	{ "client_certificate", OPTION_ENUM, LIS(client_certificate), "none", 0, 0,
+	    RELOAD_NEW_CONNS, 0, "none|optional|required", NULL,
+	    "Whether clients are asked for a certificate, and whether they must have one." },
+	{ "crl", OPTION_LIST, LIS(crl), "none", 0, 0, RELOAD_NEW_CONNS, OPTION_NONE, NULL,
+	    check_not_empty,
+	    "PEM files of revocation lists; with one, each authority of client_ca needs one." },
+	{ "groups", OPTION_STRING, LIS(groups), "auto", 0, 0, RELOAD_NEW_CONNS, OPTION_AUTO, NULL,
+	    check_not_empty, "Groups of the key exchange in OpenSSL's syntax; auto: OpenSSL's own." },
+	{ "handler", OPTION_STRING, LIS(handler), "none", 0, 0, RELOAD_RESTART, OPTION_NONE, NULL,
+	    check_not_empty,
+	    "Plugin that gets the socket and speaks for its clients; none: the broker itself." },
+	{ "identity", OPTION_ENUM, LIS(identity), "none", 0, 0, RELOAD_NEW_CONNS, 0,
+	    "none|cn|san|subject|peer", NULL,
+	    "What becomes the user name: a part of the client's certificate, or the peer of a Unix "
+	    "socket." },
+	{ "interface", OPTION_STRING, LIS(interface), "none", 0, 0, RELOAD_RESTART, OPTION_NONE,
+	    NULL, check_not_empty, "Network interface to listen on; none: all." },
 	{ "mountpoint", OPTION_STRING, LIS(mountpoint), "", 0, 0, RELOAD_NEW_CONNS, 0, NULL,
 	    check_mountpoint,
 	    "Prefix of all topics of this listener's clients, which never see it." },
+	{ "ocsp_response", OPTION_STRING, LIS(ocsp_response), "none", 0, 0, RELOAD_NEW_CONNS,
+	    OPTION_NONE, NULL, check_not_empty,
+	    "DER file of the OCSP response that is sent with the certificate." },
+	{ "private_key", OPTION_LIST, LIS(private_key), "none", 0, 0, RELOAD_NEW_CONNS, OPTION_NONE,
+	    NULL, check_not_empty, "PEM file of the certificate's key; several in brackets." },
+	{ "proxy_protocol", OPTION_BOOL, LIS(proxy_protocol), "no", 0, 0, RELOAD_NEW_CONNS, 0, NULL,
+	    NULL, "Whether connections begin with a PROXY header, version 1 or 2." },
+	{ "psk", OPTION_BOOL, LIS(psk_hook), "no", 0, 0, RELOAD_NEW_CONNS, 0, NULL, NULL,
+	    "Whether plugins are asked for TLS pre-shared keys." },
+	{ "psk_file", OPTION_STRING, LIS(psk_file), "none", 0, 0, RELOAD_NEW_CONNS, OPTION_NONE,
+	    NULL, check_not_empty, "File of TLS pre-shared keys, \"identity:hex key\" a line." },
+	{ "tcp_keep_alive", OPTION_SECONDS, LIS(tcp_keep_alive), "0", 0, 32767, RELOAD_NEW_CONNS, 0,
+	    NULL, NULL, "Silence after which the system asks whether a peer is there; 0: never." },
+	{ "tcp_user_timeout", OPTION_MS, LIS(tcp_user_timeout_ms), "0", 0, 24 * HOUR_MS,
+	    RELOAD_NEW_CONNS, 0, NULL, NULL,
+	    "Time that sent data may stay unacknowledged; 0: what the system does." },
+	{ "tls", OPTION_BOOL, LIS(tls), "no", 0, 0, RELOAD_NEW_CONNS, 0, NULL, NULL,
+	    "Whether clients have to speak TLS." },
+	{ "tls_minimum", OPTION_ENUM, LIS(tls_minimum), "1.2", 0, 0, RELOAD_NEW_CONNS, 0, "1.2|1.3",
+	    NULL, "Oldest version of TLS." },
+	{ "trusted_proxies", OPTION_LIST, LIS(trusted_proxies), "none", 0, 0, RELOAD_NEW_CONNS,
+	    OPTION_NONE, NULL, check_network,
+	    "Addresses whose PROXY header or X-Forwarded-For is believed: networks, or unix." },
 	{ "unix_group", OPTION_STRING, LIS(unix_group), "none", 0, 0, RELOAD_RESTART, OPTION_NONE,
 	    NULL, check_not_empty, "Group of the Unix socket." },
 	{ "unix_mode", OPTION_MODE, LIS(unix_mode), "0660", 0, 0777, RELOAD_RESTART, 0, NULL, NULL,
 	    "Permissions of the Unix socket, octal." },
 	{ "unix_owner", OPTION_STRING, LIS(unix_owner), "none", 0, 0, RELOAD_RESTART, OPTION_NONE,
 	    NULL, check_not_empty, "Owner of the Unix socket." },
+	{ "websocket", OPTION_ENUM, LIS(websocket), "no", 0, 0, RELOAD_NEW_CONNS, 0, "no|yes|auto",
+	    NULL, "Whether clients speak MQTT in WebSocket; auto: each as it likes." },
+	{ "websocket_origins", OPTION_LIST, LIS(websocket_origins), "none", 0, 0, RELOAD_NEW_CONNS,
+	    OPTION_NONE, NULL, check_not_empty,
+	    "Origins of web pages that may connect, such as \"https://example.org\"; none: all." },
+	{ "websocket_path", OPTION_STRING, LIS(websocket_path), "none", 0, 0, RELOAD_NEW_CONNS,
+	    OPTION_NONE, NULL, check_websocket_path, "Path of the upgrade request; none: any." },
+	{ 0 }
+};
+
+const struct option_def server_name_options[] = {
+	{ "certificate", OPTION_LIST, SNI(certificate), NULL, 0, 0, RELOAD_NEW_CONNS,
+	    OPTION_REQUIRED, NULL, check_not_empty,
+	    "PEM file of the certificate for this name and its chain; several in brackets." },
+	{ "ocsp_response", OPTION_STRING, SNI(ocsp_response), "none", 0, 0, RELOAD_NEW_CONNS,
+	    OPTION_NONE, NULL, check_not_empty,
+	    "DER file of the OCSP response that is sent with the certificate." },
+	{ "private_key", OPTION_LIST, SNI(private_key), NULL, 0, 0, RELOAD_NEW_CONNS,
+	    OPTION_REQUIRED, NULL, check_not_empty,
+	    "PEM file of the certificate's key; several in brackets." },
 	{ 0 }
 };
 
@@ -307,15 +413,17 @@ const struct option_def plugin_options_common[] = {
 };
 
 const struct section_def settings_sections[] = {
-	{ "", NULL, { top_options, NULL }, "The top level." },
-	{ "admin", NULL, { admin_options, NULL }, "The door for grapnelctl." },
+	{ "", NULL, { top_options, NULL }, "The top level.", "" },
+	{ "admin", NULL, { admin_options, NULL }, "The door for grapnelctl.", "" },
 	{ "limits", NULL, { limits_options, limits_total_options },
-	    "Per client or in total; a listener may differ." },
-	{ "listener", "listener", { listener_options, limits_options }, "Where clients connect." },
-	{ "log", NULL, { log_options, NULL }, "What is logged, how and where." },
+	    "Per client or in total; a listener may differ.", "" },
+	{ "listener", "listener", { listener_options, limits_options }, "Where clients connect.", "" },
+	{ "log", NULL, { log_options, NULL }, "What is logged, how and where.", "" },
 	{ "plugin", "plugin", { plugin_options_common, NULL },
-	    "A plugin; its own options stand beside these." },
-	{ "store", NULL, { store_options, NULL }, "What survives a restart." },
+	    "A plugin; its own options stand beside these.", "" },
+	{ "server_name", "server_name", { server_name_options, NULL },
+	    "Certificates for those who ask for a host by this name (SNI).", "listener" },
+	{ "store", NULL, { store_options, NULL }, "What survives a restart.", "" },
 	{ 0 }
 };
 

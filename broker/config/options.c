@@ -230,6 +230,27 @@ place_string(const struct option_def *row, void *place)
 	return (char **)(void *)((char *)place + row->offset);
 }
 
+static struct string_list *
+place_list(const struct option_def *row, void *place)
+{
+	return (struct string_list *)(void *)((char *)place + row->offset);
+}
+
+static const struct string_list *
+list_at(const struct option_def *row, const void *place)
+{
+	return (const struct string_list *)(const void *)((const char *)place + row->offset);
+}
+
+static void
+list_clear(struct string_list *list)
+{
+	for (unsigned i = 0; i < list->count; i++)
+		free(list->items[i]);
+	free(list->items);
+	*list = (struct string_list){ 0 };
+}
+
 /* ---- setting --------------------------------------------------------------------------------- */
 
 bool
@@ -320,6 +341,41 @@ set_string(const struct option_def *row, void *place, const struct conf_node *no
 	}
 	free(*at);
 	*at = copy;
+	return true;
+}
+
+static bool
+set_list(const struct option_def *row, void *place, const struct conf_node *node, const char *scope,
+    struct conf_errors *errs)
+{
+	const struct conf_node *values = node->kind == CONF_LIST ? node->items : node;
+	unsigned count = node->kind == CONF_LIST ? node->item_count : 1;
+	struct string_list *at = place_list(row, place), list = { 0 };
+	char why[300], help[420];
+
+	if (node->kind == CONF_VALUE && !node->quoted && (row->flags & OPTION_NONE) &&
+	    strcmp(node->value, "none") == 0)
+		count = 0;
+	list.items = calloc(count + 1, sizeof(*list.items));
+	for (; list.items != NULL && list.count < count; list.count++) {
+		const char *value = values[list.count].value;
+
+		if (row->check != NULL && !row->check(value, why, sizeof(why))) {
+			conf_errors_add(errs, "%s:%d: %s\"%s\" %s%s", node->file, node->line, scope,
+			    node->name, why, help_behind(help, sizeof(help), row->help));
+			list_clear(&list);
+			return false;
+		}
+		if ((list.items[list.count] = strdup(value)) == NULL)
+			break;
+	}
+	if (list.items == NULL || list.count < count) {
+		conf_errors_add(errs, "%s:%d: out of memory", node->file, node->line);
+		list_clear(&list);
+		return false;
+	}
+	list_clear(at);
+	*at = list;
 	return true;
 }
 
@@ -416,16 +472,18 @@ option_set(const struct option_def *row, void *place, const struct conf_node *no
 	int64_t value = 0;
 	bool flag = false;
 
-	if (node->kind == CONF_BLOCK || (node->kind == CONF_LIST && row->type != OPTION_PROTOCOLS))
+	if (node->kind == CONF_BLOCK ||
+	    (node->kind == CONF_LIST && row->type != OPTION_PROTOCOLS && row->type != OPTION_LIST))
 		return option_wrong_kind(node, scope, CONF_VALUE, errs);
+	if ((row->type == OPTION_INT || row->type == OPTION_BYTES) && (row->flags & OPTION_AUTO) &&
+	    strcmp(node->value, "auto") == 0) {
+		place_put(row, place, 0);
+		return true;
+	}
 	switch (row->type) {
 	case OPTION_STRING:
 		return set_string(row, place, node, scope, errs);
 	case OPTION_INT:
-		if ((row->flags & OPTION_AUTO) && strcmp(node->value, "auto") == 0) {
-			place_put(row, place, 0);
-			return true;
-		}
 		if (!conf_to_int(node->value, &value))
 			return wrong(row, node, scope, "a whole number", errs);
 		return set_number(row, place, node, scope, value, errs);
@@ -458,6 +516,8 @@ option_set(const struct option_def *row, void *place, const struct conf_node *no
 		return set_protocols(row, place, node, scope, errs);
 	case OPTION_ORDER:
 		return set_order(row, place, node, scope, errs);
+	case OPTION_LIST:
+		return set_list(row, place, node, scope, errs);
 	}
 	return false;
 }
@@ -506,8 +566,19 @@ options_fini(const struct option_def *table, void *place)
 				explicit_bzero(*at, strlen(*at));
 			free(*at);
 			*at = NULL;
+		} else if (row->type == OPTION_LIST) {
+			list_clear(place_list(row, place));
 		}
 	}
+}
+
+static bool
+list_equal(const struct string_list *a, const struct string_list *b)
+{
+	for (unsigned i = 0; i < a->count && i < b->count; i++)
+		if (strcmp(a->items[i], b->items[i]) != 0)
+			return false;
+	return a->count == b->count;
 }
 
 bool
@@ -520,6 +591,8 @@ option_equal(const struct option_def *row, const void *a, const void *b)
 		return left == right || (left != NULL && right != NULL && strcmp(left, right) == 0);
 	}
 	assert(row->type != OPTION_ORDER);
+	if (row->type == OPTION_LIST)
+		return list_equal(list_at(row, a), list_at(row, b));
 	return place_get(row, a) == place_get(row, b);
 }
 
@@ -579,6 +652,17 @@ print_protocols(const struct option_def *row, int64_t bits, FILE *out)
 	fputs("]", out);
 }
 
+static void
+print_list(const struct string_list *list, FILE *out)
+{
+	fputc('[', out);
+	for (unsigned i = 0; i < list->count; i++) {
+		fputs(i == 0 ? "" : ", ", out);
+		option_print_string(list->items[i], out);
+	}
+	fputc(']', out);
+}
+
 void
 option_print(const struct option_def *row, const void *place, const char *indent, FILE *out)
 {
@@ -612,6 +696,9 @@ option_print(const struct option_def *row, const void *place, const char *indent
 		break;
 	case OPTION_PROTOCOLS:
 		print_protocols(row, place_get(row, place), out);
+		break;
+	case OPTION_LIST:
+		print_list(list_at(row, place), out);
 		break;
 	case OPTION_INT:
 	case OPTION_BYTES:

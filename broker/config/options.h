@@ -6,12 +6,13 @@
  * and the test that conf.d agrees read the same ones. The tables are in option_tables.c.
  *
  * Threads:   any; tables are constant.
- * Ownership: OPTION_STRING values belong to the struct they are in; options_fini frees them.
+ * Ownership: values of OPTION_STRING and OPTION_LIST belong to the struct they are in; options_fini frees them.
  */
 #ifndef BROKER_CONFIG_OPTIONS_H
 #define BROKER_CONFIG_OPTIONS_H
 
 #include "conf.h"
+#include "settings.h"
 
 #include <stdio.h>
 
@@ -26,6 +27,7 @@ enum option_type {
 	OPTION_MODE,      /* octal */
 	OPTION_PROTOCOLS, /* list of MQTT versions; bits 3, 4, 5 */
 	OPTION_ORDER,     /* order_<hook> of a plugin: kept in its hook_orders */
+	OPTION_LIST,      /* struct string_list; one value without brackets will do */
 };
 enum option_reload {
 	RELOAD_LIVE,      /* at once */
@@ -48,7 +50,7 @@ struct option_def {
 	enum option_reload reload;
 	unsigned flags;
 	const char *choices;                                      /* "a|b|c" */
-	bool (*check)(const char *value, char *why, size_t size); /* strings: further rules */
+	bool (*check)(const char *value, char *why, size_t size); /* strings, each of a list: further rules */
 	const char *help;                                         /* one sentence */
 };
 
@@ -58,6 +60,7 @@ struct section_def {
 	const char *titled_as; /* what its title names, "listener"; NULL: it has none */
 	const struct option_def *tables[2]; /* the second one may be NULL */
 	const char *help;
+	const char *inside; /* name of the section that it stands in */
 };
 extern const struct section_def settings_sections[];      /* ends with name NULL */
 const struct section_def *section_find(const char *name); /* NULL: no such */
@@ -65,7 +68,7 @@ const struct section_def *section_find(const char *name); /* NULL: no such */
 extern const struct option_def top_options[], admin_options[], log_options[], store_options[];
 extern const struct option_def limits_total_options[]; /* limits { } only */
 extern const struct option_def limits_options[];       /* limits { } and listener { } */
-extern const struct option_def listener_options[], plugin_options_common[];
+extern const struct option_def listener_options[], server_name_options[], plugin_options_common[];
 
 const struct option_def *option_find(
     const struct option_def *table, const char *name); /* NULL: no such */

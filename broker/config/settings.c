@@ -6,10 +6,12 @@
 #include "settings.h"
 
 #include "address.h"
+#include "cidr.h"
 #include "conf.h"
 #include "options.h"
 
 #include <sched.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +25,13 @@ static void
 listener_fini(struct listener_settings *l)
 {
 	options_fini(listener_options, l);
+	for (unsigned i = 0; i < l->server_name_count; i++) {
+		options_fini(server_name_options, &l->server_names[i]);
+		free(l->server_names[i].name);
+		free(l->server_names[i].where);
+	}
+	free(l->server_names);
+	free(l->trusted);
 	free(l->name);
 	free(l->where);
 	free(l->host);
@@ -116,22 +125,33 @@ static void
 name_unknown(const struct conf_node *node, const struct section_def *section, const char *scope,
     struct conf_errors *errs)
 {
-	const char *known[80], *helps[80];
+	const char *known[100], *helps[100];
 	unsigned count = 0;
 
 	for (unsigned t = 0; t < 2; t++) {
 		for (const struct option_def *row = section->tables[t];
-		     row != NULL && row->name != NULL && count < 70; row++) {
+		     row != NULL && row->name != NULL && count < 90; row++) {
 			known[count] = row->name;
 			helps[count++] = row->help;
 		}
 	}
-	for (const struct section_def *s = settings_sections + 1;
-	     section->name[0] == '\0' && s->name != NULL; s++) {
+	for (const struct section_def *s = settings_sections + 1; s->name != NULL; s++) {
+		if (strcmp(s->inside, section->name) != 0 || count >= 100)
+			continue;
 		known[count] = s->name;
 		helps[count++] = s->help;
 	}
 	option_unknown(node, scope, known, helps, count, errs);
+}
+
+/* The section of that name, if it may stand in this one. */
+static const struct section_def *
+section_inside(const struct section_def *outer, const char *name)
+{
+	const struct section_def *s = section_find(name);
+
+	return s != NULL && s != settings_sections && strcmp(s->inside, outer->name) == 0 ? s
+											  : NULL;
 }
 
 /*
@@ -159,7 +179,7 @@ block_apply(struct conf_node *block, const struct section_def *section, void *pl
 			node->secret = (row->flags & OPTION_SECRET) != 0;
 			ok = option_set(row, place_of(table, place, limits), node, scope, errs) &&
 			    ok;
-		} else if (section->name[0] == '\0' && section_find(node->name) != NULL) {
+		} else if (section_inside(section, node->name) != NULL) {
 			if (node->kind != CONF_BLOCK)
 				ok = option_wrong_kind(node, scope, CONF_BLOCK, errs);
 			node->used = true;
@@ -250,6 +270,109 @@ no_memory(const struct conf_node *node, struct conf_errors *errs)
 
 /* ---- listeners ------------------------------------------------------------------------------- */
 
+/* A line about an option of a block, or about the block if it does not have the option. Always false. */
+static bool __attribute__((format(printf, 5, 6))) say(struct conf_errors *errs,
+    const struct conf_node *block, const char *scope, const char *option, const char *format, ...)
+{
+	const struct conf_node *node = conf_find(block, option);
+	char text[400];
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
+	if (node == NULL)
+		node = block;
+	conf_errors_add(errs, "%s:%d: %s%s", node->file, node->line, scope, text);
+	return false;
+}
+
+/* Certificates and keys belong together one by one. */
+static bool
+pairs_check(const struct string_list *certificate, const struct string_list *private_key,
+    const struct conf_node *block, const char *scope, struct conf_errors *errs)
+{
+	if (certificate->count == private_key->count)
+		return true;
+	return say(errs, block, scope, certificate->count > 0 ? "certificate" : "private_key",
+	    "%u \"certificate\" and %u \"private_key\": each certificate needs its key, in the "
+	    "same order",
+	    certificate->count, private_key->count);
+}
+
+static bool
+tls_check(const struct listener_settings *l, const struct conf_node *block, const char *scope,
+    struct conf_errors *errs)
+{
+	static const char *const tls_only[] = { "certificate", "private_key", "client_ca",
+		"client_certificate", "crl", "ocsp_response", "psk_file", "ciphers",
+		"cipher_suites", "groups", "tls_minimum", "server_name" };
+	bool ok = pairs_check(&l->certificate, &l->private_key, block, scope, errs);
+
+	for (unsigned i = 0; !l->tls && i < sizeof(tls_only) / sizeof(*tls_only); i++)
+		if (conf_find(block, tls_only[i]) != NULL)
+			ok = say(errs, block, scope, tls_only[i], "\"%s\" is only for tls = yes",
+			    tls_only[i]);
+	if (!l->tls)
+		return ok;
+	if (l->certificate.count == 0 && l->psk_file == NULL && !l->psk_hook)
+		ok = say(errs, block, scope, "tls",
+		    "tls = yes needs a \"certificate\" with its \"private_key\", or pre-shared "
+		    "keys "
+		    "(\"psk_file\", or psk = yes for those of a plugin)");
+	if (l->client_certificate != CERTIFICATE_NONE && l->client_ca == NULL)
+		ok = say(errs, block, scope, "client_certificate",
+		    "\"client_certificate\" needs \"client_ca\": who signs the certificates of "
+		    "clients?");
+	if (l->crl.count > 0 && l->client_certificate == CERTIFICATE_NONE)
+		ok = say(errs, block, scope, "crl",
+		    "\"crl\" needs client_certificate = optional or required");
+	return ok;
+}
+
+static bool
+identity_check(const struct listener_settings *l, const struct conf_node *block, const char *scope,
+    struct conf_errors *errs)
+{
+	switch (l->identity) {
+	case IDENTITY_NONE:
+		return true;
+	case IDENTITY_PEER:
+		return l->is_unix ||
+		    say(errs, block, scope, "identity",
+			"identity = peer is only for a Unix socket (bind = \"unix:/path\")");
+	case IDENTITY_CN: /* a trusted proxy may tell it */
+		if (l->proxy_protocol)
+			return true;
+		break;
+	case IDENTITY_SAN:
+	case IDENTITY_SUBJECT:
+		break;
+	}
+	return (l->tls && l->client_certificate != CERTIFICATE_NONE) ||
+	    say(errs, block, scope, "identity",
+		"\"identity\" needs tls = yes and client_certificate = optional or required");
+}
+
+static bool
+proxy_check(struct listener_settings *l, const struct conf_node *block, const char *scope,
+    struct conf_errors *errs)
+{
+	char why[300];
+
+	l->trusted = calloc(l->trusted_proxies.count + 1, sizeof(*l->trusted));
+	if (l->trusted == NULL)
+		return say(errs, block, scope, "trusted_proxies", "out of memory");
+	for (unsigned i = 0; i < l->trusted_proxies.count; i++)
+		(void)cidr_parse(l->trusted_proxies.items[i], &l->trusted[i], why, sizeof(why));
+	if (l->proxy_protocol && l->trusted_proxies.count == 0)
+		return say(errs, block, scope, "proxy_protocol",
+		    "proxy_protocol = yes needs \"trusted_proxies\": whose word about addresses is "
+		    "to "
+		    "be believed?");
+	return true;
+}
+
 /* What rows alone cannot say. */
 static bool
 listener_check(struct settings *s, struct listener_settings *l, const struct conf_node *block,
@@ -289,6 +412,49 @@ listener_check(struct settings *s, struct listener_settings *l, const struct con
 			ok = false;
 		}
 	}
+	ok = tls_check(l, block, scope, errs) && ok;
+	ok = identity_check(l, block, scope, errs) && ok;
+	return proxy_check(l, block, scope, errs) && ok;
+}
+
+/* server_name "host" { … } inside a listener. */
+static bool
+server_name_apply(struct listener_settings *l, struct conf_node *block, struct conf_errors *errs)
+{
+	const struct section_def *section = section_find("server_name");
+	struct server_name_settings *n = &l->server_names[l->server_name_count];
+	char scope[SCOPE_SIZE];
+	bool ok;
+
+	l->server_name_count++;
+	scope_of(block, scope);
+	if (block->title == NULL || block->title[0] == '\0' || strlen(block->title) > 253 ||
+	    strpbrk(block->title + (strncmp(block->title, "*.", 2) == 0), "* /:") != NULL)
+		return say(errs, block, "", "",
+		    "a server_name needs the name of a host as its title: write server_name "
+		    "\"broker.example.org\" or \"*.example.org\" { ... }");
+	n->name = strdup(block->title);
+	n->where = where_of(block);
+	if (n->name == NULL || n->where == NULL || !options_defaults(server_name_options, n))
+		return no_memory(block, errs);
+	ok = block_apply(block, section, n, NULL, false, errs);
+	return pairs_check(&n->certificate, &n->private_key, block, scope, errs) && ok;
+}
+
+static bool
+server_names_apply(struct listener_settings *l, struct conf_node *block, struct conf_errors *errs)
+{
+	bool ok = true;
+
+	l->server_names = calloc(block->item_count + 1, sizeof(*l->server_names));
+	if (l->server_names == NULL)
+		return no_memory(block, errs);
+	for (unsigned i = 0; i < block->item_count; i++) {
+		struct conf_node *node = &block->items[i];
+
+		if (node->kind == CONF_BLOCK && strcmp(node->name, "server_name") == 0)
+			ok = server_name_apply(l, node, errs) && ok;
+	}
 	return ok;
 }
 
@@ -310,6 +476,7 @@ listener_apply(struct settings *s, struct conf_node *block, struct conf_errors *
 	if (l->name == NULL || l->where == NULL || !defaults(s, listener_options, l))
 		return no_memory(block, errs);
 	ok = block_apply(block, section, l, &l->limits, false, errs) && ok;
+	ok = server_names_apply(l, block, errs) && ok;
 	return listener_check(s, l, block, scope, errs) && ok;
 }
 
@@ -378,7 +545,8 @@ tree_apply(struct settings *s, struct conf_errors *errs)
 
 	for (const struct section_def *section = settings_sections + 1; section->name != NULL;
 	     section++) {
-		if (section->titled_as == NULL && !conf_merge(root, section->name))
+		if (section->inside[0] == '\0' && section->titled_as == NULL &&
+		    !conf_merge(root, section->name))
 			return no_memory(root, errs);
 	}
 	ok = conf_check_unique(root, errs);

@@ -18,17 +18,31 @@
 
 struct conf_node; /* config/conf.h: the located tree */
 struct conf_errors;
+struct cidr;	  /* config/cidr.h */
 
 enum profile { PROFILE_SERVER, PROFILE_EDGE };
+enum client_certificate { CERTIFICATE_NONE, CERTIFICATE_OPTIONAL, CERTIFICATE_REQUIRED };
+/* What becomes the user name of a Client. */
+enum identity_from { IDENTITY_NONE, IDENTITY_CN, IDENTITY_SAN, IDENTITY_SUBJECT, IDENTITY_PEER };
+enum websocket { WEBSOCKET_NO, WEBSOCKET_YES, WEBSOCKET_AUTO };
+enum tls_minimum { TLS_1_2, TLS_1_3 };
 enum share_strategy { SHARE_ROUND_ROBIN, SHARE_RANDOM, SHARE_STICKY, SHARE_BY_PUBLISHER };
+
+struct string_list {
+	char **items;
+	unsigned count;
+};
 
 /* limits { }; a listener may set the same keys, which then count for its clients. */
 struct limits {
 	/* totals: only in the global block */
 	uint64_t max_sessions, max_subscriptions, max_total_queued_bytes;
 	uint64_t retained_max_messages, retained_max_bytes;
+	uint64_t max_memory;	       /* 0: found out at the start */
+	uint32_t handshake_budget_ms;  /* of a worker's turn */
 	/* per listener or in total */
 	uint32_t max_connections; /* 0: as many as descriptors allow */
+	uint32_t max_connections_per_address, connection_rate_per_address; /* 0: no limit */
 	/* per client */
 	uint32_t max_packet_size, max_connect_size;
 	uint32_t max_keep_alive;     /* seconds; a client that asks for more or for none gets this */
@@ -53,6 +67,14 @@ struct limits {
 	uint32_t auth_timeout_ms; /* deadline of every deciding request: default 10s */
 };
 
+/* What a listener shows to those who ask for a host by this name (SNI). */
+struct server_name_settings {
+	char *name;  /* title: "broker.example.org", "*.example.org" */
+	char *where;
+	struct string_list certificate, private_key; /* in pairs */
+	char *ocsp_response; /* NULL: none */
+};
+
 struct listener_settings {
 	char *name;	/* title */
 	char *where;	/* "conf.d/10-listeners.conf:3" */
@@ -65,6 +87,32 @@ struct listener_settings {
 	bool anonymous;
 	char *mountpoint; /* "" when none */
 	int backlog;	/* default 1024 */
+	char *interface; /* NULL: all */
+	char *handler;	/* plugin that has the socket; NULL: the broker */
+	uint32_t tcp_keep_alive; /* seconds; 0: off */
+	uint32_t tcp_user_timeout_ms; /* 0: the system's */
+	/* TLS */
+	bool tls;
+	enum tls_minimum tls_minimum;
+	struct string_list certificate, private_key; /* files, in pairs */
+	struct server_name_settings *server_names;
+	unsigned server_name_count;
+	char *ciphers, *cipher_suites, *groups; /* NULL: the modern defaults */
+	char *client_ca;	/* file or folder; NULL: none */
+	struct string_list crl;	/* files */
+	char *ocsp_response;	/* file; NULL: none */
+	char *psk_file;		/* NULL: none */
+	bool psk_hook;		/* plugins are asked for keys */
+	enum client_certificate client_certificate;
+	enum identity_from identity;
+	/* WebSocket */
+	enum websocket websocket;
+	char *websocket_path;	/* NULL: any */
+	struct string_list websocket_origins; /* none: all */
+	/* PROXY protocol, X-Forwarded-For */
+	bool proxy_protocol;
+	struct string_list trusted_proxies;
+	struct cidr *trusted;	/* the same, parsed; trusted_proxies.count of them */
 	struct limits limits;
 	unsigned index; /* position in settings->listeners */
 	struct settings *settings; /* that it is part of */

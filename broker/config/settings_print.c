@@ -174,6 +174,13 @@ settings_print(const struct settings *s)
 				option_print(row, l, "\t", out);
 		}
 		print_rows(limits_options, &l->limits, "\t", out);
+		for (unsigned k = 0; k < l->server_name_count; k++) {
+			fputs("\tserver_name ", out);
+			option_print_string(l->server_names[k].name, out);
+			fputs(" {\n", out);
+			print_rows(server_name_options, &l->server_names[k], "\t\t", out);
+			fputs("\t}\n", out);
+		}
 		fputs("}\n", out);
 	}
 	for (unsigned i = 0; i < s->plugin_count; i++)

@@ -6,6 +6,7 @@
 #include "core/publish.h"
 #include "core/session.h"
 #include "net/listener.h"
+#include "net/tls_context.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -22,6 +23,8 @@ static const char *
 state_name(enum conn_state s)
 {
 	switch (s) {
+	case CONN_HANDSHAKE:
+		return "handshake";
 	case CONN_WAIT_CONNECT:
 		return "wait-connect";
 	case CONN_MOVING:
@@ -38,6 +41,7 @@ state_name(enum conn_state s)
 
 #define TO(state) (1u << (state))
 static const unsigned conn_next[] = {
+	[CONN_HANDSHAKE] = TO(CONN_WAIT_CONNECT) | TO(CONN_CLOSING),
 	[CONN_WAIT_CONNECT] = TO(CONN_MOVING) | TO(CONN_AUTHENTICATING) | TO(CONN_CLOSING),
 	[CONN_MOVING] = TO(CONN_AUTHENTICATING) | TO(CONN_CLOSING),
 	[CONN_AUTHENTICATING] = TO(CONN_ESTABLISHED) | TO(CONN_CLOSING),
@@ -52,6 +56,8 @@ conn_set_state(struct conn *c, enum conn_state next, const char *why)
 	assert(conn_next[c->state] & TO(next));
 	log_trace("connection %llu from %s: %s -> %s (%s)", (unsigned long long)c->serial,
 	    conn_peer(c), state_name(c->state), state_name(next), why);
+	if (c->state == CONN_HANDSHAKE)
+		conn_unwatch(c); /* the epoll set of this state */
 	c->state = (uint8_t)next;
 	conn_arm_deadline(c);
 }
@@ -118,13 +124,14 @@ conn_extra(struct conn *c)
 	return c->extra;
 }
 
-static void
-extra_free(struct conn *c)
+void
+conn_extra_free(struct conn *c)
 {
 	struct conn_extra *x = c->extra;
 
 	if (x == NULL)
 		return;
+	handshake_free(x->handshake);
 	held_acks_clear(c);
 	timer_disarm(c->w->wheel, &x->pause_timer);
 	if (x->alias_in != NULL)
@@ -141,29 +148,33 @@ extra_free(struct conn *c)
 
 /* ---- beginning ------------------------------------------------------------------------------ */
 
-/* All that is known of a Client that has only just connected. */
-static struct identity *
-somebody(struct worker *w, int fd, const struct listener_settings *ls, const struct sockaddr *peer,
-    socklen_t peer_len)
+struct identity *
+conn_somebody(struct conn *c, const struct facts *f)
 {
+	const struct listener_settings *ls = c->ls;
 	struct site *site =
-	    session_site(w, (struct grapnel_str){ ls->mountpoint, strlen(ls->mountpoint) },
+	    session_site(c->w, (struct grapnel_str){ ls->mountpoint, strlen(ls->mountpoint) },
 		(struct grapnel_str){ ls->name, strlen(ls->name) });
 	char text[PEER_TEXT_MAX];
 	struct grapnel_client_info values = { .peer.data = text };
 
 	if (site == NULL)
 		return NULL;
-	peer_text(text, fd, peer, peer_len);
+	peer_text(text, c->stream.fd, (const struct sockaddr *)&f->address, f->address_len);
 	values.peer.len = strlen(text);
+	values.username = f->username;
+	values.identity_source = f->source;
+	values.attributes = f->attributes;
+	values.attribute_count = f->count;
 	return identity_new(&values, site);
 }
 
 void
-conn_accepted(struct worker *w, int fd, const struct listener_settings *ls,
+conn_accepted(struct worker *w, int fd, const struct listener_settings *ls, struct tls_context *tls,
     const struct sockaddr *peer, socklen_t peer_len, bool read_first)
 {
 	struct conn *c = w->core->stopping ? NULL : calloc(1, sizeof(*c));
+	struct facts facts;
 	struct stream s;
 
 	stream_init_plain(&s, fd);
@@ -178,10 +189,22 @@ conn_accepted(struct worker *w, int fd, const struct listener_settings *ls,
 	c->serial = (uint64_t)w->index << 56 | ++w->core->next_serial;
 	c->state = CONN_WAIT_CONNECT;
 	timer_init(&c->deadline, on_deadline);
-	if ((c->who = somebody(w, fd, ls, peer, peer_len)) == NULL ||
-	    conn_register(c) != GRAPNEL_OK)
+	facts_init(&facts, fd, ls, peer, peer_len);
+	c->who = conn_somebody(c, &facts);
+	facts_clear(&facts);
+	if (c->who == NULL || conn_register(c) != GRAPNEL_OK)
 		goto fail;
 	log_debug("connection from %s to listener \"%s\"", conn_peer(c), c->ls->name);
+	if (handshake_needed(ls)) {
+		c->state = CONN_HANDSHAKE;
+		conn_arm_deadline(c);
+		if (!conn_handshake_start(c, tls, peer, peer_len))
+			conn_close(c, 0, "out of memory");
+		else
+			conn_watch(c);
+		return;
+	}
+	tls_context_unref(tls);
 	conn_arm_deadline(c);
 	if (read_first)
 		conn_begin(c);
@@ -192,6 +215,7 @@ fail:
 	if (c != NULL)
 		identity_unref(c->who);
 	free(c);
+	tls_context_unref(tls);
 	stream_close(&s);
 	listener_connection_closed(w->broker, ls);
 	settings_unref(ls->settings);
@@ -261,7 +285,8 @@ conn_arm_deadline(struct conn *c)
 	uint64_t due = 0;
 
 	switch ((enum conn_state)c->state) {
-	case CONN_WAIT_CONNECT: /* one deadline for the whole CONNECT, however slowly it dribbles in */
+	case CONN_HANDSHAKE:
+	case CONN_WAIT_CONNECT: /* one deadline from accept to the whole CONNECT, however slowly it dribbles in */
 		due = c->last_packet_ms + c->limits->connect_timeout_ms;
 		break;
 	case CONN_MOVING:
@@ -290,6 +315,7 @@ on_deadline(struct timer *t, void *owner)
 
 	(void)owner;
 	switch ((enum conn_state)c->state) {
+	case CONN_HANDSHAKE:
 	case CONN_WAIT_CONNECT:
 		metric_add(&c->w->metrics, METRIC_CONNECT_TIMEOUTS, 1);
 		conn_close(c, 0, "no complete CONNECT in connect_timeout");
@@ -435,14 +461,14 @@ conn_finish(struct conn *c)
 		 * on its way. So: no more output, and wait a moment for the peer to close.
 		 */
 		c->lingering = true;
-		shutdown(c->stream.fd, SHUT_WR);
+		stream_shut(&c->stream);
 		conn_arm_deadline(c);
 		conn_watch(c);
 		return;
 	}
 	c->dead = true;
 	timer_disarm(c->w->wheel, &c->deadline);
-	extra_free(c);
+	conn_extra_free(c);
 	stream_close(&c->stream); /* and out of the epoll set */
 	c->watched = 0;
 	listener_connection_closed(c->w->broker, c->ls);
@@ -479,6 +505,8 @@ close_conn(struct conn *c, uint8_t reason_code, const char *why, bool discard_wi
 	if (c->extra != NULL) {
 		hooks_cancel(c->w, c->extra->reauth_pending);
 		c->extra->reauth_pending = NULL;
+		handshake_free(c->extra->handshake);
+		c->extra->handshake = NULL;
 	}
 	held_acks_clear(c);
 	conn_set_state(c, CONN_CLOSING, why);

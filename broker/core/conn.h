@@ -3,6 +3,7 @@
  * conn - a Network Connection: bytes in, packets handled, bytes out
  *
  * conn.c	life, rates, deadlines, closing
+ * conn_handshake.c	what comes before MQTT
  * input.c	watching, reading, pausing
  * connecting.h	from CONNECT to CONNACK: authentication, AUTH, attaching to a Session
  * packets.c	everything a Client may send after that
@@ -21,6 +22,7 @@
 #include "core/message.h"
 #include "core/queue.h"
 #include "mqtt/packet.h"
+#include "net/handshake.h"
 #include "net/stream.h"
 #include "plugin/hooks.h"
 
@@ -28,6 +30,7 @@ struct session;
 struct conn;
 
 enum conn_state {
+	CONN_HANDSHAKE,		/* PROXY header, TLS, WebSocket: net/handshake.h    */
 	CONN_WAIT_CONNECT,	/* nothing but CONNECT is legal [MQTT-3.1.0-1]      */
 	CONN_MOVING,		/* in the mailbox of its home worker: nobody reads  */
 	CONN_AUTHENTICATING,	/* plugins have the CONNECT; reading is paused, but for AUTH exchanges */
@@ -44,6 +47,7 @@ enum conn_pause { /* reasons not to read; all must be gone */
 	PAUSE_ACKS = 1u << 5,	    /* too many acknowledgements are held by plugins */
 	PAUSE_MAIL = 1u << 6,	    /* another worker's mailbox is full */
 	PAUSE_TURN = 1u << 7,	    /* it had its share of this turn: others come first */
+	PAUSE_MEMORY = 1u << 8,	    /* the broker is short of memory and this Client one of those that send most */
 };
 
 /* A piece of output: bytes of its own, and behind them perhaps some of a message. */
@@ -101,6 +105,7 @@ struct core_worker {
 
 /* What only some connections need; made when first needed. */
 struct conn_extra {
+	struct handshake *handshake; /* CONN_HANDSHAKE */
 	/* topic aliases [MQTT 5.0 section 3.3.2.3.4] */
 	char **alias_in; /* by alias - 1 */
 	uint32_t *alias_in_len;
@@ -157,9 +162,9 @@ struct conn {
 	uint16_t alias_out_max;	   /* of the Client */
 	uint16_t own_receive_maximum; /* ours, as CONNACK said it */
 	uint16_t watched;	   /* events the epoll set waits for; 0: not in it */
+	uint16_t pause;		   /* enum conn_pause */
 	uint8_t state;		   /* enum conn_state */
 	uint8_t version;
-	uint8_t pause;		   /* enum conn_pause */
 	bool in_dispatch : 1;
 	bool dead : 1;
 	bool dirty : 1;		/* in the list of those with output */
@@ -169,6 +174,7 @@ struct conn {
 	bool pump_due : 1;	/* acknowledgements have come: deliver_pump when the dispatch ends */
 	bool problem_info : 1;
 	bool no_memory : 1;	/* conn_fail */
+	bool pending : 1;	/* input.c: its stream has more than was read */
 	bool last_words : 1;	/* something was sent that the peer should get to read before we close */
 	bool lingering : 1;
 };
@@ -193,6 +199,11 @@ void conn_resume(struct conn *c, unsigned reason); /* handles what waits in c->i
 void conn_watch(struct conn *c);   /* wait for what state and pauses let it wait for; a connection that is not watched yet starts */
 void conn_unwatch(struct conn *c);
 void conn_begin(struct conn *c); /* accepted: read, then watch */
+void conn_handshake(struct conn *c); /* conn_handshake.c: run on; when it is done, MQTT begins */
+bool conn_handshake_start(struct conn *c, struct tls_context *tls, const struct sockaddr *peer, socklen_t peer_len); /* false: no memory */
+void conn_extra_free(struct conn *c);
+/* All that is known of a Client that has only just connected. NULL: no memory. */
+struct identity *conn_somebody(struct conn *c, const struct facts *f);
 void conn_hear_out(struct conn *c); /* handle what has come, as far as nothing makes it wait; not from inside a dispatch */
 void conn_in_free(struct conn *c);
 void conn_rate(struct conn *c, unsigned messages, size_t bytes); /* take from the buckets; pauses when they are empty */

@@ -22,11 +22,47 @@ copy_str(struct grapnel_str s)
 	return p;
 }
 
+/* Is that a name of something that the listener has seen itself? */
+static bool
+of_connection(struct grapnel_str name)
+{
+	static const char *const prefixes[] = { "cert.", "proxy.", "tls.", "unix." };
+
+	for (size_t i = 0; i < sizeof(prefixes) / sizeof(*prefixes); i++) {
+		size_t len = strlen(prefixes[i]);
+
+		if (name.len > len && memcmp(name.data, prefixes[i], len) == 0)
+			return true;
+	}
+	return false;
+}
+
+struct grapnel_pair *
+connect_attributes(const struct identity *who, const struct grapnel_pair *more, size_t *count)
+{
+	const struct grapnel_pair *own = identity_attributes(who);
+	struct grapnel_pair *all = malloc((who->attribute_count + *count) * sizeof(*all) + 1);
+	size_t n = 0;
+
+	if (all == NULL)
+		return NULL;
+	for (size_t i = 0; i < who->attribute_count; i++)
+		if (of_connection(own[i].name))
+			all[n++] = own[i];
+	for (size_t i = 0; i < *count; i++)
+		if (!of_connection(more[i].name))
+			all[n++] = more[i];
+	*count = n;
+	return all;
+}
+
 static struct identity *
 identity_for(const struct conn *c, struct grapnel_str username, struct grapnel_str mountpoint,
     const struct grapnel_pair *attributes, size_t attribute_count)
 {
 	const struct connecting *k = c->connecting;
+	struct grapnel_pair *all = NULL;
+	struct identity *id;
 	struct grapnel_client_info values = {
 		.client_id = k->p.client_id,
 		.username = username,
@@ -36,12 +72,21 @@ identity_for(const struct conn *c, struct grapnel_str username, struct grapnel_s
 		.protocol = c->version,
 		.superuser = k->superuser,
 		.anonymous = k->anonymous,
+		.identity_source = c->who->source,
 	};
 	struct site *site = c->who->site; /* whose mountpoint authentication may have changed */
 
 	if (mountpoint.data != site->mountpoint.data)
 		site = session_site(c->w, mountpoint, site->listener);
-	return site != NULL ? identity_new(&values, site) : NULL;
+	if (c->who->attribute_count + attribute_count > 0) {
+		if ((all = connect_attributes(c->who, attributes, &attribute_count)) == NULL)
+			return NULL;
+		values.attributes = all;
+		values.attribute_count = attribute_count;
+	}
+	id = site != NULL ? identity_new(&values, site) : NULL;
+	free(all);
+	return id;
 }
 
 static void
@@ -116,7 +161,10 @@ connect_authenticate(struct conn *c)
 
 	c->pause |=
 	    PAUSE_DECISION; /* whoever called watches us then: most plugins answer at once */
-	k->identity = identity_for(c, k->p.username, c->who->site->mountpoint, NULL, 0);
+	/* What the listener vouches for counts, whatever the Client calls itself. */
+	k->identity = identity_for(c,
+	    c->who->source != GRAPNEL_IDENTITY_NONE ? identity_username(c->who) : k->p.username,
+	    c->who->site->mountpoint, NULL, 0);
 	if (k->identity == NULL) {
 		connect_refuse(c, RC_SERVER_UNAVAILABLE, "out of memory");
 		return;
@@ -250,8 +298,9 @@ on_auth_decision(void *arg, const struct decision *d)
 			    "no plugin knows this authentication method");
 			return;
 		}
-		/* Anonymous never catches a CONNECT that brought credentials. */
-		if (c->ls->anonymous && !k->p.has_username && !k->p.has_password) {
+		/* Anonymous never catches a CONNECT that brought credentials, and a verified name is one. */
+		if (c->ls->anonymous && !k->p.has_username && !k->p.has_password &&
+		    c->who->source == GRAPNEL_IDENTITY_NONE) {
 			struct grapnel_auth_answer none = { .size = sizeof(none) };
 			struct decision allowed = { .verdict = GRAPNEL_ALLOW, .auth = &none };
 

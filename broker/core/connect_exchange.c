@@ -41,6 +41,7 @@ take_new_login(struct conn *c, const struct grapnel_auth_answer *a)
 	static const struct grapnel_client_limits none = { .size = sizeof(none) };
 	struct session *s = c->session;
 	struct grapnel_client_info values;
+	struct grapnel_pair *attributes;
 	struct limits *own = NULL;
 	struct identity *id;
 
@@ -48,23 +49,25 @@ take_new_login(struct conn *c, const struct grapnel_auth_answer *a)
 	if ((a->username.data != NULL && !same_str(a->username, values.username)) ||
 	    (a->mountpoint.data != NULL && !same_str(a->mountpoint, values.mountpoint)))
 		return "re-authentication as another user";
-	values.attributes = a->attributes;
 	values.attribute_count = a->attribute_count;
+	if ((attributes = connect_attributes(
+		 s->identity, a->attributes, &values.attribute_count)) == NULL)
+		return "out of memory";
+	values.attributes = attributes;
 	values.superuser = a->superuser;
 	if ((a->rules != NULL || a->valid_until != 0) && session_extra(s) == NULL)
-		return "out of memory";
+		goto no_memory;
 	if (a->limits != NULL || s->own_limits) {
 		own = connect_limits(&c->ls->limits, a->limits != NULL ? a->limits : &none);
 		if (own == NULL)
-			return "out of memory";
+			goto no_memory;
 		own->max_packet_size = s->limits->max_packet_size;
 		own->max_session_expiry = s->limits->max_session_expiry;
 		own->max_qos = s->limits->max_qos;
 	}
-	if ((id = identity_new(&values, s->identity->site)) == NULL) {
-		free(own);
-		return "out of memory";
-	}
+	if ((id = identity_new(&values, s->identity->site)) == NULL)
+		goto no_memory;
+	free(attributes);
 	session_new_login(s, id);
 	identity_unref(c->who);
 	c->who = identity_ref(id);
@@ -81,6 +84,10 @@ take_new_login(struct conn *c, const struct grapnel_auth_answer *a)
 	(void)session_set_valid_until(s, a->valid_until); /* it has extra if it needs it */
 	deliver_pump(s);                                  /* perhaps a larger window */
 	return NULL;
+no_memory:
+	free(attributes);
+	free(own);
+	return "out of memory";
 }
 
 static void

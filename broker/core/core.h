@@ -13,6 +13,7 @@
 struct broker;
 struct listener_settings;
 struct settings;
+struct tls_context;
 struct worker;
 
 /* Each worker's tables; before the workers' threads run. On failure core_fini still has to be called. */
@@ -31,9 +32,9 @@ void core_apply_settings(struct broker *b, struct settings *s);
 void core_shutdown(struct broker *b, void (*done)(void *arg), void *arg);
 /*
  * A Network Connection was accepted, on this worker. Takes over the descriptor (non-blocking, close-on-exec) and a reference
- * to the settings of ls. read_first: look at once whether it is still there.
+ * to the settings of ls, and one to tls (NULL: the listener has none). read_first: look at once whether it is still there.
  */
-void conn_accepted(struct worker *w, int fd, const struct listener_settings *ls, const struct sockaddr *peer,
-    socklen_t peer_len, bool read_first);
+void conn_accepted(struct worker *w, int fd, const struct listener_settings *ls, struct tls_context *tls,
+    const struct sockaddr *peer, socklen_t peer_len, bool read_first);
 
 #endif

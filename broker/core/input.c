@@ -30,7 +30,10 @@
 static uint32_t
 interest(const struct conn *c)
 {
-	uint32_t out = c->write_wait ? EPOLLOUT : 0;
+	uint32_t out = c->write_wait || c->stream.want_write ? EPOLLOUT : 0;
+
+	if (c->state == CONN_HANDSHAKE)
+		return c->pause & PAUSE_DECISION ? EPOLLRDHUP : c->write_wait ? EPOLLOUT : EPOLLIN;
 
 	if (c->state == CONN_CLOSING)
 		return out | (c->lingering ? EPOLLIN : 0);
@@ -39,6 +42,13 @@ interest(const struct conn *c)
 		return out |
 		    EPOLLRDHUP; /* reads nothing, and may be gone: not left in CLOSE_WAIT */
 	return c->pause & ~(unsigned)PAUSE_TURN ? out : out | EPOLLIN;
+}
+
+/* Those in CONN_HANDSHAKE have a set of their own: conn_handshake.c. */
+static int
+set_of(const struct conn *c)
+{
+	return c->state == CONN_HANDSHAKE ? c->w->handshake_fd : c->w->poll_fd;
 }
 
 void
@@ -56,7 +66,7 @@ conn_watch(struct conn *c)
 		return;
 	}
 	c->watched = (uint16_t)want;
-	if (epoll_ctl(c->w->poll_fd, op, c->stream.fd, &ev) < 0) {
+	if (epoll_ctl(set_of(c), op, c->stream.fd, &ev) < 0) {
 		c->watched = 0;
 		conn_fail(c);
 	}
@@ -66,7 +76,7 @@ void
 conn_unwatch(struct conn *c)
 {
 	if (c->watched != 0)
-		(void)epoll_ctl(c->w->poll_fd, EPOLL_CTL_DEL, c->stream.fd, NULL);
+		(void)epoll_ctl(set_of(c), EPOLL_CTL_DEL, c->stream.fd, NULL);
 	c->watched = 0;
 }
 
@@ -97,7 +107,7 @@ handle_later(struct conn *c)
 void
 conn_pause(struct conn *c, unsigned reason)
 {
-	c->pause |= (uint8_t)reason;
+	c->pause |= (uint16_t)reason;
 	if (!c->in_dispatch)
 		conn_watch(c);
 }
@@ -107,11 +117,11 @@ conn_resume(struct conn *c, unsigned reason)
 {
 	if (c->dead || !(c->pause & reason))
 		return;
-	c->pause &= (uint8_t)~reason;
+	c->pause &= (uint16_t)~reason;
 	if (c->in_dispatch)
 		return;
 	conn_watch(c);
-	if (c->pause == 0 && c->state != CONN_CLOSING && c->in != NULL)
+	if (c->pause == 0 && c->state != CONN_CLOSING && (c->in != NULL || c->pending))
 		handle_later(c);
 }
 
@@ -304,6 +314,8 @@ readable(struct conn *c)
 	if (n < 0) {
 		if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
 			conn_close(c, 0, "connection lost");
+		else if (c->stream.want_write)
+			conn_watch(c);
 		return;
 	}
 	if (n == 0) {
@@ -313,7 +325,11 @@ readable(struct conn *c)
 	metric_add(&w->metrics, METRIC_BYTES_RECEIVED, n);
 	if (c->session != NULL && c->session->limits->byte_rate != 0)
 		conn_rate(c, 0, (size_t)n); /* what was read waits too, in c->in */
+	/* What the stream has decoded already is not for the descriptor to tell: come back for it. */
+	c->pending = stream_pending(&c->stream);
 	input(c, buf, kept + (size_t)n);
+	if (c->pending && !c->dead && c->state != CONN_CLOSING && c->pause == 0)
+		handle_later(c);
 }
 
 void
@@ -336,7 +352,17 @@ on_events(struct conn *c, uint32_t events)
 {
 	if (c->dead)
 		return;
-	if (c->write_wait && events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) {
+	if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP) && (c->write_wait || c->stream.want_write)) {
+		if (c->stream.want_write) {
+			c->stream.want_write = false;
+			if (stream_flush(&c->stream) < 0 && errno != EAGAIN) {
+				conn_close(c, 0, "connection lost while writing");
+				return;
+			}
+			c->pending = true; /* reading may have waited for it */
+			if (c->pause == 0)
+				handle_later(c);
+		}
 		c->write_wait = false;
 		conn_flush(c);
 		if (!c->dead)
@@ -369,9 +395,13 @@ handle_again(struct worker *w)
 		if (c == NULL)
 			continue;
 		c->again = false;
-		c->pause &= (uint8_t)~PAUSE_TURN;
-		if (c->pause == 0 && c->state != CONN_CLOSING && c->in != NULL)
+		c->pause &= (uint16_t)~PAUSE_TURN;
+		if (c->pause != 0 || c->state == CONN_CLOSING)
+			continue;
+		if (c->in != NULL)
 			input(c, c->in->data + c->in->off, c->in->len);
+		if (c->pending && !c->dead && c->pause == 0)
+			readable(c);
 	}
 	if (cw->again == NULL) { /* nobody was added meanwhile: keep the array */
 		cw->again = list;
@@ -387,12 +417,17 @@ conn_poll(struct worker *w)
 {
 	struct epoll_event events[EVENTS_PER_POLL];
 	unsigned busy = 0;
+	bool handshakes = false;
 	int n;
 
 	if (w->core->again_count > 0)
 		busy = handle_again(w);
 	n = epoll_wait(w->poll_fd, events, EVENTS_PER_POLL, 0);
 	for (int i = 0; i < n; i++) {
+		if (events[i].data.ptr == NULL) {
+			handshakes = true; /* when all others have been served */
+			continue;
+		}
 		on_events(events[i].data.ptr, events[i].events);
 		if (w->core->handled >= PACKETS_PER_FLUSH ||
 		    w->core->unwritten >= BYTES_PER_FLUSH) {
@@ -401,5 +436,7 @@ conn_poll(struct worker *w)
 			conn_flush_output(w);
 		}
 	}
+	if (handshakes)
+		busy += conn_handshakes(w);
 	return busy + (n > 0 ? (unsigned)n : 0);
 }

@@ -88,6 +88,7 @@ identity_new(const struct grapnel_client_info *values, struct site *site)
 	id->protocol = values->protocol;
 	id->superuser = values->superuser;
 	id->anonymous = values->anonymous;
+	id->source = values->identity_source & 7u;
 	id->site = site_ref(site);
 	at = id->bytes;
 	put(&at, values->client_id);

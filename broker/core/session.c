@@ -104,6 +104,12 @@ session_free_all(struct session *s)
 
 /* ---- info and events --------------------------------------------------------------------- */
 
+static bool
+str_is(struct grapnel_str s, const char *text)
+{
+	return s.len == strlen(text) && memcmp(s.data, text, s.len) == 0;
+}
+
 void
 identity_info(const struct identity *id, struct grapnel_client_info *info)
 {
@@ -120,6 +126,13 @@ identity_info(const struct identity *id, struct grapnel_client_info *info)
 	info->protocol = id->protocol;
 	info->superuser = id->superuser;
 	info->anonymous = id->anonymous;
+	info->identity_source = id->source;
+	for (size_t i = 0; i < info->attribute_count; i++) {
+		if (str_is(info->attributes[i].name, "cert.subject")) {
+			info->certificate_subject = info->attributes[i].value;
+			break;
+		}
+	}
 }
 
 void

@@ -341,6 +341,7 @@ int
 worker_new(struct worker **out, struct broker *b, unsigned index)
 {
 	struct worker *w = aligned_alloc(_Alignof(struct worker), sizeof(*w));
+	struct epoll_event in_handshake = { .events = EPOLLIN, .data.ptr = NULL };
 	int err = GRAPNEL_ENOMEM;
 
 	if (w == NULL)
@@ -348,12 +349,14 @@ worker_new(struct worker **out, struct broker *b, unsigned index)
 	memset(w, 0, sizeof(*w));
 	w->broker = b;
 	w->index = index;
-	w->wake_fd = w->poll_fd = -1;
+	w->wake_fd = w->poll_fd = w->handshake_fd = -1;
 	w->tick_due_ms = UINT64_MAX;
 	w->now_ms = clock_ms();
 	w->read_size = b->settings->read_buffer;
 	if ((w->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) < 0 ||
-	    (w->poll_fd = epoll_create1(EPOLL_CLOEXEC)) < 0) {
+	    (w->poll_fd = epoll_create1(EPOLL_CLOEXEC)) < 0 ||
+	    (w->handshake_fd = epoll_create1(EPOLL_CLOEXEC)) < 0 ||
+	    epoll_ctl(w->poll_fd, EPOLL_CTL_ADD, w->handshake_fd, &in_handshake) < 0) {
 		err = GRAPNEL_ESYS;
 		goto fail;
 	}
@@ -388,6 +391,8 @@ worker_free(struct worker *w)
 		event_free(w->poll_event);
 	if (w->base != NULL)
 		event_base_free(w->base);
+	if (w->handshake_fd >= 0)
+		(void)close(w->handshake_fd);
 	if (w->poll_fd >= 0)
 		(void)close(w->poll_fd);
 	if (w->wake_fd >= 0)

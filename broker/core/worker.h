@@ -56,7 +56,8 @@ struct worker {
 	struct event *tick_event; /* wakes the loop for the wheel */
 	int poll_fd;		  /* the epoll set of connections */
 	struct event *poll_event; /* wakes the loop for it */
-	bool poll_ready;	  /* it may have something */
+	int handshake_fd;	  /* the epoll set of those in CONN_HANDSHAKE, inside poll_fd */
+	bool poll_ready;	  /* one of them may have something */
 	struct mail *inbox;	  /* taken from mail_head, oldest first */
 	struct { struct mail *first, *last; unsigned count; } outbox[WORKER_MAX + 1]; /* to each worker and main, until the turn ends */
 	bool stopping;
@@ -96,6 +97,7 @@ uint32_t worker_mail_depth(const struct worker *w); /* any thread; approximate *
 void worker_timer(struct worker *w, struct timer *t, uint64_t delay_ms);
 
 /* Called by worker_run at the places named above; each in the file of its subject. */
+unsigned conn_handshakes(struct worker *w); /* conn_poll: for handshake_budget at most; @return how many */
 unsigned conn_poll(struct worker *w); /* handle what connections have; @return how many had something */
 void conn_flush_dirty(struct worker *w);
 void router_flush(struct worker *w);

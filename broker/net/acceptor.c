@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "core/broker.h"
 #include "core/core.h"
+#include "net/tls_context.h"
 #include <errno.h>
 #include <event2/event.h>
 #include <event2/event_struct.h>
@@ -86,8 +87,8 @@ take_place(const struct door *d, const struct listener_settings *ls, const char 
 }
 
 static void
-admit(const struct door *d, const struct listener_settings *ls, int fd, const struct sockaddr *peer,
-    socklen_t peer_len)
+admit(const struct door *d, const struct listener_settings *ls, struct tls_context *tls, int fd,
+    const struct sockaddr *peer, socklen_t peer_len)
 {
 	struct worker *w = d->acceptor->worker;
 	char text[PEER_TEXT_MAX];
@@ -104,7 +105,8 @@ admit(const struct door *d, const struct listener_settings *ls, int fd, const st
 	metric_add(&w->metrics, METRIC_CONNECTIONS, 1);
 	(void)settings_ref(ls->settings);
 	/* Where places are short, one that is gone again must not keep out those behind it in the queue. */
-	conn_accepted(w, fd, ls, peer, peer_len, room <= ACCEPTS_PER_TURN);
+	conn_accepted(w, fd, ls, tls != NULL ? tls_context_ref(tls) : NULL, peer, peer_len,
+	    room <= ACCEPTS_PER_TURN);
 }
 
 /* ---- pauses ---------------------------------------------------------------------------------- */
@@ -167,7 +169,7 @@ exhausted(const struct door *d, int err)
 }
 
 static void
-accept_some(struct door *d, const struct listener_settings *ls)
+accept_some(struct door *d, const struct listener_settings *ls, struct tls_context *tls)
 {
 	unsigned n = 0;
 
@@ -178,7 +180,7 @@ accept_some(struct door *d, const struct listener_settings *ls)
 		    accept4(d->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (fd >= 0) {
-			admit(d, ls, fd, (const struct sockaddr *)&peer, len);
+			admit(d, ls, tls, fd, (const struct sockaddr *)&peer, len);
 			continue;
 		}
 		switch (errno) {
@@ -205,6 +207,7 @@ on_acceptable(evutil_socket_t fd, short what, void *arg)
 	struct door *d = arg;
 	struct listeners *l = d->acceptor->set;
 	const struct listener_settings *ls;
+	struct tls_context *tls;
 
 	(void)fd;
 	(void)what;
@@ -212,8 +215,10 @@ on_acceptable(evutil_socket_t fd, short what, void *arg)
 	pthread_mutex_lock(&l->lock);
 	ls = d->listener->ls;
 	(void)settings_ref(ls->settings);
+	tls = d->listener->tls != NULL ? tls_context_ref(d->listener->tls) : NULL;
 	pthread_mutex_unlock(&l->lock);
-	accept_some(d, ls);
+	accept_some(d, ls, tls);
+	tls_context_unref(tls);
 	settings_unref(ls->settings);
 }
 

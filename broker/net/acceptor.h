@@ -22,6 +22,7 @@ struct listener {
 	char *name;           /* constant: what its sections of all reloads have in common */
 	_Atomic int64_t open; /* Network Connections; any thread */
 	const struct listener_settings *ls; /* in set->settings, under its lock */
+	struct tls_context *tls; /* of ls, one reference, under the same lock; NULL: no TLS */
 	struct bound bound;   /* main; its descriptors go to the acceptors */
 };
 

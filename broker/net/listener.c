@@ -3,6 +3,7 @@
 #include "config/conf.h"
 #include "core/broker.h"
 #include "net/acceptor.h"
+#include "net/tls_context.h"
 #include <arpa/inet.h>
 #include <assert.h>
 #include <inttypes.h>
@@ -159,7 +160,6 @@ listeners_open(struct broker *b, struct conf_errors *errs, struct listeners **ou
 		listeners_free(l);
 		return GRAPNEL_ESYS;
 	}
-	listeners_apply(l);
 	if (acceptors_new(l) != GRAPNEL_OK)
 		goto no_memory;
 	l->ceiling = descriptors > 2 * ours ? descriptors - ours : descriptors / 2;
@@ -208,6 +208,7 @@ listeners_free(struct listeners *l)
 	acceptors_free(l);
 	for (unsigned i = 0; l->items != NULL && i < l->count; i++) {
 		bound_close(&l->items[i].bound);
+		tls_context_unref(l->items[i].tls);
 		free(l->items[i].bound.address);
 		free(l->items[i].name);
 	}
@@ -218,7 +219,7 @@ listeners_free(struct listeners *l)
 }
 
 void
-listeners_apply(struct listeners *l)
+listeners_apply(struct listeners *l, struct tls_set *tls)
 {
 	struct settings *old = l->settings, *s = settings_ref(l->broker->settings);
 
@@ -229,7 +230,9 @@ listeners_apply(struct listeners *l)
 
 		assert(li != NULL); /* settings_reloadable has seen to it */
 		li->ls = &s->listeners[i];
+		tls_set_swap(tls, i, &li->tls);
 	}
 	pthread_mutex_unlock(&l->lock);
+	tls_set_free(tls); /* the old ones */
 	settings_unref(old);
 }

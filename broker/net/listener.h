@@ -18,6 +18,7 @@
 struct broker;
 struct conf_errors;
 struct listeners; /* opaque: listener.c */
+struct tls_set;	  /* net/tls_context.h */
 
 #define PEER_TEXT_MAX 128
 /* "192.0.2.7:51234", "[2001:db8::1]:4", "unix:uid=1000,pid=4711". Never fails. */
@@ -32,8 +33,11 @@ void listeners_start(struct listeners *l); /* accept; the workers run */
 /* Remove Unix socket files; the workers accept nothing more and close the sockets when they have read their mail. */
 void listeners_stop(struct listeners *l);
 void listeners_free(struct listeners *l); /* when no Network Connection is left */
-/* b->settings was replaced (by one that settings_reloadable liked): sections are taken from it now. */
-void listeners_apply(struct listeners *l);
+/*
+ * b->settings was replaced (by one that settings_reloadable liked), or is used for the first time: sections are taken from it now,
+ * and what they need for TLS from `tls`, which was made from them and is consumed.
+ */
+void listeners_apply(struct listeners *l, struct tls_set *tls);
 
 /*
  * Every accepted Network Connection ends with one call of this, on the worker (or main) where it ended. Counts:

@@ -7,6 +7,23 @@
 #include <unistd.h>
 
 static ssize_t
+plain_peek(struct stream *s, void *buf, size_t len)
+{
+	ssize_t n;
+
+	do
+		n = recv(s->fd, buf, len, MSG_PEEK);
+	while (n < 0 && errno == EINTR);
+	return n;
+}
+
+static void
+plain_shut(struct stream *s)
+{
+	(void)shutdown(s->fd, SHUT_WR);
+}
+
+static ssize_t
 plain_read(struct stream *s, void *buf, size_t len)
 {
 	ssize_t n;
@@ -48,5 +65,7 @@ const struct stream_ops stream_plain_ops = {
 	.name = "plain",
 	.read = plain_read,
 	.writev = plain_writev,
+	.peek = plain_peek,
+	.shut = plain_shut,
 	.close = plain_close,
 };

@@ -242,18 +242,28 @@ def cheap_hash(password):
     return "$6$%s$%s" % (base64.b64encode(salt).decode(), base64.b64encode(digest).decode())
 
 
+def certificate(folder):
+    """A self-signed certificate with an RSA key of 2048 bits, as most brokers have; @return its path and the key's."""
+    cert, key = os.path.join(folder, "cert.pem"), os.path.join(folder, "key.pem")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=localhost",
+                    "-out", cert, "-keyout", key], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    return cert, key
+
+
 class Grapneld(Broker):
     """grapneld of the build with a configuration in a temporary folder, which close() removes.
 
     rules: auth-file with a password file and the rules above, else anonymous clients
+    tls: one more listener, with a certificate made for it
     limits, top: lines for limits { } and for the top level
     """
 
-    def __init__(self, name="grapnel", rules=False, workers=1, limits="", top="", keep=False):
+    def __init__(self, name="grapnel", rules=False, workers=1, limits="", top="", keep=False, tls=False):
         self.dir = tempfile.mkdtemp(prefix="grapnel-bench-")
         port = free_port()
         super().__init__(name, port, [program("GRAPNELD", "grapneld"), "-c", self.path("grapnel.conf")],
-                         user=USER if rules else None, password=PASSWORD if rules else None)
+                         user=USER if rules else None, password=PASSWORD if rules else None,
+                         tls=free_port() if tls else None)
         self.keep = keep
         self.log = self.path("log")
         text = [
@@ -267,6 +277,9 @@ class Grapneld(Broker):
             "limits {\n\tmax_queued_messages = 1000000\n%s}" % limits,
             'listener "bench" { bind = "127.0.0.1:%d"  anonymous = %s }' % (port, "no" if rules else "yes"),
         ]
+        if tls:
+            text.append('listener "tls" { bind = "127.0.0.1:%d"  anonymous = %s  tls = yes  certificate = "%s"  '
+                        'private_key = "%s" }' % (self.tls, "no" if rules else "yes", *certificate(self.dir)))
         if rules:
             self.write("passwd", "%s:%s\n" % (USER, cheap_hash(PASSWORD)), 0o600)
             self.write("rules", RULES)
@@ -319,7 +332,8 @@ def brokers_from(path):
                 fail("%s:%d: a broker is  name | port | command | options" % (path, number))
             options = dict(o.split("=", 1) for o in fields[3].split())
             if fields[2] in ("@anonymous", "@rules"):
-                b = Grapneld(fields[0], rules=fields[2] == "@rules", workers=int(options.get("workers", 1)))
+                b = Grapneld(fields[0], rules=fields[2] == "@rules", workers=int(options.get("workers", 1)),
+                             tls="tls" in options)
             else:
                 b = Broker(fields[0], int(fields[1]), shlex.split(fields[2]), options.get("user"),
                            options.get("password"), int(options["tls"]) if "tls" in options else None,

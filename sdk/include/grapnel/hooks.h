@@ -60,7 +60,12 @@ struct grapnel_client_info {
 	struct grapnel_str peer;       /* "192.0.2.7:51234", "[2001:db8::1]:4", "unix:" ... */
 	struct grapnel_str listener;   /* title of the listener's section */
 	struct grapnel_str certificate_subject; /* .data NULL: no certificate */
-	const struct grapnel_pair *attributes; /* set by authentication: tenant, role ... */
+	/*
+	 * Those of the connection, then those set by authentication (tenant, role ...). Of the connection are: cert.subject, cert.cn,
+	 * cert.dns, cert.email, cert.uri, cert.issuer, cert.serial, cert.fingerprint, tls.sni, proxy.cn, proxy.authority,
+	 * proxy.unique_id, unix.uid, unix.gid; each only when there is one.
+	 */
+	const struct grapnel_pair *attributes;
 	size_t attribute_count;
 	uint64_t session_generation;   /* grows with each new session of this broker */
 	uint8_t protocol;	       /* enum grapnel_protocol; 0: internal */
@@ -69,6 +74,7 @@ struct grapnel_client_info {
 	bool anonymous;		       /* came in by anonymous = yes, with no credentials */
 	uint16_t keep_alive;	       /* seconds, 0: off */
 	uint32_t session_expiry;       /* seconds; UINT32_MAX: never */
+	uint8_t identity_source;       /* enum grapnel_identity_source */
 };
 
 /** A PUBLISH as it is now (after earlier plugins of the chain). All members borrowed. */

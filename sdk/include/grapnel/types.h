@@ -66,6 +66,16 @@ enum grapnel_protocol {
 	GRAPNEL_MQTT_5_0 = 5,
 };
 
+/** What vouches for the user name of a client before any plugin was asked. */
+enum grapnel_identity_source {
+	GRAPNEL_IDENTITY_NONE = 0,	  /* nothing: it is what the client says */
+	GRAPNEL_IDENTITY_CERTIFICATE = 1, /* its certificate, verified by the listener */
+	GRAPNEL_IDENTITY_PSK = 2,	  /* a TLS pre-shared key */
+	GRAPNEL_IDENTITY_PEER = 3,	  /* the user who runs the process at the other end of a Unix socket */
+	GRAPNEL_IDENTITY_PROXY = 4,	  /* a certificate that a trusted proxy has verified */
+	GRAPNEL_IDENTITY_HANDLER = 5,	  /* the plugin that speaks for the client (grapnel/plugin.h, listeners) */
+};
+
 struct grapnel_host;	 /* table of functions, grapnel/host.h */
 struct grapnel_instance; /* one enabled plugin { } section; the host's */
 struct grapnel_request;	 /* one question to a deciding hook */

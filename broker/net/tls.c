@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * tls - the handshake of TLS, and the stream behind it
+ *
+ * Reading goes on until the caller's buffer is full or OpenSSL has nothing more, so that what a record holds never waits
+ * for the descriptor. Output is gathered into whole records.
+ */
+#include "net/tls_internal.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/x509.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define RECORD_MAX 16384u
+
+struct tls {
+	struct stream below; /* always plain: OpenSSL reads and writes the descriptor itself */
+	SSL *ssl;
+	bool more; /* the last read stopped because the buffer was full */
+};
+
+/* ---- the stream -------------------------------------------------------------------------------- */
+
+/* What a call of OpenSSL that gave nothing means. @return as stream_ops.read. */
+static ssize_t
+nothing(struct stream *s, struct tls *t, int r)
+{
+	switch (SSL_get_error(t->ssl, r)) {
+	case SSL_ERROR_WANT_READ:
+		errno = EAGAIN;
+		return -1;
+	case SSL_ERROR_WANT_WRITE:
+		s->want_write = true;
+		errno = EAGAIN;
+		return -1;
+	case SSL_ERROR_ZERO_RETURN:
+		return 0;
+	default:
+		ERR_clear_error();
+		errno = EPROTO;
+		return -1;
+	}
+}
+
+static ssize_t
+tls_read(struct stream *s, void *buf, size_t len)
+{
+	struct tls *t = s->layer;
+	size_t got = 0;
+
+	t->more = false;
+	ERR_clear_error();
+	while (got < len) {
+		size_t part = len - got < INT32_MAX ? len - got : INT32_MAX;
+		int n = SSL_read(t->ssl, (char *)buf + got, (int)part);
+
+		if (n <= 0) {
+			ssize_t r = nothing(s, t, n);
+
+			if (got == 0)
+				return r;
+			if (r == 0 || errno != EAGAIN)
+				t->more = true; /* the end is told by the next read */
+			return (ssize_t)got;
+		}
+		got += (size_t)n;
+		if (!SSL_has_pending(t->ssl)) /* the descriptor will tell of the rest */
+			return (ssize_t)got;
+	}
+	t->more = SSL_has_pending(t->ssl);
+	return (ssize_t)got;
+}
+
+static ssize_t
+tls_peek(struct stream *s, void *buf, size_t len)
+{
+	struct tls *t = s->layer;
+	int n;
+
+	ERR_clear_error();
+	n = SSL_peek(t->ssl, buf, (int)len);
+	if (n <= 0)
+		return nothing(s, t, n);
+	t->more = true;
+	return n;
+}
+
+static bool
+tls_pending(const struct stream *s)
+{
+	return ((const struct tls *)s->layer)->more;
+}
+
+/* From position *i, *off of the vector: as much as a record holds, or as lies in one piece. */
+static const void *
+gather(const struct iovec *iov, int n, int *i, size_t *off, uint8_t *room, size_t *len)
+{
+	const uint8_t *first = (const uint8_t *)iov[*i].iov_base + *off;
+	size_t have = iov[*i].iov_len - *off;
+
+	if (have >= RECORD_MAX || *i == n - 1) {
+		*len = have < RECORD_MAX ? have : RECORD_MAX;
+		*off += *len;
+		if (*off == iov[*i].iov_len) {
+			(*i)++;
+			*off = 0;
+		}
+		return first;
+	}
+	*len = 0;
+	while (*i < n && *len < RECORD_MAX) {
+		size_t part = iov[*i].iov_len - *off;
+
+		if (part > RECORD_MAX - *len)
+			part = RECORD_MAX - *len;
+		memcpy(room + *len, (const uint8_t *)iov[*i].iov_base + *off, part);
+		*len += part;
+		*off += part;
+		if (*off == iov[*i].iov_len) {
+			(*i)++;
+			*off = 0;
+		}
+	}
+	return room;
+}
+
+/*
+ * A record that did not go out whole is offered again by the next call, as OpenSSL demands: it begins at the same byte, and
+ * what is behind it only grows.
+ */
+static ssize_t
+tls_writev(struct stream *s, const struct iovec *iov, int n)
+{
+	static _Thread_local uint8_t room[RECORD_MAX];
+	struct tls *t = s->layer;
+	size_t written = 0, off = 0;
+	int i = 0;
+
+	ERR_clear_error();
+	while (i < n) {
+		size_t len;
+		const void *data = gather(iov, n, &i, &off, room, &len);
+		int w = len > 0 ? SSL_write(t->ssl, data, (int)len) : 0;
+
+		if (w > 0)
+			written += (size_t)w;
+		if (w == (int)len)
+			continue;
+		if (w > 0)
+			return (ssize_t)written;
+		switch (SSL_get_error(t->ssl, w)) {
+		case SSL_ERROR_WANT_WRITE:
+			if (written > 0)
+				return (ssize_t)written;
+			errno = EAGAIN;
+			return -1;
+		default: /* WANT_READ cannot be: there is no renegotiation */
+			ERR_clear_error();
+			errno = EPIPE;
+			return -1;
+		}
+	}
+	return (ssize_t)written;
+}
+
+static void
+tls_shut(struct stream *s)
+{
+	struct tls *t = s->layer;
+
+	ERR_clear_error();
+	(void)SSL_shutdown(t->ssl);
+	ERR_clear_error();
+	stream_shut(&t->below);
+}
+
+static void
+tls_close(struct stream *s)
+{
+	struct tls *t = s->layer;
+
+	if (t != NULL) {
+		SSL_free(t->ssl);
+		stream_close(&t->below);
+		free(t);
+	}
+	s->layer = NULL;
+	s->fd = -1;
+}
+
+static void
+tls_describe(const struct stream *s, char *out, size_t size)
+{
+	const struct tls *t = s->layer;
+
+	(void)snprintf(out, size, "%s %s%s", SSL_get_version(t->ssl), SSL_get_cipher_name(t->ssl),
+	    SSL_session_reused(t->ssl) ? " resumed" : "");
+}
+
+static const struct stream_ops tls_ops = {
+	.name = "tls",
+	.read = tls_read,
+	.writev = tls_writev,
+	.peek = tls_peek,
+	.pending = tls_pending,
+	.shut = tls_shut,
+	.close = tls_close,
+	.describe = tls_describe,
+};
+
+/* ---- the handshake ----------------------------------------------------------------------------- */
+
+struct handshake *
+tls_handshake_of(const SSL *ssl)
+{
+	return SSL_get_app_data(ssl);
+}
+
+bool
+tls_psk_chosen(SSL *ssl, const char *identity, size_t len)
+{
+	struct handshake *h = tls_handshake_of(ssl);
+
+	return facts_set_username(&h->facts, GRAPNEL_IDENTITY_PSK, identity, len);
+}
+
+static bool
+tls_wanted(const struct listener_settings *ls)
+{
+	return ls->tls;
+}
+
+static enum handshake_status
+tls_failed(struct handshake *h, SSL *ssl)
+{
+	long verified = SSL_get_verify_result(ssl);
+	unsigned long e = ERR_peek_error();
+	char why[160];
+
+	if (verified != X509_V_OK)
+		return handshake_fail(h, "TLS: its certificate is refused: %s",
+		    X509_verify_cert_error_string(verified));
+	if (e == 0)
+		return handshake_fail(h, "TLS: the peer is gone before the handshake was done");
+	return handshake_fail(h, "TLS: %s", tls_error(why, sizeof(why)));
+}
+
+static enum handshake_status
+tls_done(struct handshake *h, SSL *ssl)
+{
+	struct tls *t;
+
+	if (!tls_facts(h, ssl))
+		return HANDSHAKE_FAILED;
+	if ((t = malloc(sizeof(*t))) == NULL)
+		return handshake_fail(h, "out of memory");
+	h->state = NULL;
+	SSL_set_app_data(ssl, NULL);
+	/* More than this record may have come along with the last flight. */
+	*t = (struct tls){ .below = *h->stream, .ssl = ssl, .more = SSL_has_pending(ssl) };
+	h->stream->ops = &tls_ops;
+	h->stream->layer = t;
+	return HANDSHAKE_DONE;
+}
+
+static enum handshake_status
+tls_run(struct handshake *h)
+{
+	SSL *ssl = h->state;
+	int r;
+
+	ERR_clear_error();
+	if (ssl == NULL) {
+		if ((ssl = SSL_new(h->tls->ctx)) == NULL || SSL_set_fd(ssl, h->stream->fd) != 1) {
+			SSL_free(ssl);
+			ERR_clear_error();
+			return handshake_fail(h, "TLS: out of memory");
+		}
+		SSL_set_app_data(ssl, h);
+		h->state = ssl;
+	}
+	if ((r = SSL_accept(ssl)) == 1)
+		return tls_done(h, ssl);
+	switch (SSL_get_error(ssl, r)) {
+	case SSL_ERROR_WANT_READ:
+		return HANDSHAKE_READ;
+	case SSL_ERROR_WANT_WRITE:
+		return HANDSHAKE_WRITE;
+	default:
+		return tls_failed(h, ssl);
+	}
+}
+
+static void
+tls_cancel(struct handshake *h)
+{
+	SSL_free(h->state);
+	h->state = NULL;
+}
+
+const struct handshake_step handshake_tls = {
+	.wanted = tls_wanted,
+	.run = tls_run,
+	.cancel = tls_cancel,
+};
