@@ -702,6 +702,11 @@ option_print(const struct option_def *row, const void *place, const char *indent
 		break;
 	case OPTION_INT:
 	case OPTION_BYTES:
+		if ((row->flags & OPTION_AUTO) && place_get(row, place) == 0) {
+			fputs("auto", out);
+			break;
+		}
+		/* fall through */
 	case OPTION_MS:
 	case OPTION_SECONDS:
 	case OPTION_MODE:

@@ -300,19 +300,36 @@ pairs_check(const struct string_list *certificate, const struct string_list *pri
 	    certificate->count, private_key->count);
 }
 
+/*
+ * Is an option of the block something else than its default? What settings_print writes shows every option, and must be
+ * accepted.
+ */
+static bool
+is_given(const struct listener_settings *l, const char *option)
+{
+	struct option_def row[2] = { *option_find(listener_options, option), { 0 } };
+	struct listener_settings untouched = { 0 };
+	bool same = options_defaults(row, &untouched) && option_equal(row, l, &untouched);
+
+	options_fini(row, &untouched);
+	return !same;
+}
+
 static bool
 tls_check(const struct listener_settings *l, const struct conf_node *block, const char *scope,
     struct conf_errors *errs)
 {
 	static const char *const tls_only[] = { "certificate", "private_key", "client_ca",
-		"client_certificate", "crl", "ocsp_response", "psk_file", "ciphers",
-		"cipher_suites", "groups", "tls_minimum", "server_name" };
+		"client_certificate", "crl", "ocsp_response", "psk", "psk_file", "ciphers",
+		"cipher_suites", "groups", "tls_minimum" };
 	bool ok = pairs_check(&l->certificate, &l->private_key, block, scope, errs);
 
 	for (unsigned i = 0; !l->tls && i < sizeof(tls_only) / sizeof(*tls_only); i++)
-		if (conf_find(block, tls_only[i]) != NULL)
+		if (is_given(l, tls_only[i]))
 			ok = say(errs, block, scope, tls_only[i], "\"%s\" is only for tls = yes",
 			    tls_only[i]);
+	if (!l->tls && l->server_name_count > 0)
+		ok = say(errs, block, scope, "server_name", "\"server_name\" is only for tls = yes");
 	if (!l->tls)
 		return ok;
 	if (l->certificate.count == 0 && l->psk_file == NULL && !l->psk_hook)
@@ -324,6 +341,10 @@ tls_check(const struct listener_settings *l, const struct conf_node *block, cons
 		ok = say(errs, block, scope, "client_certificate",
 		    "\"client_certificate\" needs \"client_ca\": who signs the certificates of "
 		    "clients?");
+	if (l->client_ca != NULL && l->client_certificate == CERTIFICATE_NONE)
+		ok = say(errs, block, scope, "client_ca",
+		    "\"client_ca\" needs client_certificate = optional or required, else no client "
+		    "is asked for a certificate");
 	if (l->crl.count > 0 && l->client_certificate == CERTIFICATE_NONE)
 		ok = say(errs, block, scope, "crl",
 		    "\"crl\" needs client_certificate = optional or required");
@@ -429,6 +450,7 @@ server_name_apply(struct listener_settings *l, struct conf_node *block, struct c
 	l->server_name_count++;
 	scope_of(block, scope);
 	if (block->title == NULL || block->title[0] == '\0' || strlen(block->title) > 253 ||
+	    strcmp(block->title, "*.") == 0 ||
 	    strpbrk(block->title + (strncmp(block->title, "*.", 2) == 0), "* /:") != NULL)
 		return say(errs, block, "", "",
 		    "a server_name needs the name of a host as its title: write server_name "
@@ -437,7 +459,15 @@ server_name_apply(struct listener_settings *l, struct conf_node *block, struct c
 	n->where = where_of(block);
 	if (n->name == NULL || n->where == NULL || !options_defaults(server_name_options, n))
 		return no_memory(block, errs);
+	for (char *c = n->name; *c != '\0'; c++) /* names of hosts know no case */
+		if (*c >= 'A' && *c <= 'Z')
+			*c = (char)(*c - 'A' + 'a');
 	ok = block_apply(block, section, n, NULL, false, errs);
+	for (unsigned i = 0; i + 1 < l->server_name_count; i++)
+		if (l->server_names[i].name != NULL &&
+		    strcmp(l->server_names[i].name, n->name) == 0)
+			ok = say(errs, block, scope, "", "server_name \"%s\" at %s is the same host",
+			    l->server_names[i].name, l->server_names[i].where);
 	return pairs_check(&n->certificate, &n->private_key, block, scope, errs) && ok;
 }
 

@@ -15,7 +15,7 @@
 #include <string.h>
 
 /* What is given although it is not the default. */
-static const char *const chosen[] = { "user", "order" };
+static const char *const chosen[] = { "user", "order", "tls", "certificate", "private_key" };
 static const char *const shown_nowhere[] = {
 	"plugin_directory", /* decided when configure ran */
 	"module",           /* only for a second instance */
@@ -135,7 +135,9 @@ START_TEST(the_installed_files_load_with_everything_switched_on)
 		switch_on(texts[i]);
 	write_all();
 	s = conf_files_load();
-	ck_assert_uint_eq(s->listener_count, 2);
+	ck_assert_uint_eq(s->listener_count, 3);
+	ck_assert(s->listeners[1].tls);
+	ck_assert_uint_eq(s->listeners[1].server_name_count, 1);
 	settings_unref(s);
 }
 END_TEST
@@ -159,6 +161,7 @@ check_value(const struct option_def *row, const struct conf_node *node)
 		struct settings settings;
 		struct limits limits;
 		struct listener_settings listener;
+		struct server_name_settings server_name;
 		struct plugin_settings plugin;
 	} shown, expected;
 	struct option_def only[2] = { *row, { 0 } };
@@ -194,7 +197,8 @@ check_block(const struct conf_node *block)
 	for (unsigned i = 0; i < block->item_count; i++) {
 		const struct option_def *row = find_row(section, block->items[i].name);
 
-		if (block->items[i].kind == CONF_BLOCK && block->name[0] == '\0')
+		if (block->items[i].kind == CONF_BLOCK &&
+		    strcmp(section_find(block->items[i].name)->inside, block->name) == 0)
 			check_block(&block->items[i]);
 		else if (row != NULL)
 			check_value(row, &block->items[i]);

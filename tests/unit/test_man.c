@@ -24,6 +24,7 @@ static const struct {
 	{ "limits", limits_options },
 	{ "totals", limits_total_options },
 	{ "listener", listener_options },
+	{ "server_name", server_name_options },
 	{ "plugin", plugin_options_common },
 };
 #define LISTS (sizeof(lists) / sizeof(lists[0]))

@@ -33,6 +33,28 @@ rows_collect(void)
 	}
 }
 
+/* What a listener needs for each of its options to be of use, but for the option itself. */
+static void
+listener_with(char *out, size_t size, const char *name, const char *value)
+{
+	static const char *const needed[][2] = { { "bind", "\"unix:/x\"" }, { "tls", "yes" },
+		{ "certificate", "c" }, { "private_key", "k" }, { "client_ca", "a" },
+		{ "client_certificate", "optional" }, { "trusted_proxies", "unix" } };
+	bool asks = strcmp(name, "client_certificate") != 0 || strcmp(value, "none") != 0;
+	bool tls = strcmp(name, "tls") != 0 || strcmp(value, "no") != 0;
+	int len = snprintf(out, size, "listener \"mqtt\" { %s = %s", name, value);
+
+	for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++) {
+		bool for_tls = i >= 2 && i <= 5;
+
+		if (strcmp(name, needed[i][0]) != 0 &&
+		    (asks || strcmp(needed[i][0], "client_ca") != 0) && (tls || !for_tls))
+			len += snprintf(
+			    out + len, size - (size_t)len, " %s = %s", needed[i][0], needed[i][1]);
+	}
+	snprintf(out + len, size - (size_t)len, " }\n");
+}
+
 /* A configuration with this one option set. */
 static const char *
 with_option(const struct row *row, const char *value)
@@ -42,11 +64,15 @@ with_option(const struct row *row, const char *value)
 
 	if (name[0] == '\0')
 		snprintf(text, sizeof(text), "%s = %s\n" LISTENER, row->def->name, value);
-	else if (strcmp(name, "listener") == 0 && strcmp(row->def->name, "bind") == 0)
-		snprintf(text, sizeof(text), "listener \"mqtt\" { bind = %s }\n", value);
 	else if (strcmp(name, "listener") == 0)
-		snprintf(text, sizeof(text), "listener \"mqtt\" { bind = \"unix:/x\" %s = %s }\n",
-		    row->def->name, value);
+		listener_with(text, sizeof(text), row->def->name, value);
+	else if (strcmp(name, "server_name") == 0)
+		snprintf(text, sizeof(text),
+		    "listener \"mqtt\" { bind = \"*:1\" tls = yes certificate = c private_key = k "
+		    "server_name \"host\" { %s = %s%s%s } }\n",
+		    row->def->name, value,
+		    strcmp(row->def->name, "certificate") == 0 ? "" : " certificate = c",
+		    strcmp(row->def->name, "private_key") == 0 ? "" : " private_key = k");
 	else if (strcmp(name, "plugin") == 0)
 		snprintf(text, sizeof(text), "plugin \"p\" { %s = %s }\n" LISTENER, row->def->name,
 		    value);
@@ -72,8 +98,11 @@ START_TEST(every_row_is_complete)
 	ck_assert_msg(def->default_value != NULL || (def->flags & OPTION_REQUIRED) ||
 		def->type == OPTION_ORDER,
 	    "%s", def->name);
-	ck_assert_msg(
-	    def->size <= 8 && (def->type == OPTION_ORDER || def->size > 0), "%s", def->name);
+	if (def->type == OPTION_LIST)
+		ck_assert_uint_eq(def->size, sizeof(struct string_list));
+	else
+		ck_assert_msg(def->size <= 8 && (def->type == OPTION_ORDER || def->size > 0), "%s",
+		    def->name);
 	if (def->type == OPTION_STRING)
 		ck_assert_uint_eq(def->size, sizeof(char *));
 	if (def->type == OPTION_BOOL)
@@ -508,6 +537,12 @@ START_TEST(every_row_refuses_what_is_not_its_type)
 	const char *messages;
 
 	snprintf(name, sizeof(name), "\"%s\" ", def->name);
+	if (def->type == OPTION_LIST) { /* of strings; which, its check knows */
+		messages = conf_files_refused_text(with_option(row, "[a, '']"));
+		ck_assert_msg(strstr(messages, name) != NULL && strstr(messages, " must ") != NULL,
+		    "%s", messages);
+		return;
+	}
 	if (def->type != OPTION_STRING) {
 		messages = conf_files_refused_text(with_option(row, "'w\xc3\xb6rd'"));
 		ck_assert_msg(
@@ -665,7 +700,83 @@ static const struct {
 	{ "plugin \"p\" { on_error = allow }\n" LISTENER,
 	    "grapnel.conf:1: plugin \"p\": \"on_error\" must be unavailable, deny or next, not "
 	    "\"allow\" "
-	    "(what counts when the plugin's backend is in trouble)" },
+	    "(what counts when the plugin's backend is in trouble)" }, /* clang-format off */
+	{ "listener \"a\" { bind = \"*:1\"\ncertificate = c private_key = k }",
+	    "grapnel.conf:2: listener \"a\": \"certificate\" is only for tls = yes\n"
+	    "grapnel.conf:2: listener \"a\": \"private_key\" is only for tls = yes" },
+	{ "listener \"a\" { bind = \"*:1\"\nclient_ca = a }",
+	    "grapnel.conf:2: listener \"a\": \"client_ca\" is only for tls = yes" },
+	{ "listener \"a\" { bind = \"*:1\"\nclient_certificate = optional }",
+	    "grapnel.conf:2: listener \"a\": \"client_certificate\" is only for tls = yes" },
+	{ "listener \"a\" { bind = \"*:1\"\ncrl = c }",
+	    "grapnel.conf:2: listener \"a\": \"crl\" is only for tls = yes" },
+	{ "listener \"a\" { bind = \"*:1\"\nocsp_response = o }",
+	    "grapnel.conf:2: listener \"a\": \"ocsp_response\" is only for tls = yes" },
+	{ "listener \"a\" { bind = \"*:1\"\npsk = yes }",
+	    "grapnel.conf:2: listener \"a\": \"psk\" is only for tls = yes" },
+	{ "listener \"a\" { bind = \"*:1\"\npsk_file = p }",
+	    "grapnel.conf:2: listener \"a\": \"psk_file\" is only for tls = yes" },
+	{ "listener \"a\" { bind = \"*:1\"\nciphers = c }",
+	    "grapnel.conf:2: listener \"a\": \"ciphers\" is only for tls = yes" },
+	{ "listener \"a\" { bind = \"*:1\"\ncipher_suites = c }",
+	    "grapnel.conf:2: listener \"a\": \"cipher_suites\" is only for tls = yes" },
+	{ "listener \"a\" { bind = \"*:1\"\ngroups = g }",
+	    "grapnel.conf:2: listener \"a\": \"groups\" is only for tls = yes" },
+	{ "listener \"a\" { bind = \"*:1\"\ntls_minimum = 1.3 }",
+	    "grapnel.conf:2: listener \"a\": \"tls_minimum\" is only for tls = yes" },
+	{ "listener \"a\" { bind = \"*:1\"\nserver_name \"h\" { certificate = c private_key = k } }",
+	    "grapnel.conf:2: listener \"a\": \"server_name\" is only for tls = yes" },
+	{ "listener \"a\" { bind = \"*:1\"\ntls = yes }",
+	    "grapnel.conf:2: listener \"a\": tls = yes needs a \"certificate\" with its \"private_key\", or pre-shared keys (\"psk_file\", or psk = yes for those of a plugin)" },
+	{ "listener \"a\" { bind = \"*:1\"\ntls = yes certificate = [c, d] private_key = k }",
+	    "grapnel.conf:2: listener \"a\": 2 \"certificate\" and 1 \"private_key\": each certificate needs its key, in the same order" },
+	{ "listener \"a\" { bind = \"*:1\"\ntls = yes psk = yes private_key = k }",
+	    "grapnel.conf:2: listener \"a\": 0 \"certificate\" and 1 \"private_key\": each certificate needs its key, in the same order" },
+	{ "listener \"a\" { bind = \"*:1\"\ntls = yes certificate = c private_key = k\nclient_certificate = required }",
+	    "grapnel.conf:3: listener \"a\": \"client_certificate\" needs \"client_ca\": who signs the certificates of clients?" },
+	{ "listener \"a\" { bind = \"*:1\"\ntls = yes certificate = c private_key = k\nclient_ca = a }",
+	    "grapnel.conf:3: listener \"a\": \"client_ca\" needs client_certificate = optional or required, else no client is asked for a certificate" },
+	{ "listener \"a\" { bind = \"*:1\"\ntls = yes certificate = c private_key = k\ncrl = l }",
+	    "grapnel.conf:3: listener \"a\": \"crl\" needs client_certificate = optional or required" },
+	{ "listener \"a\" { bind = \"*:1\"\ntls = yes certificate = c private_key = k\nidentity = cn }",
+	    "grapnel.conf:3: listener \"a\": \"identity\" needs tls = yes and client_certificate = optional or required" },
+	{ "listener \"a\" { bind = \"*:1\"\nidentity = subject }",
+	    "grapnel.conf:2: listener \"a\": \"identity\" needs tls = yes and client_certificate = optional or required" },
+	{ "listener \"a\" { bind = \"*:1\"\ntls = yes certificate = c private_key = k\nidentity = peer }",
+	    "grapnel.conf:3: listener \"a\": identity = peer is only for a Unix socket (bind = \"unix:/path\")" },
+	{ "listener \"a\" { bind = \"*:1\"\ntls = yes certificate = c private_key = k\nserver_name \"\" { certificate = c private_key = k } }",
+	    "grapnel.conf:3: a server_name needs the name of a host as its title: write server_name \"broker.example.org\" or \"*.example.org\" { ... }" },
+	{ "listener \"a\" { bind = \"*:1\"\ntls = yes certificate = c private_key = k\nserver_name \"*\" { certificate = c private_key = k } }",
+	    "grapnel.conf:3: a server_name needs the name of a host as its title: write server_name \"broker.example.org\" or \"*.example.org\" { ... }" },
+	{ "listener \"a\" { bind = \"*:1\"\ntls = yes certificate = c private_key = k\nserver_name \"a b\" { certificate = c private_key = k } }",
+	    "grapnel.conf:3: a server_name needs the name of a host as its title: write server_name \"broker.example.org\" or \"*.example.org\" { ... }" },
+	{ "listener \"a\" { bind = \"*:1\"\ntls = yes certificate = c private_key = k\nserver_name \"a/b\" { certificate = c private_key = k } }",
+	    "grapnel.conf:3: a server_name needs the name of a host as its title: write server_name \"broker.example.org\" or \"*.example.org\" { ... }" },
+	{ "listener \"a\" { bind = \"*:1\"\ntls = yes certificate = c private_key = k\nserver_name \"a:1\" { certificate = c private_key = k } }",
+	    "grapnel.conf:3: a server_name needs the name of a host as its title: write server_name \"broker.example.org\" or \"*.example.org\" { ... }" },
+	{ "listener \"a\" { bind = \"*:1\"\ntls = yes certificate = c private_key = k\nserver_name \"*.\" { certificate = c private_key = k } }",
+	    "grapnel.conf:3: a server_name needs the name of a host as its title: write server_name \"broker.example.org\" or \"*.example.org\" { ... }" },
+	{ "listener \"a\" { bind = \"*:1\"\ntls = yes certificate = c private_key = k\nserver_name \"a*.b\" { certificate = c private_key = k } }",
+	    "grapnel.conf:3: a server_name needs the name of a host as its title: write server_name \"broker.example.org\" or \"*.example.org\" { ... }" },
+	{ "listener \"a\" { bind = \"*:1\"\ntls = yes certificate = c private_key = k\nserver_name { certificate = c private_key = k } }",
+	    "grapnel.conf:3: a server_name needs the name of a host as its title: write server_name \"broker.example.org\" or \"*.example.org\" { ... }" },
+	{ "listener \"a\" { bind = \"*:1\"\ntls = yes certificate = c private_key = k\nserver_name \"h\" { certificate = c } }",
+	    "grapnel.conf:3: server_name \"h\": required option \"private_key\" is missing (PEM file of the certificate's key; several in brackets)\n"
+	    "grapnel.conf:3: server_name \"h\": 1 \"certificate\" and 0 \"private_key\": each certificate needs its key, in the same order" },
+	{ "listener \"a\" { bind = \"*:1\"\ntls = yes certificate = c private_key = k\nserver_name \"h.X\" { certificate = c private_key = k }\nserver_name \"H.x\" { certificate = c private_key = k } }",
+	    "grapnel.conf:4: server_name \"H.x\": server_name \"h.x\" at grapnel.conf:3 is the same host" },
+	{ "listener \"a\" { bind = \"*:1\"\ntls = yes certificate = c private_key = k\nserver_name \"h\" { certificate = c private_key = k }\nserver_name \"h\" { certificate = c private_key = k } }",
+	    "grapnel.conf:4: server_name \"h\" is there already, at grapnel.conf:3; titles are unique\n"
+	    "grapnel.conf:4: server_name \"h\": server_name \"h\" at grapnel.conf:3 is the same host" },
+	{ "listener \"a\" { bind = \"*:1\"\ntls = yes certificate = c private_key = k\nserver_name \"h\" { certificate = c private_key = k client_ca = a } }",
+	    "grapnel.conf:3: server_name \"h\": unknown option \"client_ca\"; known here: certificate, ocsp_response, private_key" },
+	{ "server_name \"h\" { certificate = c private_key = k }\n" LISTENER "",
+	    "grapnel.conf:1: unknown section \"server_name\"; known here: group, max_traces, node_name, pid_file, plugin_directory, profile, read_buffer, sys_interval, user, workers, admin, limits, listener, log, plugin, store" },
+	{ "listener \"a\" { bind = \"*:1\"\ntls = yes certificate = c private_key = k\ntls_minimum = 1.1 }",
+	    "grapnel.conf:3: listener \"a\": \"tls_minimum\" must be 1.2 or 1.3, not \"1.1\"; did you mean \"1.2\"? (oldest version of TLS)" },
+	{ "listener \"a\" { bind = \"*:1\"\ntls = yes certificate = c private_key = k\nclient_certificate = maybe }",
+	    "grapnel.conf:3: listener \"a\": \"client_certificate\" must be none, optional or required, not \"maybe\" (whether clients are asked for a certificate, and whether they must have one)" },
+								       /* clang-format on */
 };
 
 /* Line by line: check does not take long messages. */

@@ -92,18 +92,24 @@ END_TEST
 
 START_TEST(what_is_printed_reads_back_as_the_same)
 {
-	struct settings *s =
-	    conf_files_load_text("workers = 3 user = 'a \"b\" ${c} \\ $' pid_file = \"none\" "
-				 "node_name = n sys_interval = 1500ms\n"
-				 "admin { mode = 0601 } log { level = debug format = json to = "
-				 "\"/x y\" } store { durability = relaxed }\n"
-				 "limits { protocol_versions = [3.1] max_packet_size = 1025 "
-				 "max_session_expiry = 90m byte_rate = 3k takeover = any }\n"
-				 "listener \"a\" { bind = \"*:1\" mountpoint = \"t\\n\" max_qos = "
-				 "1 share_strategy = sticky }\n"
-				 "listener \"u\" { bind = \"unix:/x\" unix_owner = me }\n"
-				 "plugin \"p\" { order_acl_check = 4 timeout = 250ms host = h list "
-				 "= [a, 'b c'] server \"s 1\" { port = 5 in { q = '' } } }\n");
+	struct settings *s = conf_files_load_text(
+	    "workers = 3 user = 'a \"b\" ${c} \\ $' pid_file = \"none\" "
+	    "node_name = n sys_interval = 1500ms\n"
+	    "admin { mode = 0601 } log { level = debug format = json to = "
+	    "\"/x y\" } store { durability = relaxed }\n"
+	    "limits { protocol_versions = [3.1] max_packet_size = 1025 "
+	    "max_session_expiry = 90m byte_rate = 3k takeover = any }\n"
+	    "listener \"a\" { bind = \"*:1\" mountpoint = \"t\\n\" max_qos = "
+	    "1 share_strategy = sticky }\n"
+	    "listener \"u\" { bind = \"unix:/x\" unix_owner = me }\n"
+	    "listener \"t\" { bind = \"*:2\" tls = yes certificate = [a, 'b c'] "
+	    "private_key = [k, l] tls_minimum = 1.3 client_ca = '/ca \"x\"' "
+	    "client_certificate = optional crl = c identity = san psk_file = p "
+	    "server_name \"*.Example.org\" { certificate = e private_key = f "
+	    "ocsp_response = o } server_name \"x\" { certificate = g private_key = "
+	    "h } }\n"
+	    "plugin \"p\" { order_acl_check = 4 timeout = 250ms host = h list "
+	    "= [a, 'b c'] server \"s 1\" { port = 5 in { q = '' } } }\n");
 	char *first = settings_print(s), *second;
 	struct settings *again;
 
@@ -114,6 +120,12 @@ START_TEST(what_is_printed_reads_back_as_the_same)
 	ck_assert_mem_eq(&again->limits, &s->limits, sizeof(s->limits));
 	ck_assert_mem_eq(&again->listeners[0].limits, &s->listeners[0].limits, sizeof(s->limits));
 	ck_assert_str_eq(again->listeners[0].mountpoint, "t\n");
+	ck_assert_uint_eq(again->listeners[2].server_name_count, 2);
+	ck_assert_str_eq(again->listeners[2].server_names[0].name, "*.example.org");
+	ck_assert_str_eq(again->listeners[2].server_names[0].ocsp_response, "o");
+	ck_assert_str_eq(again->listeners[2].certificate.items[1], "b c");
+	ck_assert_str_eq(again->listeners[2].client_ca, "/ca \"x\"");
+	ck_assert_int_eq(again->listeners[2].identity, IDENTITY_SAN);
 	ck_assert_uint_eq(again->plugins[0].timeout_ms, 250);
 	ck_assert_uint_eq(again->plugins[0].hook_order_count, 1);
 	second = settings_print(again);
