@@ -78,7 +78,10 @@ connect_refuse_with(struct conn *c, uint8_t reason_code, const char *why,
 	struct mqtt_connack ack = { .reason_code = reason_code, .props = props };
 	struct connecting *k = c->connecting;
 	struct grapnel_str id = k != NULL ? k->p.client_id : (struct grapnel_str){ 0 };
-	struct grapnel_str user = k != NULL ? k->p.username : (struct grapnel_str){ 0 };
+	struct grapnel_str user = c->who->source != GRAPNEL_IDENTITY_NONE
+	    ? identity_username(c->who)
+	    : k != NULL ? k->p.username
+			: (struct grapnel_str){ 0 };
 	unsigned suppressed;
 	uint8_t *p;
 
