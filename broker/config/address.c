@@ -9,9 +9,9 @@
 #include <string.h>
 #include <sys/un.h>
 
-#define EXPECTED                                                                                \
-	"must be ADDRESS:PORT, such as 127.0.0.1:1883, [::1]:1883 or *:1883, or unix:/path or " \
-	"unix:@name"
+#define EXPECTED                                                                              \
+	"must be ADDRESS:PORT, such as 127.0.0.1:1883, [::1]:1883 or *:1883, or unix:/path, " \
+	"unix:@name or systemd:NAME"
 
 void
 address_fini(struct address *a)
@@ -19,6 +19,7 @@ address_fini(struct address *a)
 	free(a->host);
 	free(a->port);
 	free(a->path);
+	free(a->systemd);
 	*a = (struct address){ 0 };
 }
 
@@ -38,6 +39,21 @@ address_check_path(const char *path, char *why, size_t size)
 	else
 		return true;
 	return false;
+}
+
+/* As FileDescriptorName= of systemd.socket(5) has it. */
+static bool
+systemd_name_ok(const char *name)
+{
+	size_t len = strlen(name);
+
+	if (len == 0 || len > 255)
+		return false;
+	for (size_t i = 0; i < len; i++)
+		if ((unsigned char)name[i] < ' ' || (unsigned char)name[i] >= 0x7f ||
+		    name[i] == ':')
+			return false;
+	return true;
 }
 
 static bool
@@ -80,6 +96,17 @@ address_parse(const char *text, struct address *a, char *why, size_t size)
 			return false;
 		a->is_unix = true;
 		if ((a->path = strdup(text + 5)) == NULL)
+			goto no_memory;
+		return true;
+	}
+	if (strncmp(text, "systemd:", 8) == 0) {
+		if (!systemd_name_ok(text + 8)) {
+			snprintf(why, size,
+			    "must have a name of 1 to 255 printable characters without \":\" after "
+			    "\"systemd:\", as FileDescriptorName= of the socket unit has it");
+			return false;
+		}
+		if ((a->systemd = strdup(text + 8)) == NULL)
 			goto no_memory;
 		return true;
 	}

@@ -16,6 +16,7 @@ struct address {
 	char *host; /* numeric, without brackets, or "*" */
 	char *port; /* decimal */
 	char *path; /* Unix; "@name" is abstract */
+	char *systemd; /* the name of sockets that systemd has opened, of any kind */
 };
 
 /* false: *a is empty and why says what was expected, as "must ...". */

@@ -7,6 +7,7 @@
 #include "options.h"
 #include "settings.h"
 
+#include <net/if.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -53,6 +54,18 @@ check_bind(const char *value, char *why, size_t size)
 		return false;
 	address_fini(&a);
 	return true;
+}
+
+/* What the kernel takes for a name, which it cuts otherwise. */
+static bool
+check_interface(const char *value, char *why, size_t size)
+{
+	size_t len = strlen(value);
+
+	if (len > 0 && len < IFNAMSIZ && strcspn(value, "/: \t\n") == len)
+		return true;
+	snprintf(why, size, "must be the name of a network interface, 1 to 15 characters");
+	return false;
 }
 
 static bool
@@ -285,8 +298,8 @@ const struct option_def listener_options[] = {
 	    "Connections the kernel holds until they are accepted." },
 	{ "bind", OPTION_STRING, LIS(bind), NULL, 0, 0, RELOAD_RESTART, OPTION_REQUIRED, NULL,
 	    check_bind,
-	    "Where to listen: \"127.0.0.1:1883\", \"[::1]:1883\", \"*:1883\", \"unix:/path\" or "
-	    "\"unix:@name\"." },
+	    "Where to listen: \"127.0.0.1:1883\", \"[::1]:1883\", \"*:1883\", \"unix:/path\", "
+	    "\"unix:@name\" or \"systemd:NAME\"." },
 	{ "certificate", OPTION_LIST, LIS(certificate), "none", 0, 0, RELOAD_NEW_CONNS, OPTION_NONE,
 	    NULL, check_not_empty,
 	    "PEM file of the certificate and its chain; several, of different kinds of keys, "
@@ -317,7 +330,7 @@ const struct option_def listener_options[] = {
 	    "What becomes the user name: a part of the client's certificate, or the peer of a Unix "
 	    "socket." },
 	{ "interface", OPTION_STRING, LIS(interface), "none", 0, 0, RELOAD_RESTART, OPTION_NONE,
-	    NULL, check_not_empty, "Network interface to listen on; none: all." },
+	    NULL, check_interface, "Network interface to listen on; none: all." },
 	{ "mountpoint", OPTION_STRING, LIS(mountpoint), "", 0, 0, RELOAD_NEW_CONNS, 0, NULL,
 	    check_mountpoint,
 	    "Prefix of all topics of this listener's clients, which never see it." },

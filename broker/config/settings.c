@@ -8,8 +8,10 @@
 #include "address.h"
 #include "cidr.h"
 #include "conf.h"
+#include "logins.h"
 #include "options.h"
 
+#include <errno.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -17,7 +19,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SCOPE_SIZE 128
+#define SCOPE_SIZE  128
+#define PASSWD_FILE "/etc/passwd"
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
@@ -37,6 +40,7 @@ listener_fini(struct listener_settings *l)
 	free(l->host);
 	free(l->port);
 	free(l->path);
+	free(l->systemd);
 }
 
 static void
@@ -61,6 +65,7 @@ settings_free(struct settings *s)
 	free(s->listeners);
 	free(s->plugins);
 	free(s->path);
+	logins_free(s->logins);
 	conf_free(s->tree);
 	free(s);
 }
@@ -359,7 +364,10 @@ identity_check(const struct listener_settings *l, const struct conf_node *block,
 	case IDENTITY_NONE:
 		return true;
 	case IDENTITY_PEER:
-		return l->is_unix ||
+		if (l->proxy_protocol)
+			return say(errs, block, scope, "identity",
+			    "identity = peer would be the proxy itself where proxy_protocol = yes");
+		return l->is_unix || l->systemd != NULL ||
 		    say(errs, block, scope, "identity",
 			"identity = peer is only for a Unix socket (bind = \"unix:/path\")");
 	case IDENTITY_CN: /* a trusted proxy may tell it */
@@ -394,15 +402,39 @@ proxy_check(struct listener_settings *l, const struct conf_node *block, const ch
 	return true;
 }
 
+/* Options that have no place in a listener with such a bind. */
+static bool
+bind_check(const struct listener_settings *l, const struct conf_node *block, const char *scope,
+    struct conf_errors *errs)
+{
+	static const char *const of_unix[] = { "unix_group", "unix_mode", "unix_owner" };
+	static const char *const of_tcp[] = { "interface", "tcp_keep_alive", "tcp_user_timeout" };
+	static const char *const of_unit[] = { "backlog", "interface" };
+	bool ok = true;
+
+	for (unsigned i = 0; i < 3 && !l->is_unix; i++)
+		if (conf_find(block, of_unix[i]) != NULL)
+			ok = say(errs, block, scope, of_unix[i],
+			    "\"%s\" is only for a Unix socket (bind = \"unix:/path\")", of_unix[i]);
+	for (unsigned i = 0; i < 3 && l->is_unix; i++)
+		if (is_given(l, of_tcp[i]))
+			ok = say(errs, block, scope, of_tcp[i], "\"%s\" is only for TCP", of_tcp[i]);
+	for (unsigned i = 0; i < 2 && l->systemd != NULL; i++)
+		if (is_given(l, of_unit[i]))
+			ok = say(errs, block, scope, of_unit[i],
+			    "\"%s\" is for the socket unit to say where bind = \"systemd:...\"",
+			    of_unit[i]);
+	return ok;
+}
+
 /* What rows alone cannot say. */
 static bool
 listener_check(struct settings *s, struct listener_settings *l, const struct conf_node *block,
     const char *scope, struct conf_errors *errs)
 {
-	static const char *const unix_only[] = { "unix_group", "unix_mode", "unix_owner" };
 	struct address a;
 	char why[300];
-	bool ok = true;
+	bool ok;
 
 	if (l->bind == NULL || !address_parse(l->bind, &a, why, sizeof(why)))
 		return l->bind == NULL; /* both were said before, when the value was set */
@@ -410,19 +442,11 @@ listener_check(struct settings *s, struct listener_settings *l, const struct con
 	l->host = a.host;
 	l->port = a.port;
 	l->path = a.path;
-	for (unsigned i = 0; i < 3 && !l->is_unix; i++) {
-		const struct conf_node *node = conf_find(block, unix_only[i]);
-
-		if (node != NULL) {
-			conf_errors_add(errs,
-			    "%s:%d: %s\"%s\" is only for a Unix socket (bind = \"unix:/path\")",
-			    node->file, node->line, scope, node->name);
-			ok = false;
-		}
-	}
+	l->systemd = a.systemd;
+	ok = bind_check(l, block, scope, errs);
 	for (unsigned i = 0; i < l->index; i++) {
 		const struct listener_settings *other = &s->listeners[i];
-		bool any_port = !l->is_unix && strcmp(l->port, "0") == 0;
+		bool any_port = l->port != NULL && strcmp(l->port, "0") == 0;
 
 		if (!any_port && other->bind != NULL && strcmp(other->bind, l->bind) == 0) {
 			const struct conf_node *node = conf_find(block, "bind");
@@ -640,12 +664,39 @@ settings_from_tree(
 	return GRAPNEL_EINVAL;
 }
 
+/* Who has which uid, if anybody asks for it. */
+static bool
+logins_load(struct settings *s, struct conf_errors *errs)
+{
+	for (unsigned i = 0; i < s->listener_count && s->logins == NULL; i++) {
+		const struct listener_settings *l = &s->listeners[i];
+
+		if (l->identity != IDENTITY_PEER || (s->logins = logins_read(PASSWD_FILE)) != NULL)
+			continue;
+		conf_errors_add(errs,
+		    "%s: listener \"%s\": cannot read %s, which identity = peer needs for login "
+		    "names: %s",
+		    l->where, l->name, PASSWD_FILE, strerror(errno));
+		return false;
+	}
+	return true;
+}
+
 int
 settings_load(const char *path, struct conf_errors *errs, struct settings **out)
 {
 	struct conf_node *tree = conf_read(path, true, errs);
+	struct settings *s;
+	int err = tree == NULL ? GRAPNEL_EINVAL : settings_from_tree(tree, path, errs, &s);
 
-	return tree == NULL ? GRAPNEL_EINVAL : settings_from_tree(tree, path, errs, out);
+	if (err != GRAPNEL_OK)
+		return err;
+	if (!logins_load(s, errs)) {
+		settings_unref(s);
+		return GRAPNEL_EINVAL;
+	}
+	*out = s;
+	return GRAPNEL_OK;
 }
 
 /* ---- reload ---------------------------------------------------------------------------------- */

@@ -19,6 +19,7 @@
 struct conf_node; /* config/conf.h: the located tree */
 struct conf_errors;
 struct cidr;	  /* config/cidr.h */
+struct logins;	  /* config/logins.h */
 
 enum profile { PROFILE_SERVER, PROFILE_EDGE };
 enum client_certificate { CERTIFICATE_NONE, CERTIFICATE_OPTIONAL, CERTIFICATE_REQUIRED };
@@ -78,10 +79,11 @@ struct server_name_settings {
 struct listener_settings {
 	char *name;	/* title */
 	char *where;	/* "conf.d/10-listeners.conf:3" */
-	char *bind;	/* as written: "127.0.0.1:1883", "[::1]:1883", "*:1883", "unix:/path" */
+	char *bind;	/* as written: "127.0.0.1:1883", "[::1]:1883", "*:1883", "unix:/path", "systemd:NAME" */
 	bool is_unix;
 	char *host, *port; /* numeric or "*" ; TCP only */
 	char *path;	/* Unix only; "@name": abstract */
+	char *systemd;	/* the sockets of that name which systemd has opened; then neither of the above is known */
 	mode_t unix_mode; /* default 0660 */
 	char *unix_owner, *unix_group; /* NULL: as it is */
 	bool anonymous;
@@ -161,6 +163,7 @@ struct settings {
 	unsigned listener_count;
 	struct plugin_settings *plugins;
 	unsigned plugin_count;
+	struct logins *logins; /* NULL: no listener has identity = peer */
 	struct conf_node *tree;
 };
 

@@ -6,48 +6,56 @@
 #include <string.h>
 
 static const struct {
-	const char *text, *host, *port, *path; /* all NULL: refused */
+	const char *text, *host, *port, *path, *systemd; /* all NULL: refused */
 } address_cases[] = {
-	{ "127.0.0.1:1883", "127.0.0.1", "1883", NULL },
-	{ "0.0.0.0:0", "0.0.0.0", "0", NULL },
-	{ "*:1883", "*", "1883", NULL },
-	{ "[::1]:1883", "::1", "1883", NULL },
-	{ "[::]:65535", "::", "65535", NULL },
-	{ "[2001:db8::1]:8", "2001:db8::1", "8", NULL },
-	{ "[fe80::1%eth0]:1", "fe80::1%eth0", "1", NULL },
-	{ "unix:/run/x.sock", NULL, NULL, "/run/x.sock" },
-	{ "unix:@name", NULL, NULL, "@name" },
-	{ "", NULL, NULL, NULL },
-	{ ":", NULL, NULL, NULL },
-	{ "1883", NULL, NULL, NULL },
-	{ ":1883", NULL, NULL, NULL },
-	{ "localhost:1883", NULL, NULL, NULL },
-	{ "127.0.0.1", NULL, NULL, NULL },
-	{ "127.0.0.1:", NULL, NULL, NULL },
-	{ "127.0.0.1:65536", NULL, NULL, NULL },
-	{ "127.0.0.1:-1", NULL, NULL, NULL },
-	{ "127.0.0.1:+1", NULL, NULL, NULL },
-	{ "127.0.0.1:1x", NULL, NULL, NULL },
-	{ "127.0.0.1:000001", NULL, NULL, NULL },
-	{ "127.0.0.256:1", NULL, NULL, NULL },
-	{ "127.1:1", NULL, NULL, NULL },
-	{ "127.0.0.1%lo:1", NULL, NULL, NULL },
-	{ "::1:1883", NULL, NULL, NULL },
-	{ "::1", NULL, NULL, NULL },
-	{ "[::1]", NULL, NULL, NULL },
-	{ "[::1]1883", NULL, NULL, NULL },
-	{ "[::1:1883", NULL, NULL, NULL },
-	{ "[]:1", NULL, NULL, NULL },
-	{ "[*]:1", NULL, NULL, NULL },
-	{ "[127.0.0.1]:1", NULL, NULL, NULL },
-	{ "[::1%]:1", NULL, NULL, NULL },
-	{ "[", NULL, NULL, NULL },
-	{ "[:", NULL, NULL, NULL },
-	{ "unix:", NULL, NULL, NULL },
-	{ "unix:relative", NULL, NULL, NULL },
-	{ "unix:/", NULL, NULL, NULL },
-	{ "unix:@", NULL, NULL, NULL },
-	{ "tcp:1883", NULL, NULL, NULL },
+	{ "127.0.0.1:1883", "127.0.0.1", "1883", NULL, NULL },
+	{ "0.0.0.0:0", "0.0.0.0", "0", NULL, NULL },
+	{ "*:1883", "*", "1883", NULL, NULL },
+	{ "[::1]:1883", "::1", "1883", NULL, NULL },
+	{ "[::]:65535", "::", "65535", NULL, NULL },
+	{ "[2001:db8::1]:8", "2001:db8::1", "8", NULL, NULL },
+	{ "[fe80::1%eth0]:1", "fe80::1%eth0", "1", NULL, NULL },
+	{ "unix:/run/x.sock", NULL, NULL, "/run/x.sock", NULL },
+	{ "unix:@name", NULL, NULL, "@name", NULL },
+	{ "", NULL, NULL, NULL, NULL },
+	{ ":", NULL, NULL, NULL, NULL },
+	{ "1883", NULL, NULL, NULL, NULL },
+	{ ":1883", NULL, NULL, NULL, NULL },
+	{ "localhost:1883", NULL, NULL, NULL, NULL },
+	{ "127.0.0.1", NULL, NULL, NULL, NULL },
+	{ "127.0.0.1:", NULL, NULL, NULL, NULL },
+	{ "127.0.0.1:65536", NULL, NULL, NULL, NULL },
+	{ "127.0.0.1:-1", NULL, NULL, NULL, NULL },
+	{ "127.0.0.1:+1", NULL, NULL, NULL, NULL },
+	{ "127.0.0.1:1x", NULL, NULL, NULL, NULL },
+	{ "127.0.0.1:000001", NULL, NULL, NULL, NULL },
+	{ "127.0.0.256:1", NULL, NULL, NULL, NULL },
+	{ "127.1:1", NULL, NULL, NULL, NULL },
+	{ "127.0.0.1%lo:1", NULL, NULL, NULL, NULL },
+	{ "::1:1883", NULL, NULL, NULL, NULL },
+	{ "::1", NULL, NULL, NULL, NULL },
+	{ "[::1]", NULL, NULL, NULL, NULL },
+	{ "[::1]1883", NULL, NULL, NULL, NULL },
+	{ "[::1:1883", NULL, NULL, NULL, NULL },
+	{ "[]:1", NULL, NULL, NULL, NULL },
+	{ "[*]:1", NULL, NULL, NULL, NULL },
+	{ "[127.0.0.1]:1", NULL, NULL, NULL, NULL },
+	{ "[::1%]:1", NULL, NULL, NULL, NULL },
+	{ "[", NULL, NULL, NULL, NULL },
+	{ "[:", NULL, NULL, NULL, NULL },
+	{ "unix:", NULL, NULL, NULL, NULL },
+	{ "unix:relative", NULL, NULL, NULL, NULL },
+	{ "unix:/", NULL, NULL, NULL, NULL },
+	{ "unix:@", NULL, NULL, NULL, NULL },
+	{ "tcp:1883", NULL, NULL, NULL, NULL },
+	{ "systemd:grapnel.socket", NULL, NULL, NULL, "grapnel.socket" },
+	{ "systemd:with blanks", NULL, NULL, NULL, "with blanks" },
+	{ "systemd:x", NULL, NULL, NULL, "x" },
+	{ "systemd:", NULL, NULL, NULL, NULL },
+	{ "systemd", NULL, NULL, NULL, NULL },
+	{ "systemd:a:b", NULL, NULL, NULL, NULL },
+	{ "systemd:a\nb", NULL, NULL, NULL, NULL },
+	{ "systemd:\xc3\xa9", NULL, NULL, NULL, NULL },
 };
 
 static void
@@ -60,7 +68,8 @@ START_TEST(addresses_are_numeric_or_paths)
 {
 	char why[200] = "";
 	struct address a;
-	bool good = address_cases[_i].host != NULL || address_cases[_i].path != NULL;
+	bool good = address_cases[_i].host != NULL || address_cases[_i].path != NULL ||
+	    address_cases[_i].systemd != NULL;
 
 	ck_assert_msg(address_parse(address_cases[_i].text, &a, why, sizeof(why)) == good, "%s: %s",
 	    address_cases[_i].text, why);
@@ -68,6 +77,7 @@ START_TEST(addresses_are_numeric_or_paths)
 	same_text(a.host, address_cases[_i].host);
 	same_text(a.port, address_cases[_i].port);
 	same_text(a.path, address_cases[_i].path);
+	same_text(a.systemd, address_cases[_i].systemd);
 	ck_assert_int_eq(strncmp(why, "must ", 5) == 0, !good);
 	address_fini(&a);
 }

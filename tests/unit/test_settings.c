@@ -42,6 +42,7 @@ listener_with(char *out, size_t size, const char *name, const char *value)
 		{ "client_certificate", "optional" }, { "trusted_proxies", "unix" } };
 	bool asks = strcmp(name, "client_certificate") != 0 || strcmp(value, "none") != 0;
 	bool tls = strcmp(name, "tls") != 0 || strcmp(value, "no") != 0;
+	bool tcp = strcmp(name, "interface") == 0 || strncmp(name, "tcp_", 4) == 0;
 	int len = snprintf(out, size, "listener \"mqtt\" { %s = %s", name, value);
 
 	for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++) {
@@ -49,8 +50,8 @@ listener_with(char *out, size_t size, const char *name, const char *value)
 
 		if (strcmp(name, needed[i][0]) != 0 &&
 		    (asks || strcmp(needed[i][0], "client_ca") != 0) && (tls || !for_tls))
-			len += snprintf(
-			    out + len, size - (size_t)len, " %s = %s", needed[i][0], needed[i][1]);
+			len += snprintf(out + len, size - (size_t)len, " %s = %s", needed[i][0],
+			    i == 0 && tcp ? "\"*:1\"" : needed[i][1]);
 	}
 	snprintf(out + len, size - (size_t)len, " }\n");
 }
@@ -623,7 +624,7 @@ static const struct {
 	{ "listener \"a\" { }",
 	    "grapnel.conf:1: listener \"a\": required option \"bind\" is missing (where to listen: "
 	    "\"127.0.0.1:1883\", "
-	    "\"[::1]:1883\", \"*:1883\", \"unix:/path\" or \"unix:@name\")" },
+	    "\"[::1]:1883\", \"*:1883\", \"unix:/path\", \"unix:@name\" or \"systemd:NAME\")" },
 	{ "workers = 2\nworkers = 2\n" LISTENER,
 	    "grapnel.conf:2: \"workers\" is already set at grapnel.conf:1" },
 	{ "limits { max_qos = 1 }\nlimits { max_qos = 1 }\n" LISTENER,
@@ -726,6 +727,24 @@ static const struct {
 	    "grapnel.conf:2: listener \"a\": \"tls_minimum\" is only for tls = yes" },
 	{ "listener \"a\" { bind = \"*:1\"\nserver_name \"h\" { certificate = c private_key = k } }",
 	    "grapnel.conf:2: listener \"a\": \"server_name\" is only for tls = yes" },
+	{ "listener \"a\" { bind = \"unix:/x\"\ninterface = eth0\ntcp_keep_alive = 60\ntcp_user_timeout = 30s }",
+	    "grapnel.conf:2: listener \"a\": \"interface\" is only for TCP\n"
+	    "grapnel.conf:3: listener \"a\": \"tcp_keep_alive\" is only for TCP\n"
+	    "grapnel.conf:4: listener \"a\": \"tcp_user_timeout\" is only for TCP" },
+	{ "listener \"a\" { bind = \"systemd:x\"\nbacklog = 7\ninterface = eth0\nunix_mode = 0600 }",
+	    "grapnel.conf:4: listener \"a\": \"unix_mode\" is only for a Unix socket (bind = \"unix:/path\")\n"
+	    "grapnel.conf:2: listener \"a\": \"backlog\" is for the socket unit to say where bind = \"systemd:...\"\n"
+	    "grapnel.conf:3: listener \"a\": \"interface\" is for the socket unit to say where bind = \"systemd:...\"" },
+	{ "listener \"a\" { bind = \"systemd:x\" }\nlistener \"b\" {\nbind = \"systemd:x\" }",
+	    "grapnel.conf:3: listener \"b\": listener \"a\" at grapnel.conf:1 is bound to systemd:x already" },
+	{ "listener \"a\" { bind = \"systemd:a:b\" }",
+	    "grapnel.conf:1: listener \"a\": \"bind\" must have a name of 1 to 255 printable characters without \":\" after \"systemd:\", as FileDescriptorName= of the socket unit has it (where to listen: \"127.0.0.1:1883\", \"[::1]:1883\", \"*:1883\", \"unix:/path\", \"unix:@name\" or \"systemd:NAME\")" },
+	{ "listener \"a\" { bind = \"*:1\"\ninterface = sixteencharacter }",
+	    "grapnel.conf:2: listener \"a\": \"interface\" must be the name of a network interface, 1 to 15 characters (network interface to listen on; none: all)" },
+	{ "listener \"a\" { bind = \"unix:/x\" proxy_protocol = yes trusted_proxies = unix\nidentity = peer }",
+	    "grapnel.conf:2: listener \"a\": identity = peer would be the proxy itself where proxy_protocol = yes" },
+	{ "listener \"a\" { bind = \"*:1\"\nproxy_protocol = yes }",
+	    "grapnel.conf:2: listener \"a\": proxy_protocol = yes needs \"trusted_proxies\": whose word about addresses is to be believed?" },
 	{ "listener \"a\" { bind = \"*:1\"\ntls = yes }",
 	    "grapnel.conf:2: listener \"a\": tls = yes needs a \"certificate\" with its \"private_key\", or pre-shared keys (\"psk_file\", or psk = yes for those of a plugin)" },
 	{ "listener \"a\" { bind = \"*:1\"\ntls = yes certificate = [c, d] private_key = k }",
@@ -817,9 +836,9 @@ START_TEST(all_semantic_errors_of_all_files_are_reported)
 	    "(the least important messages that are logged)\n"
 	    "conf.d/10-a.conf:2: listener \"a\": \"bind\" must be ADDRESS:PORT, such as "
 	    "127.0.0.1:1883, [::1]:1883 or "
-	    "*:1883, or unix:/path or unix:@name (where to listen: \"127.0.0.1:1883\", "
+	    "*:1883, or unix:/path, unix:@name or systemd:NAME (where to listen: \"127.0.0.1:1883\", "
 	    "\"[::1]:1883\", \"*:1883\", "
-	    "\"unix:/path\" or \"unix:@name\")\n"
+	    "\"unix:/path\", \"unix:@name\" or \"systemd:NAME\")\n"
 	    "conf.d/10-a.conf:3: listener \"a\": \"max_qos\" must be between 0 and 2, not \"3\" "
 	    "(highest QoS a client may "
 	    "publish with or gets)\n"
