@@ -171,11 +171,13 @@ conn_somebody(struct conn *c, const struct facts *f)
 
 void
 conn_accepted(struct worker *w, int fd, const struct listener_settings *ls, struct tls_context *tls,
-    const struct sockaddr *peer, socklen_t peer_len, bool read_first)
+    const struct sockaddr *peer, socklen_t peer_len, bool counted, bool read_first)
 {
 	struct conn *c = w->core->stopping ? NULL : calloc(1, sizeof(*c));
+	char text[PEER_TEXT_MAX];
 	struct facts facts;
 	struct stream s;
+	bool named;
 
 	stream_init_plain(&s, fd);
 	if (c == NULL)
@@ -189,17 +191,28 @@ conn_accepted(struct worker *w, int fd, const struct listener_settings *ls, stru
 	c->serial = (uint64_t)w->index << 56 | ++w->core->next_serial;
 	c->state = CONN_WAIT_CONNECT;
 	timer_init(&c->deadline, on_deadline);
+	c->counted = counted;
 	facts_init(&facts, fd, ls, peer, peer_len);
+	named = ls->identity != IDENTITY_PEER || facts.username.data != NULL;
 	c->who = conn_somebody(c, &facts);
 	facts_clear(&facts);
 	if (c->who == NULL || conn_register(c) != GRAPNEL_OK)
 		goto fail;
+	if (!named) {
+		tls_context_unref(tls);
+		listener_refused(w, ls, conn_peer(c),
+		    "identity = peer, but the system does not say who this peer is");
+		conn_close(c, 0, "its peer is not known");
+		return;
+	}
 	log_debug("connection from %s to listener \"%s\"", conn_peer(c), c->ls->name);
 	if (handshake_needed(ls)) {
 		c->state = CONN_HANDSHAKE;
 		conn_arm_deadline(c);
 		if (!conn_handshake_start(c, tls, peer, peer_len))
 			conn_close(c, 0, "out of memory");
+		else if (ls->proxy_protocol && !handshake_proxy_trusted(ls, peer))
+			conn_handshake(c); /* is told so, whether or not it ever sends anything */
 		else
 			conn_watch(c);
 		return;
@@ -212,6 +225,10 @@ conn_accepted(struct worker *w, int fd, const struct listener_settings *ls, stru
 		conn_watch(c);
 	return;
 fail:
+	if (counted) {
+		peer_text(text, fd, peer, peer_len);
+		listener_address_leave(w, text);
+	}
 	if (c != NULL)
 		identity_unref(c->who);
 	free(c);
@@ -239,6 +256,8 @@ on_arrival(struct worker *w, struct mail *m)
 		connecting_cancel(c, "out of memory");
 		stream_close(&c->stream);
 		listener_connection_closed(w->broker, c->ls);
+		if (c->counted)
+			listener_address_leave(w, conn_peer(c));
 		settings_unref(c->ls->settings);
 		conn_in_free(c);
 		identity_unref(c->who);
@@ -472,6 +491,8 @@ conn_finish(struct conn *c)
 	stream_close(&c->stream); /* and out of the epoll set */
 	c->watched = 0;
 	listener_connection_closed(c->w->broker, c->ls);
+	if (c->counted)
+		listener_address_leave(c->w, conn_peer(c));
 	conn_unregister(c);
 	if (!c->dirty) /* else conn_flush_output comes by */
 		conn_bury(c);

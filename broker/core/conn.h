@@ -177,6 +177,7 @@ struct conn {
 	bool pending : 1;	/* input.c: its stream has more than was read */
 	bool last_words : 1;	/* something was sent that the peer should get to read before we close */
 	bool lingering : 1;
+	bool counted : 1;	/* for the address in `who`: listener_address_leave */
 };
 
 static inline const char *

@@ -7,6 +7,7 @@
  */
 #include "base/log.h"
 #include "core/conn.h"
+#include "net/listener.h"
 #include "net/tls_context.h"
 
 #include <stdlib.h>
@@ -31,17 +32,55 @@ failed(struct conn *c, struct handshake *h)
 	conn_close(c, 0, "handshake failed");
 }
 
-static void
-done(struct conn *c, struct handshake *h)
+/* What is known of the peer by now. false: no memory. */
+static bool
+learn(struct conn *c, const struct handshake *h)
 {
 	struct identity *who = conn_somebody(c, &h->facts);
 
-	if (who == NULL) {
-		conn_close(c, 0, "out of memory");
-		return;
-	}
+	if (who == NULL)
+		return false;
 	identity_unref(c->who);
 	c->who = who;
+	return true;
+}
+
+/* By its real address, once. false: it is refused. */
+static bool
+count(struct conn *c, const struct handshake *h)
+{
+	bool counted;
+	const char *why;
+
+	if (c->counted)
+		return true;
+	if (!listener_address_enter(
+		c->w, c->ls, (const struct sockaddr *)&h->facts.address, &counted, &why)) {
+		listener_refused(c->w, c->ls, conn_peer(c), why);
+		return false;
+	}
+	c->counted = counted;
+	return true;
+}
+
+/* A step of h is under way: nothing is closed here. */
+static bool
+on_known(struct handshake *h)
+{
+	struct conn *c = h->arg;
+
+	return learn(c, h) &&
+	    (listener_address_later(c->ls, (const struct sockaddr *)&h->facts.address) ||
+		count(c, h));
+}
+
+static void
+done(struct conn *c, struct handshake *h)
+{
+	if (!learn(c, h) || !count(c, h)) {
+		conn_close(c, 0, "no memory or no room for its address");
+		return;
+	}
 	metric_add(&c->w->metrics, METRIC_HANDSHAKES, 1);
 	conn_extra_free(c);
 	conn_set_state(c, CONN_WAIT_CONNECT, "handshake done");
@@ -61,6 +100,9 @@ conn_handshake(struct conn *c)
 		return;
 	case HANDSHAKE_FAILED:
 		failed(c, h);
+		return;
+	case HANDSHAKE_OVER:
+		conn_close(c, 0, "closed before its handshake was done");
 		return;
 	case HANDSHAKE_READ:
 		break;
@@ -94,6 +136,7 @@ conn_handshake_start(
 	if (x->handshake == NULL)
 		return false;
 	x->handshake->wake = on_wake;
+	x->handshake->known = on_known;
 	x->handshake->arg = c;
 	return true;
 }

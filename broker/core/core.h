@@ -32,9 +32,10 @@ void core_apply_settings(struct broker *b, struct settings *s);
 void core_shutdown(struct broker *b, void (*done)(void *arg), void *arg);
 /*
  * A Network Connection was accepted, on this worker. Takes over the descriptor (non-blocking, close-on-exec) and a reference
- * to the settings of ls, and one to tls (NULL: the listener has none). read_first: look at once whether it is still there.
+ * to the settings of ls, and one to tls (NULL: the listener has none). counted: by listener_address_enter. read_first: look at
+ * once whether it is still there.
  */
 void conn_accepted(struct worker *w, int fd, const struct listener_settings *ls, struct tls_context *tls,
-    const struct sockaddr *peer, socklen_t peer_len, bool read_first);
+    const struct sockaddr *peer, socklen_t peer_len, bool counted, bool read_first);
 
 #endif

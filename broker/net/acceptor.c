@@ -16,11 +16,11 @@
 #define PAUSE_MS         200u
 #define QUIET_MS         10000u /* between two lines about that */
 
-/* One listener as one worker has it. */
+/* A socket of a listener. */
 struct door {
 	struct acceptor *acceptor;
 	struct listener *listener;
-	int fd; /* -1: this listener is with another worker, or closed */
+	int fd;
 	unsigned
 	    expected; /* as many as came lately: to find out that there is no other is the dearest call of all */
 	struct event event;
@@ -34,27 +34,17 @@ struct acceptor {
 	int reserve_fd; /* given up to accept and close when there is no other descriptor */
 	uint64_t quiet_until_ms;
 	struct timer pause; /* armed: nothing is accepted until it fires */
-	struct door *doors; /* one per listener */
+	struct door *doors;
+	unsigned door_count;
 };
 
 /* ---- one connection -------------------------------------------------------------------------- */
 
 static void
-refused(const struct door *d, const char *peer, const char *why)
+give_place_back(const struct door *d)
 {
-	struct metrics *m = &d->acceptor->worker->metrics;
-	unsigned suppressed;
-
-	metric_add(m, METRIC_CONNECTIONS_REFUSED, 1);
-	if (!log_allowed(peer, &suppressed))
-		metric_add(m, METRIC_LOG_SUPPRESSED, 1);
-	else if (suppressed > 0)
-		log_at(GRAPNEL_LOG_NOTICE, "connection_refused",
-		    "%s on listener \"%s\": %s (%u more lines left out)", peer, d->listener->name,
-		    why, suppressed);
-	else
-		log_at(GRAPNEL_LOG_NOTICE, "connection_refused", "%s on listener \"%s\": %s", peer,
-		    d->listener->name, why);
+	atomic_fetch_sub_explicit(&d->listener->open, 1, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&d->acceptor->set->broker->connections, 1, memory_order_relaxed);
 }
 
 /* A place for one more. @return how many there were; < 1: it has none, and *why says which limit stands against it. */
@@ -79,10 +69,8 @@ take_place(const struct door *d, const struct listener_settings *ls, const char 
 		room = max_here - here;
 		*why = "max_connections of the listener is reached";
 	}
-	if (room < 1) {
-		atomic_fetch_sub_explicit(&d->listener->open, 1, memory_order_relaxed);
-		atomic_fetch_sub_explicit(&b->connections, 1, memory_order_relaxed);
-	}
+	if (room < 1)
+		give_place_back(d);
 	return room;
 }
 
@@ -94,18 +82,23 @@ admit(const struct door *d, const struct listener_settings *ls, struct tls_conte
 	char text[PEER_TEXT_MAX];
 	const char *why;
 	int64_t room = take_place(d, ls, &why);
+	bool counted = false, in = room >= 1;
 
-	if (room < 1) {
+	/* Behind a proxy the address that counts is not known yet: conn_handshake.c. */
+	if (in && !ls->proxy_protocol && !listener_address_later(ls, peer) &&
+	    !(in = listener_address_enter(w, ls, peer, &counted, &why)))
+		give_place_back(d);
+	if (!in) {
 		peer_text(text, fd, peer, peer_len);
 		(void)close(fd);
-		refused(d, text, why);
+		listener_refused(w, ls, text, why);
 		return;
 	}
 	metric_add(&w->metrics, METRIC_CONNECTIONS_ACCEPTED, 1);
 	metric_add(&w->metrics, METRIC_CONNECTIONS, 1);
 	(void)settings_ref(ls->settings);
 	/* Where places are short, one that is gone again must not keep out those behind it in the queue. */
-	conn_accepted(w, fd, ls, tls != NULL ? tls_context_ref(tls) : NULL, peer, peer_len,
+	conn_accepted(w, fd, ls, tls != NULL ? tls_context_ref(tls) : NULL, peer, peer_len, counted,
 	    room <= ACCEPTS_PER_TURN);
 }
 
@@ -114,9 +107,7 @@ admit(const struct door *d, const struct listener_settings *ls, struct tls_conte
 static void
 listening(struct acceptor *a, bool on)
 {
-	for (unsigned i = 0; i < a->set->count; i++) {
-		if (a->doors[i].fd < 0)
-			continue;
+	for (unsigned i = 0; i < a->door_count; i++) {
 		if (!on)
 			(void)event_del(&a->doors[i].event);
 		else if (event_add(&a->doors[i].event, NULL) != 0)
@@ -224,6 +215,24 @@ on_acceptable(evutil_socket_t fd, short what, void *arg)
 
 /* ---- begin and end --------------------------------------------------------------------------- */
 
+/* Where there is one socket only, the listeners are spread over the workers. */
+static unsigned
+worker_of(const struct listeners *l, unsigned listener, unsigned fd)
+{
+	return (listener + fd) % l->broker->worker_count;
+}
+
+static unsigned
+doors_of(const struct listeners *l, unsigned worker)
+{
+	unsigned count = 0;
+
+	for (unsigned k = 0; k < l->count; k++)
+		for (unsigned i = 0; i < l->items[k].bound.count; i++)
+			count += worker_of(l, k, i) == worker;
+	return count;
+}
+
 int
 acceptors_new(struct listeners *l)
 {
@@ -238,19 +247,20 @@ acceptors_new(struct listeners *l)
 		a->worker = b->workers[i];
 		a->reserve_fd = -1;
 		timer_init(&a->pause, on_pause_over);
-		if ((a->doors = calloc(l->count + 1, sizeof(*a->doors))) == NULL)
+		if ((a->doors = calloc(doors_of(l, i) + 1, sizeof(*a->doors))) == NULL)
 			return GRAPNEL_ENOMEM;
-		for (unsigned k = 0; k < l->count; k++)
-			a->doors[k] = (struct door){
-				.acceptor = a, .listener = &l->items[k], .fd = -1, .expected = 1
-			};
 	}
 	for (unsigned k = 0; k < l->count; k++) {
 		struct bound *bound = &l->items[k].bound;
 
-		/* Where there is one socket only, the listeners are spread over the workers. */
-		for (unsigned i = 0; i < bound->count; i++)
-			l->acceptors[(k + i) % b->worker_count].doors[k].fd = bound->fds[i];
+		for (unsigned i = 0; i < bound->count; i++) {
+			struct acceptor *a = &l->acceptors[worker_of(l, k, i)];
+
+			a->doors[a->door_count++] = (struct door){ .acceptor = a,
+				.listener = &l->items[k],
+				.fd = bound->fds[i],
+				.expected = 1 };
+		}
 		bound->count = 0;
 	}
 	return GRAPNEL_OK;
@@ -270,10 +280,9 @@ on_start(struct worker *w, struct mail *m)
 	(void)m;
 	a->running = true;
 	a->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	for (unsigned i = 0; i < a->set->count; i++)
-		if (a->doors[i].fd >= 0)
-			(void)event_assign(&a->doors[i].event, w->base, a->doors[i].fd,
-			    EV_READ | EV_PERSIST, on_acceptable, &a->doors[i]);
+	for (unsigned i = 0; i < a->door_count; i++)
+		(void)event_assign(&a->doors[i].event, w->base, a->doors[i].fd,
+		    EV_READ | EV_PERSIST, on_acceptable, &a->doors[i]);
 	listening(a, true);
 }
 
@@ -286,6 +295,19 @@ acceptors_start(struct listeners *l)
 	}
 }
 
+/* No worker closes its sockets before acceptors_stop, which is main's own. */
+void
+acceptors_apply(struct listeners *l, unsigned listener, const struct listener_settings *ls)
+{
+	for (unsigned i = 0; i < l->broker->worker_count; i++) {
+		const struct acceptor *a = &l->acceptors[i];
+
+		for (unsigned k = 0; k < a->door_count; k++)
+			if (a->doors[k].listener == &l->items[listener])
+				bound_apply(a->doors[k].fd, ls);
+	}
+}
+
 static void
 acceptor_close(struct acceptor *a)
 {
@@ -294,11 +316,8 @@ acceptor_close(struct acceptor *a)
 		timer_disarm(a->worker->wheel, &a->pause);
 	}
 	a->running = false;
-	for (unsigned i = 0; a->doors != NULL && i < a->set->count; i++) {
-		if (a->doors[i].fd >= 0)
-			(void)close(a->doors[i].fd);
-		a->doors[i].fd = -1;
-	}
+	while (a->door_count > 0)
+		(void)close(a->doors[--a->door_count].fd);
 	if (a->reserve_fd >= 0)
 		(void)close(a->reserve_fd);
 	a->reserve_fd = -1;

@@ -26,6 +26,8 @@ struct listener {
 	struct bound bound;   /* main; its descriptors go to the acceptors */
 };
 
+struct addresses; /* addresses.h */
+
 struct listeners {
 	struct broker *broker;
 	unsigned count;
@@ -33,6 +35,7 @@ struct listeners {
 	bool stopped;    /* main */
 	struct listener *items;
 	struct acceptor *acceptors; /* one per worker */
+	struct addresses *addresses;
 	/* A reload counts for every connection accepted after it, whichever mail a worker has not read yet. */
 	pthread_mutex_t lock;	   /* a leaf: no other is taken under it */
 	struct settings *settings; /* one reference */
@@ -44,6 +47,8 @@ struct listener *listener_of(const struct listeners *l, const struct listener_se
 /* One for each worker, with its share of the descriptors, which are taken out of l->items[].bound. GRAPNEL_ENOMEM. */
 int acceptors_new(struct listeners *l);
 void acceptors_start(struct listeners *l);
+/* Main, after a reload: what the new section says of sockets that listen. */
+void acceptors_apply(struct listeners *l, unsigned listener, const struct listener_settings *ls);
 void acceptors_stop(struct listeners *l); /* once: each worker closes its sockets when it has the mail */
 void acceptors_free(struct listeners *l); /* no worker runs any more */
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "net/handshake.h"
+#include "config/logins.h"
 #include "mqtt/wire.h"
 #include "net/tls_context.h"
 #include <stdarg.h>
@@ -140,6 +141,29 @@ facts_find(const struct facts *f, const char *name)
 	return NULL;
 }
 
+/* Who connected, as the kernel keeps it: it is not asked for again when that process gives its socket away. */
+static void
+add_peer(struct facts *f, int fd, const struct listener_settings *ls)
+{
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+	const char *name;
+	char uid[16], gid[16], numbered[24];
+
+	if (f->address.ss_family != AF_UNIX ||
+	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) != 0)
+		return;
+	(void)snprintf(uid, sizeof(uid), "%u", (unsigned)cred.uid);
+	(void)snprintf(gid, sizeof(gid), "%u", (unsigned)cred.gid);
+	(void)snprintf(numbered, sizeof(numbered), "uid:%s", uid);
+	(void)facts_add(f, "unix.uid", uid, strlen(uid));
+	(void)facts_add(f, "unix.gid", gid, strlen(gid));
+	name = logins_find(ls->settings->logins, cred.uid);
+	/* A login name cannot be taken for a number: it has no colon. */
+	if (name == NULL || !facts_set_username(f, GRAPNEL_IDENTITY_PEER, name, strlen(name)))
+		(void)facts_set_username(f, GRAPNEL_IDENTITY_PEER, numbered, strlen(numbered));
+}
+
 void
 facts_init(struct facts *f, int fd, const struct listener_settings *ls, const struct sockaddr *peer,
     socklen_t peer_len)
@@ -149,8 +173,8 @@ facts_init(struct facts *f, int fd, const struct listener_settings *ls, const st
 	f->bytes_len = 0;
 	memcpy(&f->address, peer, peer_len);
 	f->address_len = peer_len;
-	(void)fd;
-	(void)ls;
+	if (ls->identity == IDENTITY_PEER)
+		add_peer(f, fd, ls);
 }
 
 void

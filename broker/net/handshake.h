@@ -6,7 +6,7 @@
  * own layer on top, and may learn who the peer is. A step is called again whenever the descriptor is ready for what it said
  * it waits for, until it is done.
  *
- * proxy.c	PROXY protocol 1 and 2
+ * proxy.c	the PROXY header; its bytes are proxy_header.c's
  * tls.c	TLS; contexts of listeners are in tls_context.h
  * websocket.c	the upgrade request of WebSocket, or the discovery that it is MQTT after all
  *
@@ -32,6 +32,7 @@ enum handshake_status {
 	HANDSHAKE_WRITE, /* when something can be written */
 	HANDSHAKE_WAIT,	 /* until h->wake is called */
 	HANDSHAKE_FAILED, /* h->why */
+	HANDSHAKE_OVER,	 /* close it, without a word: its refusal has been told, or it left before it wanted anything */
 };
 
 /* What is known of a peer besides its credentials. */
@@ -65,7 +66,8 @@ struct handshake {
 	struct tls_context *tls;	      /* as the listener had it at accept; one reference; NULL: no TLS */
 	struct facts facts;
 	void (*wake)(struct handshake *h);    /* any step that said HANDSHAKE_WAIT; on its worker; may free h */
-	void *arg;			      /* of whoever sets wake */
+	bool (*known)(struct handshake *h);   /* called once facts.address is the real one, before anything dear is done; false: HANDSHAKE_OVER */
+	void *arg;			      /* of whoever sets these */
 	unsigned step;
 	void *state;			      /* of the step under way */
 	char why[200];			      /* HANDSHAKE_FAILED: for the log; may hold what the peer sent, escaped by the log */
@@ -85,6 +87,8 @@ struct handshake_step {
 	void (*cancel)(struct handshake *h);
 };
 extern const struct handshake_step handshake_proxy;	/* proxy.c */
+/* Is this one of the listener's trusted_proxies? */
+bool handshake_proxy_trusted(const struct listener_settings *ls, const struct sockaddr *peer);
 extern const struct handshake_step handshake_tls;	/* tls.c */
 extern const struct handshake_step handshake_websocket; /* websocket.c */
 

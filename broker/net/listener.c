@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/log.h"
+#include "config/cidr.h"
 #include "config/conf.h"
 #include "core/broker.h"
 #include "net/acceptor.h"
+#include "net/activation.h"
+#include "net/addresses.h"
 #include "net/tls_context.h"
 #include <arpa/inet.h>
 #include <assert.h>
@@ -96,6 +99,76 @@ listener_connection_closed(struct broker *b, const struct listener_settings *ls)
 	metric_add(m, METRIC_CONNECTIONS_CLOSED, 1);
 }
 
+/* ---- what one address may have ---------------------------------------------------------------- */
+
+bool
+listener_address_enter(struct worker *w, const struct listener_settings *ls,
+    const struct sockaddr *peer, bool *counted, const char **why)
+{
+	const struct limits *limits = &ls->limits;
+	struct address_key key;
+
+	*counted = false;
+	if ((limits->max_connections_per_address == 0 &&
+		limits->connection_rate_per_address == 0) ||
+	    !address_key_of(peer, &key))
+		return true;
+	switch (addresses_enter(w->broker->listeners->addresses, &key,
+	    limits->max_connections_per_address, limits->connection_rate_per_address, w->now_ms,
+	    &w->metrics)) {
+	case ADDRESSES_COUNTED:
+		*counted = true;
+		return true;
+	case ADDRESSES_UNCOUNTED:
+		return true;
+	case ADDRESSES_TOO_MANY:
+		*why = "max_connections_per_address is reached";
+		break;
+	case ADDRESSES_TOO_FAST:
+		*why = "connection_rate_per_address is exceeded";
+		break;
+	}
+	metric_add(&w->metrics, METRIC_CONNECTIONS_REFUSED_ADDRESS, 1);
+	return false;
+}
+
+void
+listener_address_leave(struct worker *w, const char *peer)
+{
+	struct address_key key;
+	bool known = address_key_of_text(peer, &key);
+
+	assert(known); /* it had one when it came */
+	addresses_leave(w->broker->listeners->addresses, &key, w->now_ms, &w->metrics);
+}
+
+bool
+listener_address_later(const struct listener_settings *ls, const struct sockaddr *peer)
+{
+	return ls->websocket != WEBSOCKET_NO &&
+	    cidr_contains(ls->trusted, ls->trusted_proxies.count, peer);
+}
+
+void
+listener_refused(
+    struct worker *w, const struct listener_settings *ls, const char *peer, const char *why)
+{
+	unsigned suppressed;
+
+	metric_add(&w->metrics, METRIC_CONNECTIONS_REFUSED, 1);
+	if (!log_allowed(peer, &suppressed))
+		metric_add(&w->metrics, METRIC_LOG_SUPPRESSED, 1);
+	else if (suppressed > 0)
+		log_at(GRAPNEL_LOG_NOTICE, "connection_refused",
+		    "%s on listener \"%s\": %s (%u more lines left out)", peer, ls->name, why,
+		    suppressed);
+	else
+		log_at(GRAPNEL_LOG_NOTICE, "connection_refused", "%s on listener \"%s\": %s", peer,
+		    ls->name, why);
+}
+
+/* ---- what others ask --------------------------------------------------------------------------- */
+
 int64_t
 listener_connections(const struct broker *b, const struct listener_settings *ls)
 {
@@ -137,6 +210,7 @@ listeners_open(struct broker *b, struct conf_errors *errs, struct listeners **ou
 {
 	struct settings *s = b->settings;
 	struct listeners *l = calloc(1, sizeof(*l));
+	struct activation *passed = NULL;
 	int64_t descriptors = descriptors_raise(), ours = DESCRIPTORS_FOR_US + b->worker_count;
 	bool failed = false;
 
@@ -145,17 +219,22 @@ listeners_open(struct broker *b, struct conf_errors *errs, struct listeners **ou
 	l->broker = b;
 	pthread_mutex_init(&l->lock, NULL);
 	l->items = calloc(s->listener_count + 1, sizeof(*l->items));
-	if (l->items == NULL)
+	l->addresses = addresses_new(b, ADDRESSES_MAX);
+	passed = activation_new();
+	if (l->items == NULL || l->addresses == NULL || passed == NULL)
 		goto no_memory;
 	for (unsigned i = 0; i < s->listener_count; i++, l->count++) {
 		struct listener *li = &l->items[i];
 
 		if ((li->name = strdup(s->listeners[i].name)) == NULL)
 			goto no_memory;
-		if (bound_open(&s->listeners[i], b->worker_count, errs, &li->bound) != GRAPNEL_OK)
+		if (bound_open(&s->listeners[i], b->worker_count, passed, errs, &li->bound) !=
+		    GRAPNEL_OK)
 			failed = true;
 		ours += li->bound.count;
 	}
+	activation_free(passed);
+	passed = NULL;
 	if (failed) {
 		listeners_free(l);
 		return GRAPNEL_ESYS;
@@ -166,6 +245,7 @@ listeners_open(struct broker *b, struct conf_errors *errs, struct listeners **ou
 	*out = l;
 	return GRAPNEL_OK;
 no_memory:
+	activation_free(passed);
 	listeners_free(l);
 	conf_errors_add(errs, "out of memory while opening the listeners");
 	return GRAPNEL_ENOMEM;
@@ -213,6 +293,7 @@ listeners_free(struct listeners *l)
 		free(l->items[i].name);
 	}
 	free(l->items);
+	addresses_free(l->addresses);
 	settings_unref(l->settings);
 	pthread_mutex_destroy(&l->lock);
 	free(l);
@@ -233,6 +314,9 @@ listeners_apply(struct listeners *l, struct tls_set *tls)
 		tls_set_swap(tls, i, &li->tls);
 	}
 	pthread_mutex_unlock(&l->lock);
+	for (unsigned i = 0; old != NULL && !l->stopped && i < s->listener_count; i++)
+		acceptors_apply(
+		    l, (unsigned)(listener_of(l, &s->listeners[i]) - l->items), &s->listeners[i]);
 	tls_set_free(tls); /* the old ones */
 	settings_unref(old);
 }

@@ -4,9 +4,10 @@
  *
  * Every worker accepts for itself: acceptor.h.
  *
- * Threads:   main, but for listener_connection_closed, listener_connections and peer_text (any).
- * Bounded:   max_connections of the listener and in total, and a ceiling below the limit of descriptors;
- *            METRIC_CONNECTIONS_REFUSED. Out of descriptors: accepting pauses and goes on by itself.
+ * Threads:   main, but for listener_connection_closed, listener_connections, peer_text (any), and
+ *            listener_address_enter, _leave and listener_refused (workers).
+ * Bounded:   max_connections of the listener and in total, a ceiling below the limit of descriptors, and what one address
+ *            may have (addresses.h); METRIC_CONNECTIONS_REFUSED. Out of descriptors: accepting pauses and goes on by itself.
  */
 #ifndef BROKER_NET_LISTENER_H
 #define BROKER_NET_LISTENER_H
@@ -44,6 +45,17 @@ void listeners_apply(struct listeners *l, struct tls_set *tls);
  * b->connections, the listener's own number, METRIC_CONNECTIONS and METRIC_CONNECTIONS_CLOSED.
  */
 void listener_connection_closed(struct broker *b, const struct listener_settings *ls);
+/*
+ * Is there, at the address of a connection of this worker, room for it? Where neither limit of addresses is set, nothing is done.
+ * false: it has to go, *why says which limit. *counted: listener_address_leave when it is gone, on whichever worker.
+ */
+bool listener_address_enter(struct worker *w, const struct listener_settings *ls, const struct sockaddr *peer, bool *counted,
+    const char **why);
+void listener_address_leave(struct worker *w, const char *peer); /* as peer_text says it */
+/* Is this a trusted proxy that may still say, in a WebSocket's X-Forwarded-For, whose connection it is? */
+bool listener_address_later(const struct listener_settings *ls, const struct sockaddr *peer);
+/* A connection that a limit keeps out, or whose peer is nobody: count it, and log it unless there is too much of that. */
+void listener_refused(struct worker *w, const struct listener_settings *ls, const char *peer, const char *why);
 int64_t listener_connections(const struct broker *b, const struct listener_settings *ls); /* open now */
 /* As bound, with the port the system chose: "127.0.0.1:40123", "unix:/run/…". Main thread. */
 const char *listener_address(const struct broker *b, const struct listener_settings *ls);

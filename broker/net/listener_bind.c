@@ -2,6 +2,7 @@
 #include "net/listener_bind.h"
 #include "base/log.h"
 #include "config/conf.h"
+#include "net/activation.h"
 #include "net/listener.h"
 #include <errno.h>
 #include <grp.h>
@@ -15,6 +16,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#define KEEP_ALIVE_PROBES 3 /* a third of tcp_keep_alive apart: gone after twice that time */
 
 static void
 refuse(struct conf_errors *errs, const struct listener_settings *ls, const char *what,
@@ -47,6 +50,14 @@ tcp_advice(int err, const struct listener_settings *ls, char *buf, size_t size)
 		       "\"user\" set, or choose another port";
 	case EADDRNOTAVAIL:
 		return "no interface of this machine has that address (\"ip address\" lists them)";
+	case ENODEV: /* of SO_BINDTODEVICE alone */
+		(void)snprintf(buf, size,
+		    "no network interface of this machine is called \"%s\" (\"ip link\" lists "
+		    "them): change \"interface\"",
+		    ls->interface);
+		return buf;
+	case EPERM:
+		return ls->interface != NULL ? "\"interface\" needs root or CAP_NET_RAW" : NULL;
 	case EAFNOSUPPORT:
 		return "this machine does not have that address family";
 	default:
@@ -54,24 +65,51 @@ tcp_advice(int err, const struct listener_settings *ls, char *buf, size_t size)
 	}
 }
 
+/*
+ * On Linux an accepted socket is a copy of the one that listens, as far as these, TCP_NODELAY and SO_BINDTODEVICE are
+ * concerned: none of them costs a system call per connection. Not inherited are O_NONBLOCK and
+ * close-on-exec, which accept4 sets. A reload changes the listening sockets, so it counts for whoever connects from then on.
+ */
+bool
+bound_tcp_options(int fd, const struct listener_settings *ls)
+{
+	int on = 1, alive = ls->tcp_keep_alive > 0, idle = (int)ls->tcp_keep_alive;
+	int interval = idle / KEEP_ALIVE_PROBES > 0 ? idle / KEEP_ALIVE_PROBES : 1;
+	int probes = KEEP_ALIVE_PROBES;
+	unsigned user_timeout = ls->tcp_user_timeout_ms;
+
+	return setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0 &&
+	    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &alive, sizeof(alive)) == 0 &&
+	    (!alive ||
+		(setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle)) == 0 &&
+		    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval)) == 0 &&
+		    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes)) == 0)) &&
+	    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout, sizeof(user_timeout)) == 0;
+}
+
+static bool
+tcp_interface(int fd, const struct listener_settings *ls)
+{
+	return ls->interface == NULL ||
+	    setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, ls->interface,
+		(socklen_t)strlen(ls->interface) + 1) == 0;
+}
+
 /* Bound, not listening yet. With `shared` others that are, and are the same user's, may have the address too. */
 static int
-tcp_bind(const struct sockaddr *sa, socklen_t len, bool dual_stack, bool shared)
+tcp_bind(const struct sockaddr *sa, socklen_t len, bool dual_stack,
+    const struct listener_settings *ls, bool shared)
 {
 	int fd = make_socket(sa->sa_family), on = 1, v6only = !dual_stack, saved;
 
 	if (fd < 0)
 		return -1;
-	/*
-	 * Connections of an earlier run that linger in TIME_WAIT must not keep us from starting. Accepted
-	 * sockets inherit TCP_NODELAY.
-	 */
+	/* Connections of an earlier run that linger in TIME_WAIT must not keep us from starting. */
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
 	    (!shared || setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == 0) &&
 	    (sa->sa_family != AF_INET6 ||
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof(v6only)) == 0) &&
-	    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0 &&
-	    bind(fd, sa, len) == 0)
+	    bound_tcp_options(fd, ls) && tcp_interface(fd, ls) && bind(fd, sa, len) == 0)
 		return fd;
 	saved = errno;
 	(void)close(fd);
@@ -91,7 +129,7 @@ tcp_listen(const struct addrinfo *ai, bool dual_stack, const struct listener_set
 	socklen_t len = sizeof(sa);
 	int on = 1;
 
-	if ((out->fds[0] = tcp_bind(ai->ai_addr, ai->ai_addrlen, dual_stack, false)) < 0)
+	if ((out->fds[0] = tcp_bind(ai->ai_addr, ai->ai_addrlen, dual_stack, ls, false)) < 0)
 		return false;
 	out->count = 1;
 	/* With port 0 the system has chosen one. */
@@ -101,7 +139,7 @@ tcp_listen(const struct addrinfo *ai, bool dual_stack, const struct listener_set
 		return false;
 	for (; out->count < sockets; out->count++)
 		if ((out->fds[out->count] =
-			    tcp_bind((struct sockaddr *)&sa, len, dual_stack, true)) < 0)
+			    tcp_bind((struct sockaddr *)&sa, len, dual_stack, ls, true)) < 0)
 			return false;
 	for (unsigned i = 0; i < out->count; i++)
 		if (listen(out->fds[i], ls->backlog) != 0)
@@ -291,13 +329,15 @@ unix_open(const struct listener_settings *ls, struct conf_errors *errs, struct b
 /* ---------------------------------------------------------------------------------------------- */
 
 int
-bound_open(const struct listener_settings *ls, unsigned sockets, struct conf_errors *errs,
-    struct bound *out)
+bound_open(const struct listener_settings *ls, unsigned sockets, struct activation *passed,
+    struct conf_errors *errs, struct bound *out)
 {
 	int err;
 
 	*out = (struct bound){ 0 };
-	err = ls->is_unix ? unix_open(ls, errs, out) : tcp_open(ls, sockets, errs, out);
+	err = ls->systemd != NULL ? activation_take(passed, ls, errs, out)
+	    : ls->is_unix         ? unix_open(ls, errs, out)
+				  : tcp_open(ls, sockets, errs, out);
 	if (err == GRAPNEL_OK)
 		return err;
 	if (err == GRAPNEL_ENOMEM)
@@ -306,6 +346,19 @@ bound_open(const struct listener_settings *ls, unsigned sockets, struct conf_err
 	free(out->address);
 	out->address = NULL;
 	return err;
+}
+
+void
+bound_apply(int fd, const struct listener_settings *ls)
+{
+	int domain = AF_UNSPEC;
+	socklen_t len = sizeof(domain);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) != 0 ||
+	    (domain != AF_UNIX && !bound_tcp_options(fd, ls)) ||
+	    (ls->systemd == NULL && listen(fd, ls->backlog) != 0))
+		log_error("listener \"%s\": cannot change its sockets: %s; they stay as they were",
+		    ls->name, strerror(errno));
 }
 
 void
