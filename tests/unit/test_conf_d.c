@@ -15,7 +15,8 @@
 #include <string.h>
 
 /* What is given although it is not the default. */
-static const char *const chosen[] = { "user", "order", "tls", "certificate", "private_key" };
+static const char *const chosen[] = { "user", "order", "tls", "certificate", "private_key",
+	"identity", "proxy_protocol", "trusted_proxies" };
 static const char *const shown_nowhere[] = {
 	"plugin_directory", /* decided when configure ran */
 	"module",           /* only for a second instance */
@@ -135,7 +136,7 @@ START_TEST(the_installed_files_load_with_everything_switched_on)
 		switch_on(texts[i]);
 	write_all();
 	s = conf_files_load();
-	ck_assert_uint_eq(s->listener_count, 3);
+	ck_assert_uint_eq(s->listener_count, 6);
 	ck_assert(s->listeners[1].tls);
 	ck_assert_uint_eq(s->listeners[1].server_name_count, 1);
 	settings_unref(s);
