@@ -38,6 +38,7 @@ handshake_new(struct worker *w, struct stream *s, const struct listener_settings
 	h->worker = w;
 	h->stream = s;
 	h->ls = ls;
+	(void)settings_ref(ls->settings); /* a reload gives the connection another section meanwhile */
 	h->tls = tls;
 	facts_init(&h->facts, s->fd, ls, peer, peer_len);
 	return h;
@@ -66,6 +67,7 @@ handshake_free(struct handshake *h)
 		steps[h->step]->cancel(h);
 	facts_clear(&h->facts);
 	tls_context_unref(h->tls);
+	settings_unref(h->ls->settings);
 	free(h);
 }
 

@@ -62,7 +62,7 @@ void facts_clear(struct facts *f);
 struct handshake {
 	struct stream *stream;		      /* the connection's */
 	struct worker *worker;
-	const struct listener_settings *ls;   /* of the connection, which keeps the reference */
+	const struct listener_settings *ls;   /* as it was at accept, with a reference to its settings */
 	struct tls_context *tls;	      /* as the listener had it at accept; one reference; NULL: no TLS */
 	struct facts facts;
 	void (*wake)(struct handshake *h);    /* any step that said HANDSHAKE_WAIT; on its worker; may free h */

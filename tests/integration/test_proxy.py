@@ -238,6 +238,20 @@ def test_a_reload_changes_who_is_trusted(b):
     b.connect(V5).ping()
 
 
+@broker(own=True, listeners={"mqtt": PROXIED})
+def test_a_header_begun_before_a_reload_is_taken_as_the_listener_was(b):
+    clients = [b.client(V5) for _ in range(8)]  # on both workers
+    for c in clients:
+        c.send_raw(V1[:20])
+    for round_ in range(3):  # the first configuration is gone by then
+        b.configure(listeners={"mqtt": dict(PROXIED, trusted_proxies=["10.%d.0.0/16" % round_])})
+        b.reload()
+    b.wait_metric("connections", 8)
+    for c in clients:
+        c.send_raw(V1[20:] + connect_packet(b.unique("r")))
+        c.expect(CONNACK, reason=0)
+
+
 @broker(own=True, listeners={"mqtt": PROXIED}, limits={"connect_timeout": "400ms"})
 def test_connect_timeout_counts_for_the_header(b):
     waiting = [b.client(V5) for _ in range(3)]
