@@ -200,7 +200,8 @@ conn_accepted(struct worker *w, int fd, const struct listener_settings *ls, stru
 		goto fail;
 	if (!named) {
 		tls_context_unref(tls);
-		listener_refused(w, ls, conn_peer(c),
+		metric_add(&w->metrics, METRIC_CONNECTIONS_REFUSED, 1);
+		listener_refusal_log(w, "connection_refused", conn_peer(c), ls->name,
 		    "identity = peer, but the system does not say who this peer is");
 		conn_close(c, 0, "its peer is not known");
 		return;

@@ -56,7 +56,8 @@ count(struct conn *c, const struct handshake *h)
 		return true;
 	if (!listener_address_enter(
 		c->w, c->ls, (const struct sockaddr *)&h->facts.address, &counted, &why)) {
-		listener_refused(c->w, c->ls, conn_peer(c), why);
+		metric_add(&c->w->metrics, METRIC_CONNECTIONS_REFUSED, 1);
+		listener_refusal_log(c->w, "connection_refused", conn_peer(c), c->ls->name, why);
 		return false;
 	}
 	c->counted = counted;

@@ -41,6 +41,15 @@ struct acceptor {
 /* ---- one connection -------------------------------------------------------------------------- */
 
 static void
+refused(const struct door *d, const char *peer, const char *why)
+{
+	struct worker *w = d->acceptor->worker;
+
+	metric_add(&w->metrics, METRIC_CONNECTIONS_REFUSED, 1);
+	listener_refusal_log(w, "connection_refused", peer, d->listener->name, why);
+}
+
+static void
 give_place_back(const struct door *d)
 {
 	atomic_fetch_sub_explicit(&d->listener->open, 1, memory_order_relaxed);
@@ -91,7 +100,7 @@ admit(const struct door *d, const struct listener_settings *ls, struct tls_conte
 	if (!in) {
 		peer_text(text, fd, peer, peer_len);
 		(void)close(fd);
-		listener_refused(w, ls, text, why);
+		refused(d, text, why);
 		return;
 	}
 	metric_add(&w->metrics, METRIC_CONNECTIONS_ACCEPTED, 1);

@@ -84,6 +84,22 @@ peer_text(char out[static PEER_TEXT_MAX], int fd, const struct sockaddr *sa, soc
 	}
 }
 
+void
+listener_refusal_log(
+    struct worker *w, const char *event, const char *peer, const char *listener, const char *why)
+{
+	unsigned suppressed;
+
+	if (!log_allowed(peer, &suppressed))
+		metric_add(&w->metrics, METRIC_LOG_SUPPRESSED, 1);
+	else if (suppressed > 0)
+		log_at(GRAPNEL_LOG_NOTICE, event,
+		    "%s on listener \"%s\": %s (%u more lines left out)", peer, listener, why,
+		    suppressed);
+	else
+		log_at(GRAPNEL_LOG_NOTICE, event, "%s on listener \"%s\": %s", peer, listener, why);
+}
+
 /* ---- counts ---------------------------------------------------------------------------------- */
 
 void
@@ -147,24 +163,6 @@ listener_address_later(const struct listener_settings *ls, const struct sockaddr
 {
 	return ls->websocket != WEBSOCKET_NO &&
 	    cidr_contains(ls->trusted, ls->trusted_proxies.count, peer);
-}
-
-void
-listener_refused(
-    struct worker *w, const struct listener_settings *ls, const char *peer, const char *why)
-{
-	unsigned suppressed;
-
-	metric_add(&w->metrics, METRIC_CONNECTIONS_REFUSED, 1);
-	if (!log_allowed(peer, &suppressed))
-		metric_add(&w->metrics, METRIC_LOG_SUPPRESSED, 1);
-	else if (suppressed > 0)
-		log_at(GRAPNEL_LOG_NOTICE, "connection_refused",
-		    "%s on listener \"%s\": %s (%u more lines left out)", peer, ls->name, why,
-		    suppressed);
-	else
-		log_at(GRAPNEL_LOG_NOTICE, "connection_refused", "%s on listener \"%s\": %s", peer,
-		    ls->name, why);
 }
 
 /* ---- what others ask --------------------------------------------------------------------------- */

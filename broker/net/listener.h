@@ -5,7 +5,7 @@
  * Every worker accepts for itself: acceptor.h.
  *
  * Threads:   main, but for listener_connection_closed, listener_connections, peer_text (any), and
- *            listener_address_enter, _leave and listener_refused (workers).
+ *            listener_address_enter, _leave and listener_refusal_log (workers).
  * Bounded:   max_connections of the listener and in total, a ceiling below the limit of descriptors, and what one address
  *            may have (addresses.h); METRIC_CONNECTIONS_REFUSED. Out of descriptors: accepting pauses and goes on by itself.
  */
@@ -24,6 +24,12 @@ struct tls_set;	  /* net/tls_context.h */
 #define PEER_TEXT_MAX 128
 /* "192.0.2.7:51234", "[2001:db8::1]:4", "unix:uid=1000,pid=4711". Never fails. */
 void peer_text(char out[static PEER_TEXT_MAX], int fd, const struct sockaddr *sa, socklen_t len);
+
+/*
+ * One line, at notice, about a peer that was turned away, unless there have been too many about its address lately
+ * (METRIC_LOG_SUPPRESSED). On the worker, which counts.
+ */
+void listener_refusal_log(struct worker *w, const char *event, const char *peer, const char *listener, const char *why);
 
 /*
  * Bind all listeners of b->settings: still as root, so that low ports and socket owners work. All errors are
@@ -54,8 +60,6 @@ bool listener_address_enter(struct worker *w, const struct listener_settings *ls
 void listener_address_leave(struct worker *w, const char *peer); /* as peer_text says it */
 /* Is this a trusted proxy that may still say, in a WebSocket's X-Forwarded-For, whose connection it is? */
 bool listener_address_later(const struct listener_settings *ls, const struct sockaddr *peer);
-/* A connection that a limit keeps out, or whose peer is nobody: count it, and log it unless there is too much of that. */
-void listener_refused(struct worker *w, const struct listener_settings *ls, const char *peer, const char *why);
 int64_t listener_connections(const struct broker *b, const struct listener_settings *ls); /* open now */
 /* As bound, with the port the system chose: "127.0.0.1:40123", "unix:/run/…". Main thread. */
 const char *listener_address(const struct broker *b, const struct listener_settings *ls);
