@@ -229,7 +229,8 @@ dispatch(struct conn *c, const uint8_t *buf, size_t len, bool *more)
 	return off;
 }
 
-static void
+/* @return it is still here: not closed, nor on its way to another worker. */
+static bool
 input(struct conn *c, uint8_t *buf, size_t len)
 {
 	bool more, connecting = c->state == CONN_WAIT_CONNECT;
@@ -241,7 +242,7 @@ input(struct conn *c, uint8_t *buf, size_t len)
 			explicit_bzero(c->in->data, c->in->off + c->in->len);
 	}
 	if (c->dead || c->state == CONN_CLOSING)
-		return;
+		return false;
 	if (done == len) {
 		conn_in_free(c);
 	} else if (c->in != NULL &&
@@ -249,15 +250,16 @@ input(struct conn *c, uint8_t *buf, size_t len)
 		c->in->off += (uint32_t)done;
 		c->in->len = (uint32_t)(len - done);
 	} else if (!save_input(c, buf + done, len - done)) {
-		return;
+		return false;
 	}
 	if (c->state == CONN_WAIT_CONNECT && c->connecting != NULL) {
-		connect_go(c);
-		return;
+		connect_go(c); /* if that leaves it here, its answer resumes it */
+		return false;
 	}
 	conn_watch(c);
 	if (c->in != NULL && (more || c->pause == PAUSE_TURN))
 		handle_later(c);
+	return true;
 }
 
 /* ---- reading -------------------------------------------------------------------------------- */
@@ -284,7 +286,28 @@ in_grow(struct conn *c)
 	return true;
 }
 
+/* Nothing was read, and perhaps nothing more ever will be. */
 static void
+read_nothing(struct conn *c, ssize_t n)
+{
+	if (n == 0) {
+		conn_close(c, 0, "connection closed by the client");
+	} else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
+		if (errno ==
+		    EPROTO) /* the layer has told the peer why, which it should get to read */
+			c->last_words = true;
+		conn_close(c, 0, stream_error(&c->stream));
+	} else {
+		if (c->stream.want_write)
+			conn_watch(c);
+		/* What was read may have been of use to the layer alone, and more of it be there. */
+		if ((c->pending = stream_pending(&c->stream)))
+			handle_later(c);
+	}
+}
+
+/* @return as input. */
+static bool
 readable(struct conn *c)
 {
 	struct worker *w = c->w;
@@ -297,13 +320,13 @@ readable(struct conn *c)
 		n = stream_read(&c->stream, buf, w->read_size);
 		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
 			conn_finish(c);
-		return;
+		return false;
 	}
 	if (c->pause != 0)
-		return;
+		return true;
 	if (kept >= PARTIAL_DIRECT) {
 		if (!in_grow(c))
-			return;
+			return false;
 		buf = c->in->data;
 		n = stream_read(&c->stream, buf + kept, c->in->capacity - kept);
 	} else {
@@ -311,32 +334,26 @@ readable(struct conn *c)
 			memcpy(buf, c->in->data + c->in->off, kept);
 		n = stream_read(&c->stream, buf + kept, w->read_size - kept);
 	}
-	if (n < 0) {
-		if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
-			conn_close(c, 0, "connection lost");
-		else if (c->stream.want_write)
-			conn_watch(c);
-		return;
-	}
-	if (n == 0) {
-		conn_close(c, 0, "connection closed by the client");
-		return;
+	if (n <= 0) {
+		read_nothing(c, n);
+		return !c->dead && c->state != CONN_CLOSING;
 	}
 	metric_add(&w->metrics, METRIC_BYTES_RECEIVED, n);
 	if (c->session != NULL && c->session->limits->byte_rate != 0)
 		conn_rate(c, 0, (size_t)n); /* what was read waits too, in c->in */
 	/* What the stream has decoded already is not for the descriptor to tell: come back for it. */
 	c->pending = stream_pending(&c->stream);
-	input(c, buf, kept + (size_t)n);
-	if (c->pending && !c->dead && c->state != CONN_CLOSING && c->pause == 0)
+	if (!input(c, buf, kept + (size_t)n))
+		return false;
+	if (c->pending && c->pause == 0)
 		handle_later(c);
+	return true;
 }
 
 void
 conn_begin(struct conn *c)
 {
-	readable(c);
-	if (c->state == CONN_WAIT_CONNECT) /* else whoever has its CONNECT takes care of that */
+	if (readable(c)) /* else whoever has its CONNECT takes care of that */
 		conn_watch(c);
 }
 
@@ -344,7 +361,7 @@ void
 conn_hear_out(struct conn *c)
 {
 	if (c->watched & EPOLLIN && !c->in_dispatch)
-		readable(c);
+		(void)readable(c);
 }
 
 static void
@@ -372,7 +389,7 @@ on_events(struct conn *c, uint32_t events)
 		return;
 	if (c->watched & EPOLLIN) {
 		if (events & (EPOLLIN | EPOLLERR | EPOLLHUP))
-			readable(c);
+			(void)readable(c);
 	} else if (c->watched & EPOLLRDHUP && events & (EPOLLRDHUP | EPOLLERR | EPOLLHUP)) {
 		conn_close(c, 0,
 		    events & EPOLLERR ? "connection lost" : "connection closed by the client");
@@ -398,10 +415,10 @@ handle_again(struct worker *w)
 		c->pause &= (uint16_t)~PAUSE_TURN;
 		if (c->pause != 0 || c->state == CONN_CLOSING)
 			continue;
-		if (c->in != NULL)
-			input(c, c->in->data + c->in->off, c->in->len);
-		if (c->pending && !c->dead && c->pause == 0)
-			readable(c);
+		if (c->in != NULL && !input(c, c->in->data + c->in->off, c->in->len))
+			continue;
+		if (c->pending && c->pause == 0)
+			(void)readable(c);
 	}
 	if (cw->again == NULL) { /* nobody was added meanwhile: keep the array */
 		cw->again = list;

@@ -30,7 +30,7 @@ struct stream_ops {
 	 * taken is offered again, perhaps with more behind it.
 	 */
 	ssize_t (*writev)(struct stream *s, const struct iovec *iov, int n);
-	/* The next bytes without taking them; as read. Before the first read only. */
+	/* The next bytes without taking them; as read. Before the first read only. NULL: no step comes after this layer. */
 	ssize_t (*peek)(struct stream *s, void *buf, size_t len);
 	bool (*pending)(const struct stream *s); /* read would give something, whatever the descriptor says */
 	/* What the layer itself has to say. -1: errno, EAGAIN leaves want_write set. NULL: never anything. */
@@ -38,6 +38,7 @@ struct stream_ops {
 	void (*shut)(struct stream *s);	 /* the peer gets to know that nothing more comes; reading goes on */
 	void (*close)(struct stream *s); /* also what is below; fd is -1 then */
 	void (*describe)(const struct stream *s, char *out, size_t size); /* "tls 1.3 TLS_AES_..., websocket"; appends. NULL: nothing */
+	const char *(*error)(const struct stream *s); /* what read or writev failed for, for the log. NULL: nothing to add */
 };
 struct stream {
 	const struct stream_ops *ops;
@@ -77,6 +78,11 @@ static inline int
 stream_flush(struct stream *s)
 {
 	return s->ops->flush != NULL ? s->ops->flush(s) : 0;
+}
+static inline const char *
+stream_error(const struct stream *s)
+{
+	return s->ops->error != NULL ? s->ops->error(s) : "connection lost";
 }
 static inline void
 stream_shut(struct stream *s)
