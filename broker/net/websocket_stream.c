@@ -379,10 +379,8 @@ websocket_close(struct stream *s)
 	struct websocket_layer *ws = s->layer;
 
 	if (ws != NULL) {
-		if (!ws->closing && !ws->lost) { /* if it gets through, good */
-			control_close(ws, CODE_GOING_AWAY);
-			(void)control_flush(s);
-		}
+		control_close(ws, CODE_GOING_AWAY);
+		(void)control_flush(s); /* if it gets through, good */
 		lent_free(ws->in);
 		free(ws->control);
 		free(ws->early);
