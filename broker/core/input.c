@@ -415,10 +415,13 @@ handle_again(struct worker *w)
 		c->pause &= (uint16_t)~PAUSE_TURN;
 		if (c->pause != 0 || c->state == CONN_CLOSING)
 			continue;
-		if (c->in != NULL && !input(c, c->in->data + c->in->off, c->in->len))
-			continue;
-		if (c->pending && c->pause == 0)
-			(void)readable(c);
+		if (c->in == NULL) {
+			if (c->pending)
+				(void)readable(c);
+		} else if (input(c, c->in->data + c->in->off, c->in->len) && c->pending &&
+		    c->pause == 0) {
+			handle_later(c); /* answers go out first: the end may be next */
+		}
 	}
 	if (cw->again == NULL) { /* nobody was added meanwhile: keep the array */
 		cw->again = list;

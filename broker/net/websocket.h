@@ -83,6 +83,7 @@ struct websocket_layer {
 	struct control *control; /* NULL: nothing to say, none half read */
 	struct early *early;	 /* NULL: read below */
 	const char *why;	 /* what the peer did wrong; nothing of it is read any more */
+	uint16_t code;		 /* of our Close, when `why` or the end is told to our reader: answers to what came before go first */
 	uint32_t left;		 /* of the payload being read */
 	uint32_t out_left;	 /* of the payload being written: a frame that was begun must be finished */
 	uint8_t head[WEBSOCKET_HEAD_OUT_MAX], head_len, head_off; /* of that frame */
@@ -129,9 +130,9 @@ size_t websocket_head(uint8_t out[static WEBSOCKET_HEAD_OUT_MAX], uint32_t paylo
 bool control_part(struct websocket_layer *ws, const uint8_t *data, size_t len);
 /* It is complete. *pongs: how many may be written at once, one by one; those beyond wait and only the newest is kept. */
 void control_received(struct stream *s, unsigned *pongs);
-/* Close with that code, unless there was one; code 0: without. */
+/* Queue Close with that code, unless there was one; code 0: without. */
 void control_close(struct websocket_layer *ws, unsigned code);
-/* The peer broke the protocol: say so to it, and keep why for our reader. */
+/* The peer broke the protocol: keep why, and the code of the Close for it. */
 void websocket_fail(struct websocket_layer *ws, unsigned code, const char *why);
 /* Begin the next one if none is under way. @return one is to be written. At the border of two of our frames only. */
 bool control_begin(struct websocket_layer *ws);

@@ -193,7 +193,7 @@ void
 websocket_fail(struct websocket_layer *ws, unsigned code, const char *why)
 {
 	ws->why = why;
-	control_close(ws, code);
+	ws->code = (uint16_t)code;
 }
 
 bool
@@ -280,7 +280,7 @@ on_close(struct websocket_layer *ws, const uint8_t *payload, size_t len)
 		websocket_fail(
 		    ws, CODE_INVALID_DATA, "WebSocket: a Close whose reason is not UTF-8");
 	} else {
-		control_close(ws, code);
+		ws->code = (uint16_t)code;
 		ws->ended = true;
 	}
 }

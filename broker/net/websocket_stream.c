@@ -156,6 +156,8 @@ read_failed(struct stream *s, void *buf, size_t len)
 
 	if (!ws->told) {
 		ws->told = true;
+		control_close(ws, ws->code);
+		(void)control_flush(s);
 		errno = EPROTO;
 		return -1;
 	}
@@ -163,6 +165,17 @@ read_failed(struct stream *s, void *buf, size_t len)
 		return n;
 	errno = EAGAIN;
 	return -1;
+}
+
+/* The peer has sent Close: it gets ours. */
+static ssize_t
+read_ended(struct stream *s)
+{
+	struct websocket_layer *ws = s->layer;
+
+	control_close(ws, ws->code);
+	(void)control_flush(s);
+	return 0;
 }
 
 static size_t
@@ -190,7 +203,7 @@ websocket_read(struct stream *s, void *buf, size_t len)
 	if (ws->why != NULL)
 		return read_failed(s, buf, len);
 	if (ws->ended)
-		return 0;
+		return read_ended(s);
 	if (ws->early != NULL) {
 		got = read_early(s, buf, len);
 	} else {
@@ -206,7 +219,7 @@ websocket_read(struct stream *s, void *buf, size_t len)
 	if (ws->why != NULL)
 		return read_failed(s, buf, len);
 	if (ws->ended)
-		return 0;
+		return read_ended(s);
 	errno = EAGAIN;
 	return -1;
 }
@@ -379,7 +392,7 @@ websocket_close(struct stream *s)
 	struct websocket_layer *ws = s->layer;
 
 	if (ws != NULL) {
-		control_close(ws, CODE_GOING_AWAY);
+		control_close(ws, ws->ended || ws->why != NULL ? ws->code : CODE_GOING_AWAY);
 		(void)control_flush(s); /* if it gets through, good */
 		lent_free(ws->in);
 		free(ws->control);

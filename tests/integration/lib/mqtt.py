@@ -32,14 +32,7 @@ class Client:
     def __init__(self, address, version=wire.V5, source=None, timeout=TIMEOUT):
         """address: (host, port) or the path of a Unix socket ("@name": abstract)."""
         self.version, self.timeout = version, timeout
-        if isinstance(address, str):
-            self.sock = socket.socket(socket.AF_UNIX)
-            self.sock.settimeout(timeout)
-            self.sock.connect("\0" + address[1:] if address.startswith("@") else address)
-        else:
-            self.sock = socket.create_connection(
-                address, timeout, (source, 0) if source is not None else None)
-            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock = self._open(address, source)
         self.buffer = bytearray()
         self.put_aside = []  # PUBLISH packets that came while something else was waited for
         self.eof = False
@@ -51,6 +44,17 @@ class Client:
         self.topic_alias_maximum = 0
         self.aliases = {}
         self.in_flight = {}  # packet id -> "puback", "pubrec" or "pubcomp": what we owe
+
+    def _open(self, address, source):
+        if isinstance(address, str):
+            sock = socket.socket(socket.AF_UNIX)
+            sock.settimeout(self.timeout)
+            sock.connect("\0" + address[1:] if address.startswith("@") else address)
+        else:
+            sock = socket.create_connection(
+                address, self.timeout, (source, 0) if source is not None else None)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
 
     def __enter__(self):
         return self
