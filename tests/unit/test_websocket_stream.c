@@ -167,7 +167,8 @@ START_TEST(frames_become_bytes)
 			ck_assert_uint_eq(all.len, strlen(frame_cases[_i].payload));
 			ck_assert_mem_eq(all.bytes, frame_cases[_i].payload, all.len);
 			ck_assert_uint_eq(t.out_len, frame_cases[_i].said_len);
-			ck_assert_mem_eq(t.out, frame_cases[_i].said, t.out_len);
+			if (t.out_len > 0)
+				ck_assert_mem_eq(t.out, frame_cases[_i].said, t.out_len);
 			if (frame_cases[_i].why != NULL) {
 				ck_assert_int_eq(all.err, EPROTO);
 				ck_assert_ptr_nonnull(
