@@ -9,6 +9,7 @@
 #include "cidr.h"
 #include "conf.h"
 #include "logins.h"
+#include "machine.h"
 #include "options.h"
 
 #include <errno.h>
@@ -21,6 +22,9 @@
 
 #define SCOPE_SIZE  128
 #define PASSWD_FILE "/etc/passwd"
+/* max_memory = auto: no less than an option may be, and the most where the system does not say what it has. */
+#define MEMORY_LEAST   (UINT64_C(32) << 20)
+#define MEMORY_UNKNOWN (UINT64_C(1) << 50)
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
@@ -568,11 +572,23 @@ cpu_count(void)
 	return n < 1 ? 1 : n > 256 ? 256 : (unsigned)n;
 }
 
+/* Not all of it: the kernel, what it caches for us, and others need some. */
+static uint64_t
+memory_share(void)
+{
+	uint64_t bytes = machine_memory() / 4 * 3;
+
+	return bytes == 0 ? MEMORY_UNKNOWN : bytes < MEMORY_LEAST ? MEMORY_LEAST : bytes;
+}
+
 /* What "auto" stands for. */
 static bool
 fill_in(struct settings *s)
 {
 	char host[65] = "";
+
+	if (s->limits.max_memory == 0)
+		s->limits.max_memory = memory_share();
 
 	if (s->workers == 0)
 		s->workers = cpu_count();
