@@ -70,6 +70,23 @@ write_indexes(FILE *out, const struct broker *b)
 	    "Bytes of the index of Topic Filters", (int64_t)topics.bytes);
 }
 
+static void
+write_memory(FILE *out, const struct broker *b)
+{
+	const struct overload *o = &b->overload;
+
+	metrics_text_one(out, PREFIX "memory_bytes", true,
+	    "Memory in use as it is compared with max_memory: resident, without pages of files",
+	    atomic_load(&o->used));
+	metrics_text_one(
+	    out, PREFIX "memory_limit_bytes", true, "max_memory", (int64_t)atomic_load(&o->limit));
+	metrics_text_one(out, PREFIX "overload_level", true,
+	    "0: as usual; 1: near max_memory, publishers are slowed down; 2: max_memory is "
+	    "reached, "
+	    "new connections are refused",
+	    overload_level(o));
+}
+
 /* Under the names that every client library of Prometheus uses. */
 static void
 write_process(FILE *out, const struct broker *b)
@@ -128,6 +145,7 @@ route_metrics(struct api_call *call)
 	write_counted(out, b);
 	write_mailboxes(out, b);
 	write_indexes(out, b);
+	write_memory(out, b);
 	write_process(out, b);
 	failed =
 	    b->plugins != NULL && plugins_metrics(b->plugins, write_plugin_line, out) != GRAPNEL_OK;

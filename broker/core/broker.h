@@ -8,6 +8,7 @@
 #define BROKER_CORE_BROKER_H
 
 #include "config/settings.h"
+#include "core/overload.h"
 #include "core/worker.h"
 
 struct topic_index;
@@ -37,6 +38,7 @@ struct broker {
 	struct limits_kept *limits_kept; /* all that limits ever pointed to: reload.c */
 	struct sys *sys; /* core/sys.h */
 	struct memory *memory; /* core/memory.h */
+	struct overload overload; /* core/overload.h */
 	struct listeners *listeners; /* net/listener.h; lives until the last Network Connection is closed */
 };
 

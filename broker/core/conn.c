@@ -2,6 +2,7 @@
 #include "core/conn.h"
 
 #include "base/log.h"
+#include "core/connecting.h"
 #include "core/core.h"
 #include "core/publish.h"
 #include "core/session.h"
@@ -83,14 +84,17 @@ conn_register(struct conn *c)
 			return GRAPNEL_ENOMEM;
 		memset(conns + cw->conn_capacity, 0,
 		    (capacity - cw->conn_capacity) * sizeof(struct conn *));
+		cw->conns = conns; /* no harm if conn_capacity stays */
+		if (!overload_room(&cw->overload, cw->conn_capacity, capacity))
+			return GRAPNEL_ENOMEM;
 		cw->free_hint = cw->conn_capacity;
-		cw->conns = conns;
 		cw->conn_capacity = capacity;
 	}
 	while (cw->conns[cw->free_hint] != NULL)
 		cw->free_hint = (cw->free_hint + 1) % cw->conn_capacity;
 	c->slot = cw->free_hint;
 	cw->conns[c->slot] = c;
+	cw->overload.received[c->slot] = 0;
 	cw->conn_count++;
 	return GRAPNEL_OK;
 }
@@ -234,10 +238,13 @@ fail:
 		identity_unref(c->who);
 	free(c);
 	tls_context_unref(tls);
+	peer_text(text, fd, peer, peer_len);
+	metric_add(&w->metrics, METRIC_CONNECTIONS_REFUSED, 1);
+	listener_refusal_log(w, "connection_refused", text, ls->name,
+	    w->core->stopping ? "shutting down" : "out of memory");
 	stream_close(&s);
 	listener_connection_closed(w->broker, ls);
 	settings_unref(ls->settings);
-	metric_add(&w->metrics, METRIC_CONNECTIONS_REFUSED, 1);
 }
 
 struct move_mail {
@@ -254,6 +261,9 @@ on_arrival(struct worker *w, struct mail *m)
 	c->w = w;
 	if (conn_register(c) != GRAPNEL_OK) {
 		/* Not in a table: cannot be closed through the door. */
+		metric_add(&w->metrics, METRIC_CONNECTIONS_REFUSED, 1);
+		listener_refusal_log(
+		    w, "connection_refused", conn_peer(c), c->ls->name, "out of memory");
 		connecting_cancel(c, "out of memory");
 		stream_close(&c->stream);
 		listener_connection_closed(w->broker, c->ls);
@@ -278,7 +288,7 @@ conn_move(struct conn *c, struct worker *target)
 	struct move_mail *m = malloc(sizeof(*m));
 
 	if (m == NULL) {
-		conn_close(c, 0, "out of memory");
+		connect_refuse(c, RC_SERVER_UNAVAILABLE, "out of memory");
 		return;
 	}
 	conn_set_state(c, CONN_MOVING, "to its home worker");
@@ -329,6 +339,14 @@ conn_arm_deadline(struct conn *c)
 }
 
 static void
+connect_timeout(struct conn *c, const char *why)
+{
+	metric_add(&c->w->metrics, METRIC_CONNECT_TIMEOUTS, 1);
+	listener_refusal_log(c->w, "connect_timeout", conn_peer(c), c->ls->name, why);
+	conn_close(c, 0, why);
+}
+
+static void
 on_deadline(struct timer *t, void *owner)
 {
 	struct conn *c = (struct conn *)(void *)((char *)t - offsetof(struct conn, deadline));
@@ -336,9 +354,10 @@ on_deadline(struct timer *t, void *owner)
 	(void)owner;
 	switch ((enum conn_state)c->state) {
 	case CONN_HANDSHAKE:
+		connect_timeout(c, "handshake not finished in connect_timeout");
+		return;
 	case CONN_WAIT_CONNECT:
-		metric_add(&c->w->metrics, METRIC_CONNECT_TIMEOUTS, 1);
-		conn_close(c, 0, "no complete CONNECT in connect_timeout");
+		connect_timeout(c, "no complete CONNECT in connect_timeout");
 		return;
 	case CONN_AUTHENTICATING:
 		if (c->pause &

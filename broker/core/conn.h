@@ -89,6 +89,7 @@ struct core_worker {
 	struct decision last_decision; /* rights.c: keeps the strings of the last answer alive */
 	struct will_job *wills; /* will.c */
 	uint64_t next_serial;
+	struct overload_worker overload; /* overload.c */
 	int64_t queued_spare; /* deliver.c: counted in the broker's total, but not in use */
 	struct conn_name { /* of a connection, which may be gone by then */
 		uint32_t slot;
@@ -237,6 +238,15 @@ void held_acks_clear(struct conn *c);
 int batch_init(struct worker *w);
 void batch_fini(struct worker *w);
 bool held_ack(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code, const struct message *msg); /* acks.c: see there */
+
+/* Bytes that may wait to be written to it now: max_output_bytes, or less while much waits for all. */
+static inline uint64_t
+conn_output_max(const struct conn *c, const struct limits *l)
+{
+	uint64_t now = c->w->core->overload.output_max;
+
+	return l->max_output_bytes < now ? l->max_output_bytes : now;
+}
 
 /* ---- output: output.c ------------------------------------------------------------------ */
 /* Room for `len` bytes at the end of the output; fill all of it. NULL: no memory (the caller closes). Marks the connection dirty. */

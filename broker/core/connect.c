@@ -163,7 +163,7 @@ conn_on_connect(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 	uint8_t err;
 
 	if (k == NULL) {
-		conn_close(c, 0, "out of memory");
+		connect_refuse(c, RC_SERVER_UNAVAILABLE, "out of memory");
 		return HANDLED_CLOSED;
 	}
 	memset(k, 0, sizeof(*k));
@@ -184,6 +184,12 @@ conn_on_connect(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 	if (err != 0) {
 		metric_add(&c->w->metrics, METRIC_PACKETS_MALFORMED, 1);
 		connect_refuse(c, err, w.why != NULL ? w.why : "malformed CONNECT");
+		return HANDLED_CLOSED;
+	}
+	/* Before anybody is asked about it. Server busy rather than Quota exceeded: it will pass. */
+	if (overload_level(&c->w->broker->overload) == OVERLOAD_FULL) {
+		metric_add(&c->w->metrics, METRIC_CONNECTIONS_REFUSED_MEMORY, 1);
+		connect_refuse(c, RC_SERVER_BUSY, "max_memory is reached: try again later");
 		return HANDLED_CLOSED;
 	}
 	if (!k->p.has_username)

@@ -112,6 +112,7 @@ core_init(struct broker *b)
 	}
 	timer_init(&b->workers[0]->core->sweep_timer, on_sweep);
 	worker_timer(b->workers[0], &b->workers[0]->core->sweep_timer, SWEEP_MS);
+	overload_init(b);
 	return sys_start(b);
 }
 
@@ -137,6 +138,7 @@ core_fini(struct broker *b)
 		router_fini(w);
 		batch_fini(w);
 		out_pool_clear(&w->core->pool);
+		overload_worker_fini(w);
 		free(w->core->conns);
 		free(w->core->again);
 		free(w->core);

@@ -114,6 +114,7 @@ enqueue(struct session *s, struct entry *e)
 			    *total =
 				atomic_load_explicit(&s->w->broker->limits, memory_order_acquire);
 	size_t size = message_size(e->msg);
+	enum metric m = METRIC_MESSAGES_DROPPED_QUEUE_FULL;
 	struct flow *f = session_flow(s);
 	const char *why = NULL;
 
@@ -129,6 +130,11 @@ enqueue(struct session *s, struct entry *e)
 		why = "max_queued_bytes reached";
 	else if (queued_total(s->w) + size > total->max_total_queued_bytes)
 		why = "max_total_queued_bytes reached";
+	else if (overload_level(&s->w->broker->overload) != OVERLOAD_NONE &&
+	    (s->conn == NULL || f->queue.bytes + size > OVERLOAD_QUEUE)) {
+		why = "the broker is near max_memory";
+		m = METRIC_MESSAGES_DROPPED_MEMORY_LIMIT;
+	}
 	if (why != NULL) {
 		unsigned suppressed;
 
@@ -136,7 +142,7 @@ enqueue(struct session *s, struct entry *e)
 			log_at(GRAPNEL_LOG_WARNING, "message_dropped",
 			    "client \"%.*s\": message to \"%.*s\" dropped: %s",
 			    STR(identity_client_id(s->identity)), STR(message_topic(e->msg)), why);
-		deliver_dropped(s, e, METRIC_MESSAGES_DROPPED_QUEUE_FULL, why);
+		deliver_dropped(s, e, m, why);
 		return;
 	}
 	if (f->queue.count == 0)
@@ -157,7 +163,7 @@ deliver_congested(struct session *s)
 	struct flow *f = s->flow;
 
 	if (c == NULL ||
-	    (c->out_bytes <= s->limits->max_output_bytes / 2 &&
+	    (c->out_bytes <= conn_output_max(c, s->limits) / 2 &&
 		f->queue.count <= s->limits->max_queued_messages / 2 &&
 		f->queue.bytes <= s->limits->max_queued_bytes / 2))
 		return false;
@@ -175,7 +181,7 @@ congestion_eased(struct session *s)
 {
 	if ((!s->congested && !s->shared_held) || s->conn == NULL)
 		return;
-	if (s->conn->out_bytes > s->limits->max_output_bytes / 4 ||
+	if (s->conn->out_bytes > conn_output_max(s->conn, s->limits) / 4 ||
 	    s->flow->queue.count > s->limits->max_queued_messages / 4 ||
 	    s->flow->queue.bytes > s->limits->max_queued_bytes / 4)
 		return;
@@ -200,7 +206,7 @@ window(const struct session *s)
 static bool
 output_full(const struct session *s)
 {
-	return s->conn->out_bytes > s->limits->max_output_bytes / 2;
+	return s->conn->out_bytes > conn_output_max(s->conn, s->limits) / 2;
 }
 
 /* Send an entry whose turn it is; takes it. false: could not now (memory, no identifier): the entry is still the caller's. */
@@ -266,7 +272,7 @@ deliver(
 		return;
 	}
 	/* The straight way. */
-	max = s->limits->max_output_bytes;
+	max = conn_output_max(c, s->limits);
 	if (c->out_bytes > max / 8 * 7)
 		qos0_lost(s, msg, METRIC_MESSAGES_DROPPED_OUTPUT_FULL, "max_output_bytes reached");
 	else if ((err = conn_send_publish(c, msg, ids, 0, (flags & ENTRY_RETAIN) != 0, false, 0)) ==

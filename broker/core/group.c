@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/group.h"
 
+#include "core/overload.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -323,6 +325,7 @@ void
 group_route(struct group *g, const struct group_terms *terms, struct message *msg)
 {
 	struct entry e = { .qos = msg->qos, .seq = g->next_seq++ };
+	enum metric m = METRIC_MESSAGES_DROPPED_QUEUE_FULL;
 	size_t size = message_size(msg);
 	const char *why = NULL;
 
@@ -341,8 +344,13 @@ group_route(struct group *g, const struct group_terms *terms, struct message *ms
 		why = "max_queued_bytes reached";
 	else if (size > terms->total_left)
 		why = "max_total_queued_bytes reached";
+	else if (terms->memory_short &&
+	    (g->online == 0 || g->queue.bytes + size > OVERLOAD_QUEUE)) {
+		why = "the broker is near max_memory";
+		m = METRIC_MESSAGES_DROPPED_MEMORY_LIMIT;
+	}
 	if (why != NULL) {
-		g->ops->dropped(g, msg, METRIC_MESSAGES_DROPPED_QUEUE_FULL, why);
+		g->ops->dropped(g, msg, m, why);
 		return;
 	}
 	if ((e.msg = message_keep(msg)) == NULL || queue_push(&g->queue, &e) != GRAPNEL_OK) {

@@ -52,6 +52,7 @@ struct group_terms {
 	uint64_t total_left;		  /* bytes that all queues together may still grow */
 	uint64_t now_ms;
 	bool hold; /* give nothing: the broker is stopping */
+	bool memory_short; /* queue little, and nothing if nobody is online: overload.h */
 };
 
 struct group {

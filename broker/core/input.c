@@ -210,7 +210,7 @@ dispatch(struct conn *c, const uint8_t *buf, size_t len, bool *more)
 			break;
 		if (handled == PACKETS_PER_TURN && off < len)
 			c->pause |= PAUSE_TURN;
-		if (c->out_bytes >= c->limits->max_output_bytes)
+		if (c->out_bytes >= conn_output_max(c, c->limits))
 			c->pause |= PAUSE_OUTPUT; /* answers pile up unread: no more questions */
 		if (events_blocked(c->w))
 			c->pause |= PAUSE_EVENTS;
@@ -286,6 +286,22 @@ in_grow(struct conn *c)
 	return true;
 }
 
+/* Memory is short: one that publishes, and has had its share of this interval, waits for the next. */
+static void
+pause_heavy(struct conn *c, int64_t messages_before)
+{
+	const struct overload_worker *o = &c->w->core->overload;
+
+	if (c->dead || c->state != CONN_ESTABLISHED || o->received[c->slot] <= o->allowance)
+		return;
+	/* Nothing published, and nothing large under way: acknowledgements and the like, which free memory. */
+	if (metric_get(&c->w->metrics, METRIC_MESSAGES_RECEIVED) == messages_before &&
+	    c->in == NULL)
+		return;
+	metric_add(&c->w->metrics, METRIC_PUBLISHERS_PAUSED_MEMORY, 1);
+	conn_pause(c, PAUSE_MEMORY);
+}
+
 /* Nothing was read, and perhaps nothing more ever will be. */
 static void
 read_nothing(struct conn *c, ssize_t n)
@@ -311,6 +327,7 @@ static bool
 readable(struct conn *c)
 {
 	struct worker *w = c->w;
+	int64_t messages_before;
 	uint8_t *buf = w->read_buffer;
 	size_t kept = c->in != NULL ? c->in->len : 0;
 	ssize_t n;
@@ -339,13 +356,17 @@ readable(struct conn *c)
 		return !c->dead && c->state != CONN_CLOSING;
 	}
 	metric_add(&w->metrics, METRIC_BYTES_RECEIVED, n);
+	w->core->overload.received[c->slot] += (uint32_t)n;
+	messages_before = metric_get(&w->metrics, METRIC_MESSAGES_RECEIVED);
 	if (c->session != NULL && c->session->limits->byte_rate != 0)
 		conn_rate(c, 0, (size_t)n); /* what was read waits too, in c->in */
 	/* What the stream has decoded already is not for the descriptor to tell: come back for it. */
 	c->pending = stream_pending(&c->stream);
 	if (!input(c, buf, kept + (size_t)n))
 		return false;
-	if (c->pending && c->pause == 0)
+	if (w->core->overload.allowance != OVERLOAD_ALL)
+		pause_heavy(c, messages_before);
+	if (c->pending && !c->dead && c->state != CONN_CLOSING && c->pause == 0)
 		handle_later(c);
 	return true;
 }

@@ -201,7 +201,7 @@ session_full(const struct session *s)
 {
 	const struct limits *l = s->limits;
 
-	return s->conn->out_bytes > l->max_output_bytes / 2 ||
+	return s->conn->out_bytes > conn_output_max(s->conn, l) / 2 ||
 	    s->flow->queue.count > l->max_queued_messages / 2 ||
 	    s->flow->queue.bytes > l->max_queued_bytes / 2;
 }

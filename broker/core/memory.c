@@ -41,6 +41,29 @@ memory_usage(struct memory_usage *out)
 
 /* ---- when ---------------------------------------------------------------------------------- */
 
+/* What is resident without a reason that we know of. */
+static int64_t
+slack_of(const struct memory_watch *mw, int64_t private_bytes, int64_t used)
+{
+	return private_bytes - mw->private_bytes - (used - mw->used_bytes);
+}
+
+bool
+memory_pressed_due(
+    struct memory_watch *mw, int64_t private_bytes, int64_t used, uint64_t limit, uint64_t now_ms)
+{
+	int64_t least = (int64_t)(limit / 32);
+
+	if (least < MEMORY_SLACK_MIN)
+		least = MEMORY_SLACK_MIN;
+	if (!mw->begun || now_ms < mw->pressed_until_ms ||
+	    slack_of(mw, private_bytes, used) < least)
+		return false;
+	mw->pressed_until_ms = now_ms + MEMORY_PRESSED_MS;
+	mw->begun = false;
+	return true;
+}
+
 bool
 memory_watch_due(
     struct memory_watch *mw, int64_t private_bytes, int64_t used, int64_t cpu, uint64_t now_ms)
@@ -56,7 +79,7 @@ memory_watch_due(
 		mw->used_bytes = used;
 		return false;
 	}
-	slack = private_bytes - mw->private_bytes - (used - mw->used_bytes);
+	slack = slack_of(mw, private_bytes, used);
 	if (least < MEMORY_SLACK_MIN)
 		least = MEMORY_SLACK_MIN;
 	if (slack < least || !quiet || now_ms < mw->pause_until_ms)
@@ -67,8 +90,6 @@ memory_watch_due(
 }
 
 /* ---- giving back ---------------------------------------------------------------------------- */
-
-#ifdef HAVE_MALLOC_TRIM
 
 /*
  * The end of a worker's heap can only be cut off by its own thread: malloc looks at it whenever so much
@@ -86,9 +107,11 @@ struct memory {
 	struct timer timer;
 	struct broker *b;
 	struct memory_watch watch;
-	bool trimming;         /* the workers have been told */
-	int64_t private_bytes; /* at the last look */
+	uint64_t watch_ms,
+	    trim_ms; /* when the watch is due; when the workers are done (0: not told) */
 };
+
+#ifdef HAVE_MALLOC_TRIM
 
 void
 memory_setup(unsigned workers)
@@ -98,6 +121,18 @@ memory_setup(unsigned workers)
 	(void)mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD);
 	(void)mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD);
 }
+
+#else /* a C library that does this by itself, or cannot */
+
+#define malloc_trim(pad) ((void)(pad), 0)
+
+void
+memory_setup(unsigned workers)
+{
+	(void)workers;
+}
+
+#endif
 
 static void
 on_worker(struct worker *w, struct mail *m)
@@ -156,48 +191,87 @@ cpu_us(void)
 	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
 }
 
-/* @return it is time to give memory back. */
-static bool
-look(struct memory *mem)
+static int64_t
+private_bytes(void)
 {
-	struct broker *b = mem->b;
 	struct memory_usage usage;
 
 	memory_usage(&usage);
-	mem->private_bytes = usage.private_bytes;
-	return usage.private_bytes >= 0 && /* else there is no /proc */
-	    memory_watch_due(
-		&mem->watch, usage.private_bytes, used_bytes(b), cpu_us(), b->main->now_ms);
+	return usage.private_bytes; /* -1: there is no /proc */
+}
+
+/* @return milliseconds until the next look. */
+static unsigned
+look(struct memory *mem)
+{
+	struct broker *b = mem->b;
+	uint64_t now = b->main->now_ms;
+	int64_t private = private_bytes();
+	unsigned wait_ms = overload_look(b, private);
+	bool due = false;
+
+	if (private < 0 || mem->trim_ms != 0)
+		return wait_ms;
+	if (overload_level(&b->overload) != OVERLOAD_NONE)
+		due = memory_pressed_due(&mem->watch, private, used_bytes(b),
+		    atomic_load_explicit(&b->overload.limit, memory_order_relaxed), now);
+	if (!due && now >= mem->watch_ms) {
+		mem->watch_ms = now + MEMORY_WATCH_MS;
+		due = memory_watch_due(&mem->watch, private, used_bytes(b), cpu_us(), now);
+	}
+	if (due) {
+		mem->trim_ms = now + SETTLE_MS;
+		tell_workers(b);
+	}
+	return wait_ms;
 }
 
 static void
 trim(struct memory *mem)
 {
-	int64_t before = mem->private_bytes;
+	int64_t before = private_bytes(), after;
 
+	mem->trim_ms = 0;
 	(void)malloc_trim(0);
 	metric_add(&mem->b->main->metrics, METRIC_MEMORY_TRIMS, 1);
-	(void)look(mem); /* from here on again */
+	after = private_bytes();
+	/* From here on again. */
+	(void)memory_watch_due(
+	    &mem->watch, after, used_bytes(mem->b), cpu_us(), mem->b->main->now_ms);
+	mem->watch_ms = mem->b->main->now_ms + MEMORY_WATCH_MS;
 	log_debug("memory: %" PRId64 " KiB of heap and stacks were resident, %" PRId64
 		  " KiB still are",
-	    before / 1024, mem->private_bytes / 1024);
+	    before / 1024, after / 1024);
 }
 
 static void
 on_watch(struct timer *t, void *owner)
 {
 	struct memory *mem = (struct memory *)(void *)((char *)t - offsetof(struct memory, timer));
+	uint64_t now = mem->b->main->now_ms, wait_ms;
 
 	(void)owner;
-	if (mem->trimming) {
-		mem->trimming = false;
+	if (mem->trim_ms != 0 && now >= mem->trim_ms)
 		trim(mem);
-	} else {
-		mem->trimming = look(mem);
-		if (mem->trimming)
-			tell_workers(mem->b);
-	}
-	worker_timer(mem->b->main, t, mem->trimming ? SETTLE_MS : MEMORY_WATCH_MS);
+	wait_ms = look(mem);
+	if (mem->trim_ms != 0 && wait_ms > SETTLE_MS)
+		wait_ms = SETTLE_MS;
+	worker_timer(mem->b->main, t, wait_ms);
+}
+
+void
+memory_look_now(struct broker *b)
+{
+	struct memory *mem = b->memory;
+	uint64_t now;
+
+	if (mem == NULL)
+		return;
+	now = b->main->now_ms;
+	if (now < b->overload.looked_ms + OVERLOAD_AGAIN_MS) /* the timer is moved to then */
+		worker_timer(b->main, &mem->timer, b->overload.looked_ms + OVERLOAD_AGAIN_MS - now);
+	else
+		worker_timer(b->main, &mem->timer, 0);
 }
 
 int
@@ -210,8 +284,7 @@ memory_start(struct broker *b)
 	mem->b = b;
 	timer_init(&mem->timer, on_watch);
 	b->memory = mem;
-	(void)look(mem);
-	worker_timer(b->main, &mem->timer, MEMORY_WATCH_MS);
+	worker_timer(b->main, &mem->timer, look(mem));
 	return GRAPNEL_OK;
 }
 
@@ -224,26 +297,3 @@ memory_stop(struct broker *b)
 	free(b->memory);
 	b->memory = NULL;
 }
-
-#else /* a C library that does this by itself, or cannot */
-
-void
-memory_setup(unsigned workers)
-{
-	(void)workers;
-}
-
-int
-memory_start(struct broker *b)
-{
-	b->memory = NULL;
-	return GRAPNEL_OK;
-}
-
-void
-memory_stop(struct broker *b)
-{
-	(void)b;
-}
-
-#endif

@@ -27,9 +27,10 @@ static const struct {
 
 /* last: the chunk that it will stand behind; NULL: it is the first. */
 static struct out_chunk *
-chunk_new(struct out_pool *p, size_t len, const struct out_chunk *last)
+chunk_new(struct worker *w, size_t len, const struct out_chunk *last)
 {
 	unsigned class = last == NULL ? OUT_SMALL : last->ref != NULL ? OUT_TINY : OUT_LARGE;
+	struct out_pool *p = &w->core->pool;
 	struct out_chunk *k;
 	size_t capacity;
 
@@ -45,6 +46,8 @@ chunk_new(struct out_pool *p, size_t len, const struct out_chunk *last)
 		if ((k = malloc(sizeof(*k) + capacity)) == NULL)
 			return NULL;
 	}
+	if (capacity > classes[OUT_SMALL].capacity)
+		overload_output(w);
 	k->next = NULL;
 	k->ref_data = NULL;
 	k->ref = NULL;
@@ -110,7 +113,7 @@ conn_out(struct conn *c, size_t len)
 	uint8_t *p;
 
 	if (k == NULL || k->ref != NULL || k->capacity - k->end < len) {
-		if ((k = chunk_new(&c->w->core->pool, len, k)) == NULL)
+		if ((k = chunk_new(c->w, len, k)) == NULL)
 			return NULL;
 		out_append(c, k);
 	}
@@ -142,6 +145,7 @@ out_refer(struct conn *c, struct message *msg, const char *data, size_t len)
 	c->out_bytes += len;
 	c->w->core->unwritten += len;
 	metric_add(&c->w->metrics, METRIC_OUTPUT_BYTES, (int64_t)len);
+	overload_output(c->w);
 }
 
 void
@@ -488,13 +492,13 @@ conn_flush(struct conn *c)
 			conn_finish(c);
 		return;
 	}
-	if ((c->pause & PAUSE_OUTPUT) && c->out_bytes < c->limits->max_output_bytes / 4)
+	if ((c->pause & PAUSE_OUTPUT) && c->out_bytes < conn_output_max(c, c->limits) / 4)
 		conn_resume(c, PAUSE_OUTPUT);
 	if (c->dead || c->session == NULL)
 		return;
 	if (c->session->congested || c->session->shared_held)
 		congestion_eased(c->session);
-	if (c->drain_waiting && c->out_bytes < c->limits->max_output_bytes / 4) {
+	if (c->drain_waiting && c->out_bytes < conn_output_max(c, c->limits) / 4) {
 		c->drain_waiting = false;
 		deliver_pump(c->session);
 	}
@@ -517,6 +521,7 @@ conn_flush_output(struct worker *w)
 		else if (c->no_memory || !c->write_wait)
 			conn_flush(c);
 	}
+	overload_output(w);
 }
 
 void

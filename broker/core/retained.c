@@ -223,7 +223,7 @@ retained_continue(struct session *s)
 		return;
 	s->pumping = true; /* deliver() below must not come back here */
 	while ((j = s->flow->retained_first) != NULL && s->conn != NULL && j->pending == NULL) {
-		if (s->conn->out_bytes > s->limits->max_output_bytes / 4) {
+		if (s->conn->out_bytes > conn_output_max(s->conn, s->limits) / 4) {
 			s->conn->drain_waiting = true;
 			break;
 		}

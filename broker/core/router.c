@@ -514,8 +514,9 @@ static uint8_t
 retain_message(struct worker *w, struct message *msg, const struct conn *publisher)
 {
 	const struct limits *l = atomic_load_explicit(&w->broker->limits, memory_order_acquire);
+	/* Then what is there may be replaced or removed, and nothing may grow. */
+	bool near = overload_level(&w->broker->overload) != OVERLOAD_NONE, had = false;
 	struct message *kept = message_keep(msg);
-	bool had = false;
 	unsigned suppressed;
 	int err;
 
@@ -524,17 +525,17 @@ retain_message(struct worker *w, struct message *msg, const struct conn *publish
 	atomic_store_explicit(&kept->author_checked,
 	    atomic_load_explicit(&w->broker->rights_generation, memory_order_relaxed),
 	    memory_order_relaxed);
-	err = retain_set(
-	    w->broker->retain, kept, l->retained_max_messages, l->retained_max_bytes, &had);
+	err = retain_set(w->broker->retain, kept, l->retained_max_messages,
+	    near ? 0 : l->retained_max_bytes, &had);
 	message_unref(kept);
 	if (err != GRAPNEL_OK) {
 		metric_add(&w->metrics, METRIC_RETAINED_REFUSED, 1);
 		if (log_allowed("retained", &suppressed))
 			log_warning("retained message for \"%.*s\" not kept: %s%s",
 			    STR(message_topic(msg)),
-			    err == GRAPNEL_EQUOTA
-				? "retained_max_messages or retained_max_bytes reached"
-				: "out of memory",
+			    err != GRAPNEL_EQUOTA ? "out of memory"
+				: near            ? "the broker is near max_memory"
+				       : "retained_max_messages or retained_max_bytes reached",
 			    suppressed > 0 ? " [more lines left out]" : "");
 		else
 			metric_add(&w->metrics, METRIC_LOG_SUPPRESSED, 1);

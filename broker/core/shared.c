@@ -77,6 +77,7 @@ terms(const struct worker *w)
 		.total_left = used < total ? total - used : 0,
 		.now_ms = w->now_ms,
 		.hold = w->core->stopping,
+		.memory_short = overload_level(&w->broker->overload) != OVERLOAD_NONE,
 	};
 }
 
@@ -97,7 +98,9 @@ on_dropped(struct group *g, const struct message *msg, enum metric m, const char
 	unsigned suppressed;
 
 	metric_add(&sg->w->metrics, m, 1);
-	if (m == METRIC_MESSAGES_DROPPED_QUEUE_FULL && log_allowed("queue", &suppressed))
+	if ((m == METRIC_MESSAGES_DROPPED_QUEUE_FULL ||
+		m == METRIC_MESSAGES_DROPPED_MEMORY_LIMIT) &&
+	    log_allowed("queue", &suppressed))
 		log_at(GRAPNEL_LOG_WARNING, "message_dropped",
 		    "shared group \"%.*s\": message to \"%.*s\" dropped: %s",
 		    STR(((struct grapnel_str){ sg->key, sg->key_len })), STR(message_topic(msg)),

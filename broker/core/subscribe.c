@@ -335,7 +335,8 @@ apply_checks(const struct subscribe_step *st)
 		 s->sub_count + (s->flow->members != NULL ? s->flow->members->live : 0) >=
 		     l->max_subscriptions_per_client) ||
 		(uint64_t)atomic_load_explicit(&b->subscriptions, memory_order_relaxed) >=
-		    total->max_subscriptions) &&
+		    total->max_subscriptions ||
+		overload_level(&b->overload) == OVERLOAD_FULL) &&
 	    !replaces(st))
 		return RC_QUOTA_EXCEEDED;
 	return 0;

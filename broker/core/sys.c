@@ -88,7 +88,8 @@ on_interval(struct timer *t, void *owner)
 		total(b, METRIC_MESSAGES_DROPPED_OUTPUT_FULL) +
 		total(b, METRIC_MESSAGES_DROPPED_TOO_LARGE) +
 		total(b, METRIC_MESSAGES_DROPPED_DENIED) + total(b, METRIC_MESSAGES_DROPPED_HOOK) +
-		total(b, METRIC_MESSAGES_DROPPED_MEMORY));
+		total(b, METRIC_MESSAGES_DROPPED_MEMORY) +
+		total(b, METRIC_MESSAGES_DROPPED_MEMORY_LIMIT));
 	retain_stats(b->retain, &retained);
 	tell_number(b, "retained messages/count", (int64_t)retained.messages);
 	snprintf(

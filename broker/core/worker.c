@@ -234,6 +234,7 @@ worker_run(struct worker *w)
 			router_flush(w);
 		}
 		hooks_flush(w);
+		overload_turn(w);
 		(void)worker_send(w);
 		metric_add(&w->metrics, METRIC_LOOP_TURNS, 1);
 	}

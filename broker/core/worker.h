@@ -102,6 +102,7 @@ unsigned conn_poll(struct worker *w); /* handle what connections have; @return h
 void conn_flush_dirty(struct worker *w);
 void router_flush(struct worker *w);
 void hooks_flush(struct worker *w);
+void overload_turn(struct worker *w); /* has so much come in that memory is to be looked at? */
 
 uint64_t clock_ms(void);      /* CLOCK_MONOTONIC */
 int64_t clock_wall_us(void);  /* CLOCK_REALTIME */

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "core/broker.h"
 #include "core/core.h"
+#include "net/handshake.h"
 #include "net/tls_context.h"
 #include <errno.h>
 #include <event2/event.h>
@@ -90,9 +91,19 @@ admit(const struct door *d, const struct listener_settings *ls, struct tls_conte
 	struct worker *w = d->acceptor->worker;
 	char text[PEER_TEXT_MAX];
 	const char *why;
-	int64_t room = take_place(d, ls, &why);
-	bool counted = false, in = room >= 1;
+	bool counted = false, in;
+	int64_t room;
 
+	/* One that speaks MQTT from the first byte on is told when it has sent its CONNECT. */
+	if (overload_level(&w->broker->overload) == OVERLOAD_FULL && handshake_needed(ls)) {
+		peer_text(text, fd, peer, peer_len);
+		(void)close(fd);
+		metric_add(&w->metrics, METRIC_CONNECTIONS_REFUSED_MEMORY, 1);
+		refused(d, text, "max_memory is reached");
+		return;
+	}
+	room = take_place(d, ls, &why);
+	in = room >= 1;
 	/* Behind a proxy the address that counts is not known yet: conn_handshake.c. */
 	if (in && !ls->proxy_protocol && !listener_address_later(ls, peer) &&
 	    !(in = listener_address_enter(w, ls, peer, &counted, &why)))
@@ -145,14 +156,19 @@ exhausted(const struct door *d, int err)
 {
 	struct acceptor *a = d->acceptor;
 	struct worker *w = a->worker;
+	struct sockaddr_storage peer = { .ss_family = AF_UNSPEC };
+	socklen_t len = sizeof(peer);
+	char text[PEER_TEXT_MAX];
 	int fd;
 
 	if ((err == EMFILE || err == ENFILE) && a->reserve_fd >= 0) {
 		(void)close(a->reserve_fd);
 		a->reserve_fd = -1;
-		if ((fd = accept4(d->fd, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
+		fd = accept4(d->fd, (struct sockaddr *)&peer, &len, SOCK_CLOEXEC);
+		if (fd >= 0) {
+			peer_text(text, fd, (const struct sockaddr *)&peer, len);
 			(void)close(fd);
-			metric_add(&w->metrics, METRIC_CONNECTIONS_REFUSED, 1);
+			refused(d, text, strerror(err));
 		}
 		a->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	}

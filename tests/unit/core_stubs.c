@@ -121,6 +121,12 @@ router_flush(struct worker *w)
 	(void)w;
 }
 
+void
+overload_turn(struct worker *w)
+{
+	(void)w;
+}
+
 /* ---- questions ------------------------------------------------------------------------------- */
 
 static const struct grapnel_pair attributes[] = { { { "tenant", 6 }, { "blue", 4 } } };

@@ -41,6 +41,11 @@ hooks_flush(struct worker *w)
 {
 	(void)w;
 }
+void
+overload_turn(struct worker *w)
+{
+	(void)w;
+}
 
 struct item {
 	struct mail mail;

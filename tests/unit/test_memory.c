@@ -96,6 +96,26 @@ START_TEST(there_is_a_pause_between_two_times)
 }
 END_TEST
 
+START_TEST(near_the_limit_it_is_given_back_even_when_busy)
+{
+	uint64_t limit = 320 * MIB;
+
+	ck_assert(!memory_pressed_due(&watch, 300 * MIB, 0, limit, now)); /* not begun */
+	ck_assert(!look(200, 190, BUSY));
+	ck_assert(!memory_pressed_due(&watch, 300 * MIB, 290 * MIB, limit, now));
+	ck_assert(!memory_pressed_due(&watch, 300 * MIB, 281 * MIB, limit, now)); /* 9 MiB */
+	ck_assert(memory_pressed_due(&watch, 300 * MIB, 280 * MIB, limit, now));
+	ck_assert(!look(295, 280, BUSY)); /* from here on anew: that is what it has */
+	ck_assert(!memory_pressed_due(&watch, 295 * MIB, 280 * MIB, limit, now));
+	ck_assert(memory_pressed_due(&watch, 295 * MIB, 200 * MIB, limit, now));
+	ck_assert(!look(200, 190, BUSY));
+	ck_assert(!memory_pressed_due(
+	    &watch, 295 * MIB, 200 * MIB, limit, now - MEMORY_WATCH_MS + 1)); /* too soon */
+	ck_assert(memory_pressed_due(
+	    &watch, 295 * MIB, 200 * MIB, limit, now - MEMORY_WATCH_MS + MEMORY_PRESSED_MS));
+}
+END_TEST
+
 START_TEST(the_kernel_tells_how_much_is_resident)
 {
 	struct memory_usage before, after;
@@ -130,6 +150,7 @@ main(void)
 	tcase_add_test(tc, a_busy_broker_is_left_alone);
 	tcase_add_test(tc, little_is_not_worth_it);
 	tcase_add_test(tc, there_is_a_pause_between_two_times);
+	tcase_add_test(tc, near_the_limit_it_is_given_back_even_when_busy);
 	tcase_add_test(tc, the_kernel_tells_how_much_is_resident);
 	suite_add_tcase(s, tc);
 	runner = srunner_create(s);

@@ -191,6 +191,12 @@ router_flush(struct worker *w)
 }
 
 void
+overload_turn(struct worker *w)
+{
+	(void)w;
+}
+
+void
 hooks_flush(struct worker *w)
 {
 	(void)w;
@@ -275,6 +281,7 @@ static void
 online(unsigned i)
 {
 	on(i)->conn = &conns[i];
+	conns[i].w = session[i].w;
 	shared_session_online(&session[i]);
 }
 
@@ -403,6 +410,7 @@ setup(unsigned home)
 	for (unsigned i = 0; i < WORKERS; i++) {
 		worker(i)->hooks = (struct hook_state *)(void *)&hooks;
 		worker(i)->core = calloc(1, sizeof(struct core_worker));
+		worker(i)->core->overload.output_max = UINT64_MAX;
 		ck_assert_int_eq(shared_init(worker(i)), GRAPNEL_OK);
 	}
 	ck_assert_ptr_nonnull(site = site_new(GRAPNEL_STR(""), GRAPNEL_STR("mqtt")));
