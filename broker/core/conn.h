@@ -239,11 +239,14 @@ int batch_init(struct worker *w);
 void batch_fini(struct worker *w);
 bool held_ack(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code, const struct message *msg); /* acks.c: see there */
 
-/* Bytes that may wait to be written to it now: max_output_bytes, or less while much waits for all. */
+/*
+ * Bytes that may wait to be written to it now: max_output_bytes, or less if its peer does not read and much waits for all.
+ * Who reads has all of it: what waits for him will be gone when the turn ends.
+ */
 static inline uint64_t
 conn_output_max(const struct conn *c, const struct limits *l)
 {
-	uint64_t now = c->w->core->overload.output_max;
+	uint64_t now = c->write_wait ? c->w->core->overload.output_max : UINT64_MAX;
 
 	return l->max_output_bytes < now ? l->max_output_bytes : now;
 }

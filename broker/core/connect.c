@@ -186,12 +186,6 @@ conn_on_connect(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 		connect_refuse(c, err, w.why != NULL ? w.why : "malformed CONNECT");
 		return HANDLED_CLOSED;
 	}
-	/* Before anybody is asked about it. Server busy rather than Quota exceeded: it will pass. */
-	if (overload_level(&c->w->broker->overload) == OVERLOAD_FULL) {
-		metric_add(&c->w->metrics, METRIC_CONNECTIONS_REFUSED_MEMORY, 1);
-		connect_refuse(c, RC_SERVER_BUSY, "max_memory is reached: try again later");
-		return HANDLED_CLOSED;
-	}
 	if (!k->p.has_username)
 		k->p.username.data = NULL;
 	else if (k->p.username.data == NULL)
@@ -232,10 +226,27 @@ connect_go(struct conn *c)
 
 /* ---- on the home worker --------------------------------------------------------------------- */
 
+/* Without memory for new Clients. Those whose Session is here may come for what it keeps: that frees some. */
+static bool
+turned_away(struct conn *c)
+{
+	struct grapnel_str mountpoint = { c->ls->mountpoint, strlen(c->ls->mountpoint) };
+
+	if (overload_level(&c->w->broker->overload) != OVERLOAD_FULL ||
+	    session_find(c->w, mountpoint, c->connecting->p.client_id) != NULL)
+		return false;
+	metric_add(&c->w->metrics, METRIC_CONNECTIONS_REFUSED_MEMORY, 1);
+	/* Server busy rather than Quota exceeded: it will pass. */
+	connect_refuse(c, RC_SERVER_BUSY, "max_memory is reached: try again later");
+	return true;
+}
+
 void
 conn_on_connect_home(struct conn *c)
 {
 	conn_set_state(c, CONN_AUTHENTICATING, "CONNECT received");
+	if (turned_away(c))
+		return;
 	connect_authenticate(c);
 	conn_watch(c);
 }

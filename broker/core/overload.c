@@ -13,6 +13,8 @@
 	64 /* of max_memory: so much is taken in between two looks at most, by all workers together */
 #define OUTPUT_PART    4
 #define PRESSED_OUTPUT 16
+#define GROWTH_PART    512 /* of max_memory, in one interval: less is standing still */
+#define LEFT_PART      4
 
 /* ---- pure ------------------------------------------------------------------------------------ */
 
@@ -61,17 +63,21 @@ overload_output_max(uint64_t share, int64_t waiting)
 	    : (uint64_t)waiting < share ? share - (uint64_t)waiting
 					: 0;
 
+	/* A part of what is left, so that however many take theirs, some is left. */
+	left /= LEFT_PART;
 	return left < OVERLOAD_OUTPUT ? OVERLOAD_OUTPUT : left;
 }
 
 uint32_t
-overload_allowance(uint32_t last, uint64_t total, uint32_t senders)
+overload_allowance(uint32_t last, uint64_t total, uint32_t senders, bool grows)
 {
 	uint64_t next = senders > 0 ? total / senders : last;
 
-	if (next > last)
+	if (next > last || !grows)
 		next = last;
-	next = next / 4 * 3;
+	next = grows ? next / 4 * 3 : next / 4 * 5;
+	if (next >= OVERLOAD_ALL)
+		return OVERLOAD_ALL - 1;
 	return next < OVERLOAD_LEAST ? OVERLOAD_LEAST : (uint32_t)next;
 }
 
@@ -120,11 +126,16 @@ on_interval(struct timer *t, void *owner)
 	uint64_t total;
 	uint32_t senders;
 
+	int64_t used = atomic_load_explicit(&w->broker->overload.used, memory_order_relaxed);
+	uint64_t limit = atomic_load_explicit(&w->broker->overload.limit, memory_order_relaxed);
+
 	count_and_resume(w, &total, &senders);
 	if (o->level == OVERLOAD_NONE)
 		return;
 	if (o->level == OVERLOAD_PRESSED)
-		o->allowance = overload_allowance(o->allowance, total, senders);
+		o->allowance = overload_allowance(o->allowance, total, senders,
+		    used - o->used_before > (int64_t)(limit / GROWTH_PART));
+	o->used_before = used;
 	worker_timer(w, t, o->level == OVERLOAD_FULL ? OVERLOAD_FULL_MS : OVERLOAD_INTERVAL_MS);
 }
 
@@ -163,6 +174,7 @@ act(struct worker *w)
 	uint32_t senders;
 
 	o->level = is;
+	o->volume_due = volume(w); /* what a part is may have changed: look soon */
 	o->output_share = overload_output_share(is,
 	    atomic_load_explicit(&shared->limit, memory_order_relaxed), w->broker->worker_count);
 	overload_output(w);
@@ -174,7 +186,7 @@ act(struct worker *w)
 		timer_disarm(w->wheel, &o->timer);
 		count_and_resume(w, &total, &senders);
 		return;
-	case OVERLOAD_PRESSED: /* back from full: from the bottom up there is no way, level 0 comes soon enough */
+	case OVERLOAD_PRESSED:
 		o->allowance = was == OVERLOAD_FULL ? OVERLOAD_LEAST : OVERLOAD_FIRST;
 		break;
 	case OVERLOAD_FULL:

@@ -15,6 +15,7 @@
 
 #define ACCEPTS_PER_TURN 64u /* at most */
 #define PAUSE_MS         200u
+#define FULL_MS          100u   /* between two handshakes when max_memory is reached */
 #define QUIET_MS         10000u /* between two lines about that */
 
 /* A socket of a listener. */
@@ -33,7 +34,7 @@ struct acceptor {
 	struct mail start, stop;
 	bool running;
 	int reserve_fd; /* given up to accept and close when there is no other descriptor */
-	uint64_t quiet_until_ms;
+	uint64_t quiet_until_ms, full_until_ms;
 	struct timer pause; /* armed: nothing is accepted until it fires */
 	struct door *doors;
 	unsigned door_count;
@@ -84,6 +85,21 @@ take_place(const struct door *d, const struct listener_settings *ls, const char 
 	return room;
 }
 
+/*
+ * No memory for a handshake? Of those that want one a few are let through even then: a Client that comes for what its
+ * Session keeps makes room. Who speaks MQTT from the first byte on is told when it has sent its CONNECT.
+ */
+static bool
+memory_full(struct acceptor *a)
+{
+	if (overload_level(&a->worker->broker->overload) != OVERLOAD_FULL)
+		return false;
+	if (a->worker->now_ms < a->full_until_ms)
+		return true;
+	a->full_until_ms = a->worker->now_ms + FULL_MS;
+	return false;
+}
+
 static void
 admit(const struct door *d, const struct listener_settings *ls, struct tls_context *tls, int fd,
     const struct sockaddr *peer, socklen_t peer_len)
@@ -94,8 +110,7 @@ admit(const struct door *d, const struct listener_settings *ls, struct tls_conte
 	bool counted = false, in;
 	int64_t room;
 
-	/* One that speaks MQTT from the first byte on is told when it has sent its CONNECT. */
-	if (overload_level(&w->broker->overload) == OVERLOAD_FULL && handshake_needed(ls)) {
+	if (handshake_needed(ls) && memory_full(d->acceptor)) {
 		peer_text(text, fd, peer, peer_len);
 		(void)close(fd);
 		metric_add(&w->metrics, METRIC_CONNECTIONS_REFUSED_MEMORY, 1);

@@ -58,7 +58,7 @@ START_TEST(large_limits_do_not_overflow)
 	ck_assert_int_eq(overload_next(OVERLOAD_NONE, INT64_MAX, limit), OVERLOAD_FULL);
 	ck_assert_int_eq(overload_next(OVERLOAD_NONE, 1 << 30, limit), OVERLOAD_NONE);
 	ck_assert_uint_eq(
-	    overload_allowance(OVERLOAD_ALL, UINT64_C(1) << 50, 2), OVERLOAD_ALL / 4 * 3);
+	    overload_allowance(OVERLOAD_ALL, UINT64_C(1) << 50, 2, true), OVERLOAD_ALL / 4 * 3);
 }
 END_TEST
 
@@ -82,12 +82,12 @@ START_TEST(output_has_a_quarter_and_less_when_memory_is_short)
 	ck_assert_uint_eq(overload_output_share(OVERLOAD_NONE, 1024 * MIB, 4), 64 * MIB);
 	ck_assert_uint_eq(overload_output_share(OVERLOAD_PRESSED, 1024 * MIB, 4), 16 * MIB);
 	ck_assert_uint_eq(overload_output_share(OVERLOAD_FULL, 1024 * MIB, 4), 0);
-	ck_assert_uint_eq(overload_output_max(64 * MIB, 0), 64 * MIB);
-	ck_assert_uint_eq(overload_output_max(64 * MIB, 60 * MIB), 4 * MIB);
+	ck_assert_uint_eq(overload_output_max(64 * MIB, 0), 16 * MIB);
+	ck_assert_uint_eq(overload_output_max(64 * MIB, 60 * MIB), MIB);
 	ck_assert_uint_eq(overload_output_max(64 * MIB, 64 * MIB), OVERLOAD_OUTPUT);
 	ck_assert_uint_eq(overload_output_max(64 * MIB, 900 * MIB), OVERLOAD_OUTPUT);
 	ck_assert_uint_eq(overload_output_max(0, 0), OVERLOAD_OUTPUT);
-	ck_assert_uint_eq(overload_output_max(64 * MIB, -5), 64 * MIB);
+	ck_assert_uint_eq(overload_output_max(64 * MIB, -5), 16 * MIB);
 }
 END_TEST
 
@@ -122,13 +122,13 @@ START_TEST(the_heaviest_get_the_average_and_the_light_do_not_notice)
 {
 	/* one sends 10 MiB, ninety-nine 10 KiB */
 	uint64_t total = 10 * MIB + 99 * 10 * KIB;
-	uint32_t allowance = overload_allowance(OVERLOAD_ALL, total, 100);
+	uint32_t allowance = overload_allowance(OVERLOAD_ALL, total, 100, true);
 
 	ck_assert_uint_gt(allowance, 10 * KIB);
 	ck_assert_uint_lt(allowance, 115 * KIB);
 	/* it goes on: the heavy one has sent what it was allowed to */
 	for (int i = 0; i < 20; i++)
-		allowance = overload_allowance(allowance, allowance + 99 * 10 * KIB, 100);
+		allowance = overload_allowance(allowance, allowance + 99 * 10 * KIB, 100, true);
 	ck_assert_uint_eq(allowance, OVERLOAD_LEAST);
 }
 END_TEST
@@ -139,26 +139,40 @@ START_TEST(equals_are_slowed_down_together)
 
 	for (int i = 0; i < 5; i++) {
 		before = allowance;
-		allowance = overload_allowance(allowance, (uint64_t)allowance * 50, 50);
+		allowance = overload_allowance(allowance, (uint64_t)allowance * 50, 50, true);
 		ck_assert_uint_lt(allowance, before);
 	}
+}
+END_TEST
+
+START_TEST(when_memory_grows_no_more_they_are_slowly_let_again)
+{
+	uint32_t allowance = OVERLOAD_LEAST, before;
+
+	for (int i = 0; i < 100; i++) {
+		before = allowance;
+		allowance = overload_allowance(before, 100, 10, false);
+		ck_assert(allowance > before || allowance == OVERLOAD_ALL - 1);
+	}
+	ck_assert_uint_eq(allowance, OVERLOAD_ALL - 1);
+	ck_assert_uint_lt(overload_allowance(allowance, 10 * MIB, 10, true), MIB);
 }
 END_TEST
 
 START_TEST(a_publisher_that_is_alone_is_the_heaviest)
 {
 	ck_assert_uint_eq(
-	    overload_allowance(OVERLOAD_FIRST, OVERLOAD_FIRST, 1), OVERLOAD_FIRST / 4 * 3);
+	    overload_allowance(OVERLOAD_FIRST, OVERLOAD_FIRST, 1, true), OVERLOAD_FIRST / 4 * 3);
 }
 END_TEST
 
 START_TEST(an_allowance_never_grows_and_never_ends)
 {
-	ck_assert_uint_eq(overload_allowance(OVERLOAD_LEAST, 1000 * MIB, 2), OVERLOAD_LEAST);
-	ck_assert_uint_eq(overload_allowance(100 * 1024, 1000 * MIB, 2), 75 * 1024);
-	ck_assert_uint_eq(overload_allowance(100 * 1024, 0, 0), 75 * 1024);
-	ck_assert_uint_eq(overload_allowance(100 * 1024, 10, 10), OVERLOAD_LEAST);
-	ck_assert_uint_eq(overload_allowance(0, 0, 0), OVERLOAD_LEAST); /* back from "full" */
+	ck_assert_uint_eq(overload_allowance(OVERLOAD_LEAST, 1000 * MIB, 2, true), OVERLOAD_LEAST);
+	ck_assert_uint_eq(overload_allowance(100 * 1024, 1000 * MIB, 2, true), 75 * 1024);
+	ck_assert_uint_eq(overload_allowance(100 * 1024, 0, 0, true), 75 * 1024);
+	ck_assert_uint_eq(overload_allowance(100 * 1024, 10, 10, true), OVERLOAD_LEAST);
+	ck_assert_uint_eq(overload_allowance(0, 0, 0, true), OVERLOAD_LEAST); /* back from "full" */
 }
 END_TEST
 
@@ -179,6 +193,7 @@ main(void)
 	tcase_add_test(tc, readers_that_never_read_share_what_there_is);
 	tcase_add_test(tc, the_heaviest_get_the_average_and_the_light_do_not_notice);
 	tcase_add_test(tc, equals_are_slowed_down_together);
+	tcase_add_test(tc, when_memory_grows_no_more_they_are_slowly_let_again);
 	tcase_add_test(tc, a_publisher_that_is_alone_is_the_heaviest);
 	tcase_add_test(tc, an_allowance_never_grows_and_never_ends);
 	suite_add_tcase(s, tc);
