@@ -65,16 +65,18 @@ class Broker:
     top        options of the top level, blocks included ({"log": {"format": "json"}})
     files      {name: text}: files to write into the folder
     extra      text at the end of grapnel.conf
+    env        more environment; program: another grapneld
     """
 
     def __init__(self, listeners=None, limits=None, plugins=None, users=None, acl=None, rules=None,
-                 top=None, files=None, extra="", workers=2, log_level="debug", env=None):
+                 top=None, files=None, extra="", workers=2, log_level="debug", env=None, program=None):
         self.dir = tempfile.mkdtemp(prefix="grapnel-test-")
         self.conf = os.path.join(self.dir, "grapnel.conf")
         self.socket = os.path.join(self.dir, "admin.sock")
         self.process = None
         self.wrapper = []  # a command that execs what follows it: ["prlimit", "--nofile=64"]
-        self.env = dict(os.environ, **(env or {}))
+        self.env = dict(os.environ, **{k: v.replace("{dir}", self.dir) for k, v in (env or {}).items()})
+        self.program = program or GRAPNELD
         self.lines, self.changed = [], threading.Condition()
         self.reader = None
         self.clients = []
@@ -159,7 +161,7 @@ class Broker:
         self.ended = None
         self.addresses = {}
         # Sanitizers' reports come with the log: one stream, one order.
-        self.process = subprocess.Popen(self.wrapper + [GRAPNELD, "-c", self.conf], stdin=subprocess.DEVNULL,
+        self.process = subprocess.Popen(self.wrapper + [self.program, "-c", self.conf], stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                         env=self.env, cwd=self.dir)
         self.reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
