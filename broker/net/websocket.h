@@ -137,7 +137,10 @@ void websocket_fail(struct websocket_layer *ws, unsigned code, const char *why);
 /* Begin the next one if none is under way. @return one is to be written. At the border of two of our frames only. */
 bool control_begin(struct websocket_layer *ws);
 void control_written(struct websocket_layer *ws, size_t n);
-/* Write what there is. -1: errno; EAGAIN sets want_write. Nothing while a frame of ours is half written: writev goes on with it. */
+/*
+ * Write what there is. -1: errno; EAGAIN sets want_write. Nothing while a frame of ours is half written, with which
+ * writev goes on.
+ */
 int control_flush(struct stream *s);
 void control_release(struct websocket_layer *ws); /* give back what is not needed now */
 

@@ -93,9 +93,8 @@ unframe(struct stream *s, const uint8_t *frames, size_t n, uint8_t *out)
 			break;
 		if (r < 0) {
 			websocket_fail(ws, CODE_PROTOCOL_ERROR,
-			    "WebSocket: a length not in its shortest form, or a control frame that "
-			    "is "
-			    "longer than 125 bytes or not whole");
+			    "WebSocket: a length not in its shortest form, or a control frame "
+			    "of more than 125 bytes or in fragments");
 			break;
 		}
 		if (!ws->in_frame) {

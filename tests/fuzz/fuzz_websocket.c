@@ -148,8 +148,10 @@ run(const uint8_t *data, size_t size, size_t portion, size_t room)
 		}
 		free(buf);
 		if (n > 0) {
-			owed += 7;
-			speak(&s, &r, owed);
+			if (owed - r.said < 500)
+				owed += 7;
+			if (owed > r.said)
+				speak(&s, &r, owed);
 			continue;
 		}
 		r.err = n == 0 ? 0 : errno;

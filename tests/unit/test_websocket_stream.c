@@ -99,7 +99,7 @@ static const struct {
 	{ { { FIN | 0x40u | BINARY, "a", 0 } }, "", "\x88\2\x03\xea", 4, "reserved bit" },
 	{ { { FIN | 0x20u | BINARY, "a", 0 } }, "", "\x88\2\x03\xea", 4, "reserved bit" },
 	{ { { FIN | 0x10u | BINARY, "a", 0 } }, "", "\x88\2\x03\xea", 4, "reserved bit" },
-	{ { { 9u, "a", 0 } }, "", "\x88\2\x03\xea", 4, "not whole" }, /* a Ping without FIN */
+	{ { { 9u, "a", 0 } }, "", "\x88\2\x03\xea", 4, "in fragments" }, /* a Ping without FIN */
 };
 
 struct read_all {
