@@ -220,14 +220,6 @@ tls_handshake_of(const SSL *ssl)
 	return SSL_get_app_data(ssl);
 }
 
-bool
-tls_psk_chosen(SSL *ssl, const char *identity, size_t len)
-{
-	struct handshake *h = tls_handshake_of(ssl);
-
-	return facts_set_username(&h->facts, GRAPNEL_IDENTITY_PSK, identity, len);
-}
-
 static bool
 tls_wanted(const struct listener_settings *ls)
 {
@@ -254,7 +246,7 @@ tls_done(struct handshake *h, SSL *ssl)
 {
 	struct tls *t;
 
-	if (!tls_facts(h, ssl))
+	if (!tls_psk_facts(h, ssl) || !tls_facts(h, ssl))
 		return HANDSHAKE_FAILED;
 	if ((t = malloc(sizeof(*t))) == NULL)
 		return handshake_fail(h, "out of memory");

@@ -17,9 +17,13 @@
 
 #define OCSP_MAX (64 * 1024)
 /* Forward secrecy and authenticated encryption; OpenSSL's security level takes care of key lengths. */
-#define SUITES      "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 #define CIPHERS     "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM"
 #define CIPHERS_PSK ":kECDHEPSK+CHACHA20:kECDHEPSK+AES:kDHEPSK+AESGCM:kPSK+AESGCM:kPSK+AES"
+/*
+ * Those with SHA-256 first: a handshake is cheaper with it; and a pre-shared key goes with that hash, but OpenSSL chooses the suite before it
+ * looks at the key, which it would ignore with another.
+ */
+#define SUITES "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384"
 
 struct tls_set {
 	unsigned count;
@@ -366,6 +370,7 @@ ctx_new(struct making *m, struct tls_context *t, const struct string_list *certi
 	    : ls->client_certificate == CERTIFICATE_OPTIONAL
 	    ? SSL_VERIFY_PEER
 	    : SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
+	const char *suites;
 	char why[256];
 
 	if (ctx == NULL) {
@@ -392,12 +397,9 @@ ctx_new(struct making *m, struct tls_context *t, const struct string_list *certi
 				    : CIPHERS) != 1)
 		refuse(m, "%s: %s", ls->ciphers != NULL ? "ciphers" : "TLS",
 		    tls_error(why, sizeof(why)));
-	/* The order of the defaults: SHA-256 makes a handshake cheaper than SHA-384. */
-	if (SSL_CTX_set_ciphersuites(ctx, ls->cipher_suites != NULL ? ls->cipher_suites : SUITES) !=
-	    1)
-		refuse(m, "cipher_suites: \"%s\": %s",
-		    ls->cipher_suites != NULL ? ls->cipher_suites : SUITES,
-		    tls_error(why, sizeof(why)));
+	suites = ls->cipher_suites != NULL ? ls->cipher_suites : SUITES;
+	if (SSL_CTX_set_ciphersuites(ctx, suites) != 1)
+		refuse(m, "cipher_suites: \"%s\": %s", suites, tls_error(why, sizeof(why)));
 	if (ls->groups != NULL && SSL_CTX_set1_groups_list(ctx, ls->groups) != 1)
 		refuse(m, "groups: \"%s\": %s", ls->groups, tls_error(why, sizeof(why)));
 	(void)SSL_CTX_set_dh_auto(ctx, 1);

@@ -36,11 +36,11 @@ bool tls_tickets_use(SSL_CTX *ctx);
 struct psk_keys *psk_keys_read(const char *path, char *why, size_t size);
 void psk_keys_free(struct psk_keys *keys);
 void tls_psk_use(SSL_CTX *ctx); /* ask the handshake (tls_handshake_of) for keys */
+/* The user name that a pre-shared key stands for, if the handshake was made with one. false: h->why says why it is refused. */
+bool tls_psk_facts(struct handshake *h, SSL *ssl);
 
 /* tls.c: whose handshake this is; NULL: it is over. */
 struct handshake *tls_handshake_of(const SSL *ssl);
-/* The identity whose pre-shared key is being used; copied. false: not taken. */
-bool tls_psk_chosen(SSL *ssl, const char *identity, size_t len);
 
 /* tls_facts.c: what is to be known of a peer whose handshake is done. false: h->why says why it is refused. */
 bool tls_facts(struct handshake *h, SSL *ssl);

@@ -169,6 +169,57 @@ fail:
 
 /* ---- in the handshake -------------------------------------------------------------------------- */
 
+/*
+ * That a key was found proves nothing yet: a client of TLS 1.3 may offer an identity and then go on without it, with a
+ * certificate of ours or a ticket. So the user name is noted in the session, and only the session with which the handshake
+ * ends has a say (tls_psk_facts).
+ */
+static bool
+note_user(SSL_SESSION *session, const char *identity, size_t len)
+{
+	return SSL_SESSION_set1_ticket_appdata(session, identity, len) == 1;
+}
+
+bool
+tls_psk_facts(struct handshake *h, SSL *ssl)
+{
+	SSL_SESSION *session = SSL_get_session(ssl);
+	void *name = NULL;
+	size_t len = 0;
+
+	h->why[0] = '\0';
+	if (session == NULL || SSL_SESSION_get0_ticket_appdata(session, &name, &len) != 1 ||
+	    len == 0)
+		return true;
+	if (facts_set_username(&h->facts, GRAPNEL_IDENTITY_PSK, name, len))
+		return true;
+	(void)handshake_fail(h,
+	    "TLS: its pre-shared key is good, but the identity cannot be a user "
+	    "name (UTF-8 without control characters)");
+	return false;
+}
+
+/*
+ * Whoever has a key needs no ticket, and a ticket would outlive a key that was taken away.
+ */
+static SSL_TICKET_RETURN
+on_ticket_read(SSL *ssl, SSL_SESSION *session, const unsigned char *name, size_t name_len,
+    SSL_TICKET_STATUS status, void *arg)
+{
+	void *user = NULL;
+	size_t len = 0;
+
+	(void)ssl;
+	(void)name;
+	(void)name_len;
+	(void)arg;
+	if (status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW)
+		return SSL_TICKET_RETURN_IGNORE_RENEW;
+	if (SSL_SESSION_get0_ticket_appdata(session, &user, &len) == 1 && len > 0)
+		return SSL_TICKET_RETURN_IGNORE;
+	return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
+}
+
 /* @return bytes of key; 0: none. */
 static size_t
 key_for(SSL *ssl, const char *identity, size_t len, uint8_t *out, size_t size)
@@ -180,8 +231,6 @@ key_for(SSL *ssl, const char *identity, size_t len, uint8_t *out, size_t size)
 		return 0;
 	if ((k = find(h->tls->psk, identity)) == NULL || k->len > size)
 		return 0;
-	if (!tls_psk_chosen(ssl, identity, len))
-		return 0;
 	memcpy(out, k->key, k->len);
 	return k->len;
 }
@@ -189,7 +238,14 @@ key_for(SSL *ssl, const char *identity, size_t len, uint8_t *out, size_t size)
 static unsigned
 on_psk_12(SSL *ssl, const char *identity, unsigned char *psk, unsigned max)
 {
-	return identity != NULL ? (unsigned)key_for(ssl, identity, strlen(identity), psk, max) : 0;
+	size_t len;
+
+	if (identity == NULL || SSL_version(ssl) == TLS1_3_VERSION) /* on_psk_13 has been asked */
+		return 0;
+	len = key_for(ssl, identity, strlen(identity), psk, max);
+	return len > 0 && note_user(SSL_get_session(ssl), identity, strlen(identity))
+	    ? (unsigned)len
+	    : 0;
 }
 
 static int
@@ -210,7 +266,8 @@ on_psk_13(SSL *ssl, const unsigned char *identity, size_t len, SSL_SESSION **out
 	if ((key_len = key_for(ssl, name, len, key, sizeof(key))) == 0)
 		return 1;
 	s = SSL_SESSION_new();
-	ok = s != NULL && SSL_SESSION_set1_master_key(s, key, key_len) == 1 &&
+	ok = s != NULL && note_user(s, name, len) &&
+	    SSL_SESSION_set1_master_key(s, key, key_len) == 1 &&
 	    SSL_SESSION_set_cipher(s, SSL_CIPHER_find(ssl, aes_128_gcm_sha256)) == 1 &&
 	    SSL_SESSION_set_protocol_version(s, TLS1_3_VERSION) == 1;
 	OPENSSL_cleanse(key, sizeof(key));
@@ -218,6 +275,7 @@ on_psk_13(SSL *ssl, const unsigned char *identity, size_t len, SSL_SESSION **out
 		SSL_SESSION_free(s);
 		return 0;
 	}
+	(void)SSL_set_num_tickets(ssl, 0);
 	*out = s;
 	return 1;
 }
@@ -227,4 +285,5 @@ tls_psk_use(SSL_CTX *ctx)
 {
 	SSL_CTX_set_psk_server_callback(ctx, on_psk_12);
 	SSL_CTX_set_psk_find_session_callback(ctx, on_psk_13);
+	(void)SSL_CTX_set_session_ticket_cb(ctx, NULL, on_ticket_read, NULL);
 }
