@@ -26,6 +26,7 @@ struct auth_file {
 	const struct grapnel_host *host;
 	struct grapnel_instance *self;
 	struct passwd_file *users;    /* NULL: no password_file */
+	bool identity_login;          /* whom the listener vouches for needs no password */
 	struct grapnel_rules **rules; /* asked in turn: `rules` as listed, then acl_file */
 	size_t rules_count;
 	int logins_accepted, logins_refused, logins_unknown, logins_unavailable; /* metrics */
@@ -35,6 +36,11 @@ static const struct grapnel_option auth_file_options[] = {
 	{ .name = "acl_file",
 	    .type = GRAPNEL_OPTION_STRING,
 	    .help = "Path of an ACL file in Mosquitto's format." },
+	{ .name = "identity_login",
+	    .type = GRAPNEL_OPTION_BOOL,
+	    .default_value = "no",
+	    .help = "Whether a client whose user name the listener vouches for needs no password, only "
+		    "a line in password_file." },
 	{ .name = "password_file",
 	    .type = GRAPNEL_OPTION_STRING,
 	    .help =
@@ -134,6 +140,11 @@ load_all(struct auth_file *a)
 		good =
 		    load_rules(a, "acl_file", host->option_str(a->self, NULL, "acl_file"), true) &&
 		    good;
+	if (a->identity_login && !users) {
+		host->config_error(a->self, NULL, "identity_login",
+		    "identity_login = yes needs password_file: it has the users who may log in");
+		return false;
+	}
 	if (!users && !acl_file && n == 0) {
 		host->config_error(a->self, NULL, NULL,
 		    "there is nothing to do; set password_file, acl_file or rules, or several of "
@@ -165,6 +176,7 @@ auth_file_create(const struct grapnel_host *host, struct grapnel_instance *self,
 		return GRAPNEL_ENOMEM;
 	a->host = host;
 	a->self = self;
+	a->identity_login = host->option_bool(self, NULL, "identity_login");
 	if (!load_all(a))
 		goto fail;
 	/* What the options leave nothing for is not this instance's matter. */
@@ -175,7 +187,8 @@ auth_file_create(const struct grapnel_host *host, struct grapnel_instance *self,
 	if (a->rules_count == 0 && (err = host->hook_disable(self, "acl_check")) != GRAPNEL_OK)
 		goto fail;
 	a->logins_accepted = host->metric_new(
-	    self, GRAPNEL_COUNTER, "logins_accepted_total", "Logins with the right password.");
+	    self, GRAPNEL_COUNTER, "logins_accepted_total",
+	    "Logins with the right password, or by identity_login.");
 	a->logins_refused = host->metric_new(self, GRAPNEL_COUNTER, "logins_refused_total",
 	    "Logins of known users with a wrong password.");
 	a->logins_unknown = host->metric_new(self, GRAPNEL_COUNTER, "logins_unknown_total",
@@ -288,6 +301,11 @@ auth_file_client_authenticate(
 	if (a->users == NULL || q->client->username.data == NULL)
 		return GRAPNEL_NEXT;
 	known = passwd_file_find(a->users, q->client->username, &user);
+	if (a->identity_login && q->client->identity_source != GRAPNEL_IDENTITY_NONE &&
+	    q->password.data == NULL) {
+		count(a, known ? a->logins_accepted : a->logins_unknown);
+		return known ? GRAPNEL_ALLOW : GRAPNEL_NEXT;
+	}
 	if (!known) {
 		/* Spend the time a known user would cost, so that time does not tell who exists. */
 		user.hash = passwd_file_typical(a->users);

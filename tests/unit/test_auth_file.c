@@ -36,7 +36,7 @@ static struct {
 	char errors[8192], log[8192], disabled[200];
 	struct grapnel_job *job; /* the last one, waiting */
 	unsigned offloaded;
-	bool refuse_offload;
+	bool refuse_offload, identity_login;
 	uint32_t time_left, deadline_ms;
 	char metric_names[8][40];
 	int metrics;
@@ -78,6 +78,15 @@ option_list(const struct grapnel_instance *self, const struct grapnel_block *blo
 {
 	(void)self, (void)block;
 	return str(strcmp(name, "rules") == 0 && i < 3 ? fake.rules[i] : NULL);
+}
+
+static bool
+option_bool(
+    const struct grapnel_instance *self, const struct grapnel_block *block, const char *name)
+{
+	(void)self, (void)block;
+	ck_assert_str_eq(name, "identity_login");
+	return fake.identity_login;
 }
 
 static void
@@ -236,6 +245,7 @@ static const struct grapnel_host host = {
 	.request_set_data = request_set_data,
 	.request_data = request_data,
 	.option_str = option_str,
+	.option_bool = option_bool,
 	.option_list = option_list,
 	.option_given = option_given,
 	.log = host_log,
@@ -255,6 +265,7 @@ static const struct grapnel_host host = {
 
 /* --------------------------------------------------------------------------- fixtures */
 
+static uint8_t identity_source; /* of who logs in */
 static char folder[] = "/tmp/grapnel-auth-XXXXXX";
 static char paths[5][PATH_MAX];
 static unsigned path_count;
@@ -264,6 +275,7 @@ setup(void)
 {
 	memset(&fake, 0, sizeof(fake));
 	fake.time_left = 5000;
+	identity_source = GRAPNEL_IDENTITY_NONE;
 	path_count = 0;
 	strcpy(folder + strlen(folder) - 6, "XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(folder));
@@ -305,9 +317,10 @@ create(void)
 static enum grapnel_verdict
 authenticate(void *instance, struct grapnel_request *req, const char *user, const char *password)
 {
-	struct grapnel_client_info client = {
-		.size = sizeof(client), .client_id = str("c1"), .username = str(user)
-	};
+	struct grapnel_client_info client = { .size = sizeof(client),
+		.client_id = str("c1"),
+		.username = str(user),
+		.identity_source = identity_source };
 	struct grapnel_authenticate q = {
 		.size = sizeof(q), .client = &client, .password = str(password)
 	};
@@ -394,6 +407,55 @@ START_TEST(an_unknown_user_costs_a_hash_and_passes_on)
 	    login(a, NULL, NULL), GRAPNEL_NEXT); /* no user name: not ours, and nothing to hide */
 	ck_assert_uint_eq(fake.offloaded, 2);
 	grapnel_plugin.destroy(a);
+}
+END_TEST
+
+START_TEST(whom_the_listener_vouches_for_needs_a_line_and_no_password)
+{
+	void *a;
+
+	fake.password_file = file("passwd", ALICE, 0600);
+	fake.identity_login = true;
+	a = create();
+	for (identity_source = GRAPNEL_IDENTITY_CERTIFICATE;
+	     identity_source <= GRAPNEL_IDENTITY_HANDLER; identity_source++) {
+		ck_assert_int_eq(login(a, "alice", NULL), GRAPNEL_ALLOW);
+		ck_assert_int_eq(login(a, "bob", NULL), GRAPNEL_NEXT);
+	}
+	ck_assert_int_eq(metric("logins_accepted_total"), 5);
+	ck_assert_int_eq(metric("logins_unknown_total"), 5);
+	ck_assert_uint_eq(fake.offloaded, 0);
+	/* A password that is sent is checked, an empty one, too. */
+	identity_source = GRAPNEL_IDENTITY_CERTIFICATE;
+	ck_assert_int_eq(login(a, "alice", "correct horse"), GRAPNEL_ALLOW);
+	ck_assert_int_eq(login(a, "alice", "wrong"), GRAPNEL_DENY);
+	ck_assert_int_eq(login(a, "alice", ""), GRAPNEL_DENY);
+	/* And who only says who it is needs one. */
+	identity_source = GRAPNEL_IDENTITY_NONE;
+	ck_assert_int_eq(login(a, "alice", NULL), GRAPNEL_DENY);
+	grapnel_plugin.destroy(a);
+}
+END_TEST
+
+START_TEST(an_identity_alone_lets_nobody_in_by_default)
+{
+	void *a;
+
+	fake.password_file = file("passwd", ALICE, 0600);
+	a = create();
+	identity_source = GRAPNEL_IDENTITY_CERTIFICATE;
+	ck_assert_int_eq(login(a, "alice", NULL), GRAPNEL_DENY);
+	ck_assert_int_eq(login(a, "alice", "correct horse"), GRAPNEL_ALLOW);
+	grapnel_plugin.destroy(a);
+}
+END_TEST
+
+START_TEST(identity_login_needs_a_password_file)
+{
+	fake.acl_file = file("acl", "topic a/#\n", 0600);
+	fake.identity_login = true;
+	ck_assert_ptr_null(create());
+	ck_assert_ptr_nonnull(strstr(fake.errors, "identity_login = yes needs password_file"));
 }
 END_TEST
 
@@ -578,6 +640,9 @@ main(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, the_right_password_lets_in_a_wrong_one_is_refused);
 	tcase_add_test(tc, an_unknown_user_costs_a_hash_and_passes_on);
+	tcase_add_test(tc, whom_the_listener_vouches_for_needs_a_line_and_no_password);
+	tcase_add_test(tc, an_identity_alone_lets_nobody_in_by_default);
+	tcase_add_test(tc, identity_login_needs_a_password_file);
 	tcase_add_test(tc, an_empty_password_file_knows_nobody);
 	tcase_add_test(tc, trouble_in_the_pool_is_unavailable_never_a_wrong_password);
 	tcase_add_test(tc, a_user_who_is_gone_is_revalidated_no_more);
