@@ -71,9 +71,32 @@ anonymous_listener(const struct settings *s)
 	return NULL;
 }
 
+/* What a listener needs of plugins. */
+static bool
+listeners_check(const struct settings *s, const struct plugins *p, struct conf_errors *errs)
+{
+	bool ok = true;
+
+	for (unsigned i = 0; i < s->listener_count; i++) {
+		const struct listener_settings *l = &s->listeners[i];
+
+		if (l->psk_hook && !plugins_have(p, HOOK_TLS_PSK)) {
+			conf_errors_add(errs,
+			    "%s: listener \"%s\": psk = yes, but no plugin that is enabled knows "
+			    "pre-shared keys (hook tls_psk_key); keys of a file are psk_file = "
+			    "\"/path\", without psk",
+			    l->where, l->name);
+			ok = false;
+		}
+	}
+	return ok;
+}
+
 bool
 broker_check(const struct settings *s, const struct plugins *p, struct conf_errors *errs)
 {
+	if (!listeners_check(s, p, errs))
+		return false;
 	if (plugins_have(p, HOOK_AUTHENTICATE) || plugins_have(p, HOOK_AUTH_EXCHANGE) ||
 	    anonymous_listener(s) != NULL)
 		return true;

@@ -420,6 +420,7 @@ const struct option_def plugin_options_common[] = {
 	ORDER_OF("message_acknowledge"),
 	ORDER_OF("message_deliver"),
 	ORDER_OF("message_publish"),
+	ORDER_OF("tls_psk_key"),
 	{ "timeout", OPTION_MS, PLU(timeout_ms), "0", 0, HOUR_MS, RELOAD_LIVE, 0, NULL, NULL,
 	    "Time the plugin has for a decision; 0: limits.auth_timeout." },
 	{ 0 }

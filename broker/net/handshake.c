@@ -84,8 +84,8 @@ handshake_fail(struct handshake *h, const char *format, ...)
 
 /* ---- facts ------------------------------------------------------------------------------------- */
 
-static bool
-clean(const char *text, size_t len)
+bool
+facts_clean(const char *text, size_t len)
 {
 	if (!utf8_valid(text, len))
 		return false;
@@ -101,7 +101,7 @@ keep(struct facts *f, const void *value, size_t len)
 {
 	char *copy;
 
-	if (!clean(value, len) || f->bytes_len + len > FACTS_BYTES_MAX)
+	if (!facts_clean(value, len) || f->bytes_len + len > FACTS_BYTES_MAX)
 		return NULL;
 	if (f->bytes == NULL && (f->bytes = malloc(FACTS_BYTES_MAX)) == NULL)
 		return NULL;

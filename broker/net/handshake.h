@@ -23,6 +23,7 @@
 #include <sys/socket.h>
 
 struct broker;
+struct psk_ask;
 struct tls_context;
 struct worker;
 
@@ -54,6 +55,7 @@ struct facts {
  */
 bool facts_add(struct facts *f, const char *name, const void *value, size_t len);
 bool facts_set_username(struct facts *f, uint8_t source, const void *value, size_t len);
+bool facts_clean(const char *text, size_t len); /* would it be taken? */
 const struct grapnel_pair *facts_find(const struct facts *f, const char *name); /* NULL: no such */
 /* Of a connection that was just accepted: its address, and with identity = peer who is behind a Unix socket. */
 void facts_init(struct facts *f, int fd, const struct listener_settings *ls, const struct sockaddr *peer, socklen_t peer_len);
@@ -70,6 +72,7 @@ struct handshake {
 	void *arg;			      /* of whoever sets these */
 	unsigned step;
 	void *state;			      /* of the step under way */
+	struct psk_ask *psk;		      /* tls_psk_ask.c; NULL: plugins are not asked for keys */
 	char why[200];			      /* HANDSHAKE_FAILED: for the log; may hold what the peer sent, escaped by the log */
 };
 

@@ -231,8 +231,13 @@ tls_failed(struct handshake *h, SSL *ssl)
 {
 	long verified = SSL_get_verify_result(ssl);
 	unsigned long e = ERR_peek_error();
-	char why[160];
+	char why[160], noted[sizeof(h->why)];
 
+	if (h->why[0] != '\0') { /* tls_psk.c knows more than OpenSSL */
+		memcpy(noted, h->why, sizeof(noted));
+		ERR_clear_error();
+		return handshake_fail(h, "TLS: %s", noted);
+	}
 	if (verified != X509_V_OK)
 		return handshake_fail(h, "TLS: its certificate is refused: %s",
 		    X509_verify_cert_error_string(verified));
@@ -246,6 +251,7 @@ tls_done(struct handshake *h, SSL *ssl)
 {
 	struct tls *t;
 
+	psk_ask_end(h, ssl);
 	if (!tls_psk_facts(h, ssl) || !tls_facts(h, ssl))
 		return HANDSHAKE_FAILED;
 	if ((t = malloc(sizeof(*t))) == NULL)
@@ -265,7 +271,6 @@ tls_run(struct handshake *h)
 	SSL *ssl = h->state;
 	int r;
 
-	ERR_clear_error();
 	if (ssl == NULL) {
 		if ((ssl = SSL_new(h->tls->ctx)) == NULL || SSL_set_fd(ssl, h->stream->fd) != 1) {
 			SSL_free(ssl);
@@ -274,22 +279,32 @@ tls_run(struct handshake *h)
 		}
 		SSL_set_app_data(ssl, h);
 		h->state = ssl;
+		if (!psk_ask_begin(h, ssl))
+			return handshake_fail(h, "TLS: out of memory");
 	}
-	if ((r = SSL_accept(ssl)) == 1)
-		return tls_done(h, ssl);
-	switch (SSL_get_error(ssl, r)) {
-	case SSL_ERROR_WANT_READ:
-		return HANDSHAKE_READ;
-	case SSL_ERROR_WANT_WRITE:
-		return HANDSHAKE_WRITE;
-	default:
-		return tls_failed(h, ssl);
+	for (;;) {
+		ERR_clear_error();
+		if ((r = SSL_accept(ssl)) == 1)
+			return tls_done(h, ssl);
+		switch (SSL_get_error(ssl, r)) {
+		case SSL_ERROR_WANT_READ:
+			return HANDSHAKE_READ;
+		case SSL_ERROR_WANT_WRITE:
+			return HANDSHAKE_WRITE;
+		case SSL_ERROR_WANT_ASYNC:
+			if (!psk_ask_now(h))
+				return HANDSHAKE_WAIT;
+			break;
+		default:
+			return tls_failed(h, ssl);
+		}
 	}
 }
 
 static void
 tls_cancel(struct handshake *h)
 {
+	psk_ask_end(h, h->state);
 	SSL_free(h->state);
 	h->state = NULL;
 }

@@ -405,6 +405,9 @@ ctx_new(struct making *m, struct tls_context *t, const struct string_list *certi
 	(void)SSL_CTX_set_dh_auto(ctx, 1);
 	if (psk)
 		tls_psk_use(ctx);
+	if (ls->psk_hook && !psk_ask_possible())
+		refuse(m, "psk = yes: this OpenSSL is built without what lets a handshake wait for a "
+			  "plugin (ASYNC_is_capable)");
 	for (unsigned i = 0; i < certificate->count; i++)
 		pair_use(m, t, ctx, certificate->items[i], private_key->items[i]);
 	staple(m, ctx, ocsp_response);

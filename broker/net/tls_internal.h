@@ -5,6 +5,7 @@
 
 #include "net/handshake.h"
 #include "net/tls_context.h"
+#include <grapnel/hooks.h>
 #include <openssl/ssl.h>
 #include <stdatomic.h>
 
@@ -38,6 +39,23 @@ void psk_keys_free(struct psk_keys *keys);
 void tls_psk_use(SSL_CTX *ctx); /* ask the handshake (tls_handshake_of) for keys */
 /* The user name that a pre-shared key stands for, if the handshake was made with one. false: h->why says why it is refused. */
 bool tls_psk_facts(struct handshake *h, SSL *ssl);
+
+/* tls_psk_ask.c */
+#define PSK_IDENTITY_MAX 128u /* PSK_MAX_IDENTITY_LEN of OpenSSL */
+#define PSK_USERNAME_MAX 1024u
+enum psk_result { PSK_UNKNOWN, PSK_FOUND, PSK_UNAVAILABLE };
+struct psk_found {
+	size_t len, username_len;
+	uint8_t key[GRAPNEL_PSK_KEY_MAX];
+	char username[PSK_USERNAME_MAX];
+};
+bool psk_ask_possible(void); /* does this OpenSSL let a handshake wait? */
+bool psk_ask_begin(struct handshake *h, SSL *ssl); /* before the first SSL_accept. false: no memory */
+/* Inside a callback of OpenSSL's: asks the plugins, and pauses until they have answered. */
+enum psk_result psk_ask(struct handshake *h, const char *identity, size_t len, struct psk_found *out);
+/* h->psk, and SSL_accept said SSL_ERROR_WANT_ASYNC. true: call it again; false: when h->wake is called. */
+bool psk_ask_now(struct handshake *h);
+void psk_ask_end(struct handshake *h, SSL *ssl); /* done, or given up: at any time before SSL_free */
 
 /* tls.c: whose handshake this is; NULL: it is over. */
 struct handshake *tls_handshake_of(const SSL *ssl);

@@ -2,17 +2,19 @@
 /*
  * TLS pre-shared keys: from psk_file, and from plugins.
  *
- * OpenSSL asks in a callback, for TLS 1.2 and 1.3 in different ones, and wants the key when it returns.
+ * OpenSSL asks in a callback, for TLS 1.2 and 1.3 in different ones, and wants the key when it returns. Plugins are asked in
+ * tls_psk_ask.c.
  */
 #include "net/tls_internal.h"
 #include <errno.h>
 #include <openssl/crypto.h>
+#include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define KEY_MAX      64u
-#define IDENTITY_MAX 128u /* PSK_MAX_IDENTITY_LEN of OpenSSL */
+#define KEY_MAX      GRAPNEL_PSK_KEY_MAX
+#define IDENTITY_MAX PSK_IDENTITY_MAX
 #define LINE_MAX_PSK 512
 
 struct psk_key {
@@ -175,9 +177,9 @@ fail:
  * ends has a say (tls_psk_facts).
  */
 static bool
-note_user(SSL_SESSION *session, const char *identity, size_t len)
+note_user(SSL_SESSION *session, const struct psk_found *f)
 {
-	return SSL_SESSION_set1_ticket_appdata(session, identity, len) == 1;
+	return SSL_SESSION_set1_ticket_appdata(session, f->username, f->username_len) == 1;
 }
 
 bool
@@ -220,32 +222,69 @@ on_ticket_read(SSL *ssl, SSL_SESSION *session, const unsigned char *name, size_t
 	return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
 }
 
-/* @return bytes of key; 0: none. */
-static size_t
-key_for(SSL *ssl, const char *identity, size_t len, uint8_t *out, size_t size)
+static enum psk_result
+key_for(SSL *ssl, const char *identity, size_t len, struct psk_found *out)
 {
 	struct handshake *h = tls_handshake_of(ssl);
 	const struct psk_key *k;
+	enum psk_result r;
 
+	out->len = 0;
 	if (h == NULL || len == 0 || len > IDENTITY_MAX || memchr(identity, '\0', len) != NULL)
-		return 0;
-	if ((k = find(h->tls->psk, identity)) == NULL || k->len > size)
-		return 0;
-	memcpy(out, k->key, k->len);
-	return k->len;
+		return PSK_UNKNOWN;
+	if ((k = find(h->tls->psk, identity)) != NULL) {
+		out->len = k->len;
+		memcpy(out->key, k->key, k->len);
+		out->username_len = len;
+		memcpy(out->username, identity, len);
+		return PSK_FOUND;
+	}
+	r = psk_ask(h, identity, len, out);
+	if (r == PSK_UNKNOWN)
+		(void)snprintf(
+		    h->why, sizeof(h->why), "nobody knows a pre-shared key of \"%s\"", identity);
+	return r;
+}
+
+/*
+ * An unknown identity is answered as one whose key is wrong, with a key that nobody has: so a peer does not learn who exists
+ * (RFC 4279 section 2, RFC 8446 appendix E.6).
+ */
+static bool
+nobodys_key(struct psk_found *f)
+{
+	f->len = 32;
+	f->username_len = 0;
+	return RAND_bytes(f->key, (int)f->len) == 1;
 }
 
 static unsigned
 on_psk_12(SSL *ssl, const char *identity, unsigned char *psk, unsigned max)
 {
-	size_t len;
+	struct psk_found f;
+	unsigned len = max + 1; /* internal_error, where 0 were unknown_psk_identity */
+	enum psk_result r;
 
 	if (identity == NULL || SSL_version(ssl) == TLS1_3_VERSION) /* on_psk_13 has been asked */
 		return 0;
-	len = key_for(ssl, identity, strlen(identity), psk, max);
-	return len > 0 && note_user(SSL_get_session(ssl), identity, strlen(identity))
-	    ? (unsigned)len
-	    : 0;
+	r = key_for(ssl, identity, strlen(identity), &f);
+	if (r == PSK_UNKNOWN
+		? nobodys_key(&f)
+		: r == PSK_FOUND && f.len <= max && note_user(SSL_get_session(ssl), &f)) {
+		memcpy(psk, f.key, f.len);
+		len = (unsigned)f.len;
+	}
+	OPENSSL_cleanse(&f, sizeof(f));
+	return len;
+}
+
+/* Nothing but pre-shared keys will do here. */
+static bool
+psk_only(const SSL *ssl)
+{
+	const struct listener_settings *ls = tls_handshake_of(ssl)->ls;
+
+	return ls->certificate.count == 0 && ls->server_name_count == 0;
 }
 
 static int
@@ -253,24 +292,29 @@ on_psk_13(SSL *ssl, const unsigned char *identity, size_t len, SSL_SESSION **out
 {
 	static const uint8_t aes_128_gcm_sha256[] = { 0x13, 0x01 };
 	char name[IDENTITY_MAX + 1];
-	uint8_t key[KEY_MAX];
-	size_t key_len;
+	struct psk_found f;
+	enum psk_result r;
 	SSL_SESSION *s;
 	int ok;
 
 	*out = NULL;
-	if (len > IDENTITY_MAX)
+	if (len > IDENTITY_MAX || tls_handshake_of(ssl) == NULL)
 		return 1; /* a ticket of ours, or nobody's: go on without */
 	memcpy(name, identity, len);
 	name[len] = '\0';
-	if ((key_len = key_for(ssl, name, len, key, sizeof(key))) == 0)
+	r = key_for(ssl, name, len, &f);
+	if (r == PSK_UNAVAILABLE)
+		return 0;
+	if (r == PSK_UNKNOWN && !psk_only(ssl)) { /* may come in with the certificate */
+		tls_handshake_of(ssl)->why[0] = '\0';
 		return 1;
+	}
 	s = SSL_SESSION_new();
-	ok = s != NULL && note_user(s, name, len) &&
-	    SSL_SESSION_set1_master_key(s, key, key_len) == 1 &&
+	ok = s != NULL && (r == PSK_FOUND ? note_user(s, &f) : nobodys_key(&f)) &&
+	    SSL_SESSION_set1_master_key(s, f.key, f.len) == 1 &&
 	    SSL_SESSION_set_cipher(s, SSL_CIPHER_find(ssl, aes_128_gcm_sha256)) == 1 &&
 	    SSL_SESSION_set_protocol_version(s, TLS1_3_VERSION) == 1;
-	OPENSSL_cleanse(key, sizeof(key));
+	OPENSSL_cleanse(&f, sizeof(f));
 	if (!ok) {
 		SSL_SESSION_free(s);
 		return 0;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define STRING_MAX     65535u /* what an MQTT string can hold */
+#define USERNAME_MAX   1024u  /* of psk: part of what is known of a connection */
 #define DATA_MAX       65535u
 #define PAYLOAD_MAX    268435455u
 #define ATTRIBUTES_MAX 1024u
@@ -18,6 +19,7 @@ const struct grapnel_acl_answer answer_no_acl = { .size = sizeof(answer_no_acl) 
 const struct grapnel_publish_answer answer_no_publish = { .size = sizeof(answer_no_publish) };
 const struct grapnel_subscribe_answer answer_no_subscribe = { .size = sizeof(answer_no_subscribe) };
 const struct grapnel_ack_answer answer_no_ack = { .size = sizeof(answer_no_ack) };
+const struct grapnel_psk_answer answer_no_psk = { .size = sizeof(answer_no_psk) };
 
 /* Sizes in ABI 1.0: a plugin can know more of a struct, never less. */
 #define AUTH_SIZE_1_0      sizeof(struct grapnel_auth_answer)
@@ -25,6 +27,7 @@ const struct grapnel_ack_answer answer_no_ack = { .size = sizeof(answer_no_ack) 
 #define PUBLISH_SIZE_1_0   sizeof(struct grapnel_publish_answer)
 #define SUBSCRIBE_SIZE_1_0 sizeof(struct grapnel_subscribe_answer)
 #define ACK_SIZE_1_0       sizeof(struct grapnel_ack_answer)
+#define PSK_SIZE_1_0       sizeof(struct grapnel_psk_answer)
 #define LIMITS_SIZE_1_0    sizeof(struct grapnel_client_limits)
 
 enum answer_kind
@@ -43,6 +46,8 @@ answer_kind(enum hook h)
 	case HOOK_SUBSCRIBE:
 	case HOOK_UNSUBSCRIBE:
 		return ANSWER_SUBSCRIBE;
+	case HOOK_TLS_PSK:
+		return ANSWER_PSK;
 	case HOOK_ACKNOWLEDGE:
 	case HOOK_COUNT:
 		break;
@@ -53,7 +58,8 @@ answer_kind(enum hook h)
 const char *
 answer_kind_name(enum answer_kind kind)
 {
-	static const char *const names[] = { "?", "auth", "acl", "publish", "subscribe", "ack" };
+	static const char *const names[] = { "?", "auth", "acl", "publish", "subscribe", "ack",
+		"psk" };
 
 	return names[kind];
 }
@@ -229,6 +235,26 @@ check_ack(const struct grapnel_ack_answer *a)
 	return why != NULL ? why : check_text(a->reason_string);
 }
 
+static const char *
+check_psk(const struct grapnel_psk_answer *a)
+{
+	const char *why = check_bytes(a->key, GRAPNEL_PSK_KEY_MAX);
+
+	if (why != NULL)
+		return why;
+	if (a->key.data != NULL && a->key.len < GRAPNEL_PSK_KEY_MIN)
+		return "a key has 16 to 64 bytes";
+	if (a->username.data == NULL)
+		return NULL;
+	if (a->username.len == 0 || a->username.len > USERNAME_MAX ||
+	    !utf8_valid(a->username.data, a->username.len))
+		return "username is not 1 to 1024 bytes of UTF-8";
+	for (size_t i = 0; i < a->username.len; i++)
+		if ((unsigned char)a->username.data[i] < 0x20 || a->username.data[i] == 0x7f)
+			return "username has a control character";
+	return NULL;
+}
+
 /* ---- laying out ------------------------------------------------------------------------------ */
 
 static void
@@ -320,6 +346,12 @@ answer_put(struct layout *l, struct answer *a, enum answer_kind kind, const void
 		a->u.ack.reason_string = layout_str(l, a->u.ack.reason_string);
 		a->u.ack.size = sizeof(a->u.ack);
 		break;
+	case ANSWER_PSK:
+		a->u.psk = *(const struct grapnel_psk_answer *)from;
+		a->u.psk.key = layout_str(l, a->u.psk.key);
+		a->u.psk.username = layout_str(l, a->u.psk.username);
+		a->u.psk.size = sizeof(a->u.psk);
+		break;
 	}
 }
 
@@ -332,6 +364,7 @@ answer_check(enum answer_kind kind, const void *from)
 		[ANSWER_PUBLISH] = PUBLISH_SIZE_1_0,
 		[ANSWER_SUBSCRIBE] = SUBSCRIBE_SIZE_1_0,
 		[ANSWER_ACK] = ACK_SIZE_1_0,
+		[ANSWER_PSK] = PSK_SIZE_1_0,
 	};
 
 	/*
@@ -351,6 +384,8 @@ answer_check(enum answer_kind kind, const void *from)
 		return check_subscribe(from);
 	case ANSWER_ACK:
 		return check_ack(from);
+	case ANSWER_PSK:
+		return check_psk(from);
 	}
 	return "no such kind";
 }
@@ -391,6 +426,8 @@ answer_free(struct answer *a)
 		return;
 	if (a->kind == ANSWER_AUTH)
 		acl_rules_unref(a->u.auth.rules);
+	if (a->kind == ANSWER_PSK && a->u.psk.key.len > 0)
+		explicit_bzero((void *)(uintptr_t)a->u.psk.key.data, a->u.psk.key.len);
 	if (a->heap)
 		free(a);
 }

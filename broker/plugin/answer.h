@@ -10,7 +10,7 @@
 
 #include "hooks.h"
 
-enum answer_kind { ANSWER_AUTH = 1, ANSWER_ACL, ANSWER_PUBLISH, ANSWER_SUBSCRIBE, ANSWER_ACK };
+enum answer_kind { ANSWER_AUTH = 1, ANSWER_ACL, ANSWER_PUBLISH, ANSWER_SUBSCRIBE, ANSWER_ACK, ANSWER_PSK };
 enum answer_kind answer_kind(enum hook h);
 const char *answer_kind_name(
     enum answer_kind kind); /* "auth" ..., as in the names of the host's functions */
@@ -25,6 +25,7 @@ struct answer {
 		struct grapnel_publish_answer publish;
 		struct grapnel_subscribe_answer subscribe;
 		struct grapnel_ack_answer ack;
+		struct grapnel_psk_answer psk; /* its key is wiped at the end */
 	} u;
 	struct grapnel_client_limits limits; /* of auth */
 	_Alignas(16) char bytes[];
@@ -45,5 +46,6 @@ extern const struct grapnel_acl_answer answer_no_acl;
 extern const struct grapnel_publish_answer answer_no_publish;
 extern const struct grapnel_subscribe_answer answer_no_subscribe;
 extern const struct grapnel_ack_answer answer_no_ack;
+extern const struct grapnel_psk_answer answer_no_psk;
 
 #endif

@@ -220,6 +220,15 @@ question_put(struct layout *l, struct question *q, enum hook h, const void *from
 		to->client = &q->client;
 		break;
 	}
+	case HOOK_TLS_PSK: {
+		struct grapnel_tls_psk *to = &q->u.psk;
+
+		*to = *(const struct grapnel_tls_psk *)from;
+		put_client(l, q, to->client);
+		to->identity = layout_str(l, to->identity);
+		to->client = &q->client;
+		break;
+	}
 	case HOOK_COUNT:
 		break;
 	}

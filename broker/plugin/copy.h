@@ -43,6 +43,7 @@ struct question {
 		struct grapnel_message_deliver deliver;
 		struct grapnel_client_subscribe subscribe;
 		struct grapnel_message_acknowledge acknowledge;
+		struct grapnel_tls_psk psk;
 	} u;
 	struct grapnel_client_info client;
 	struct grapnel_message_info message;

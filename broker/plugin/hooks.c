@@ -26,6 +26,7 @@ hook_name(enum hook h)
 		[HOOK_UNSUBSCRIBE] = "client_unsubscribe",
 		[HOOK_DELIVER] = "message_deliver",
 		[HOOK_ACKNOWLEDGE] = "message_acknowledge",
+		[HOOK_TLS_PSK] = "tls_psk_key",
 	};
 
 	return (unsigned)h < HOOK_COUNT ? hook_names[h] : "?";
@@ -78,6 +79,8 @@ question_topic(const struct question *q)
 	case HOOK_ACKNOWLEDGE:
 		m = q->u.acknowledge.message;
 		break;
+	case HOOK_TLS_PSK:
+		return q->u.psk.identity;
 	case HOOK_AUTHENTICATE:
 	case HOOK_AUTH_EXCHANGE:
 	case HOOK_REVALIDATE:
@@ -197,6 +200,7 @@ ask_decision(struct ask *a, struct decision *d)
 	d->publish = &answer_no_publish;
 	d->subscribe = &answer_no_subscribe;
 	d->ack = &answer_no_ack;
+	d->psk = &answer_no_psk;
 	d->steps = a->steps;
 	d->step_count = a->step_count;
 	d->request = (struct grapnel_request *)(void *)a;
@@ -225,6 +229,9 @@ ask_decision(struct ask *a, struct decision *d)
 		break;
 	case ANSWER_ACK:
 		d->ack = &answer->u.ack;
+		break;
+	case ANSWER_PSK:
+		d->psk = &answer->u.psk;
 		break;
 	}
 }
@@ -385,6 +392,8 @@ hook_call(const struct instance *in, enum hook h, struct grapnel_request *handle
 		return (int)p->message_deliver(in->state, handle, &q->u.deliver);
 	case HOOK_ACKNOWLEDGE:
 		return (int)p->message_acknowledge(in->state, handle, &q->u.acknowledge);
+	case HOOK_TLS_PSK:
+		return (int)p->tls_psk_key(in->state, handle, &q->u.psk);
 	case HOOK_COUNT:
 		break;
 	}
@@ -590,6 +599,7 @@ decide_without(struct decision *d, enum grapnel_verdict verdict)
 	d->publish = &answer_no_publish;
 	d->subscribe = &answer_no_subscribe;
 	d->ack = &answer_no_ack;
+	d->psk = &answer_no_psk;
 	return true;
 }
 

@@ -15,7 +15,7 @@
 
 enum hook {
 	HOOK_AUTHENTICATE, HOOK_AUTH_EXCHANGE, HOOK_REVALIDATE, HOOK_ACL, HOOK_PUBLISH,
-	HOOK_SUBSCRIBE, HOOK_UNSUBSCRIBE, HOOK_DELIVER, HOOK_ACKNOWLEDGE, HOOK_COUNT,
+	HOOK_SUBSCRIBE, HOOK_UNSUBSCRIBE, HOOK_DELIVER, HOOK_ACKNOWLEDGE, HOOK_TLS_PSK, HOOK_COUNT,
 };
 const char *hook_name(enum hook h); /* "client_authenticate" ... */
 
@@ -79,6 +79,7 @@ struct decision {
 	const struct grapnel_publish_answer *publish; /* merged over the chain; valid with ALLOW */
 	const struct grapnel_subscribe_answer *subscribe; /* merged over the chain */
 	const struct grapnel_ack_answer *ack;
+	const struct grapnel_psk_answer *psk; /* whoever copies the key wipes the copy */
 	const struct decision_step *steps; /* who was asked, in order; the first DECISION_STEPS of them */
 	unsigned step_count;
 	struct grapnel_request *request; /* internal */

@@ -40,6 +40,7 @@ ANSWER_FUNCTIONS(acl, ANSWER_ACL)
 ANSWER_FUNCTIONS(publish, ANSWER_PUBLISH)
 ANSWER_FUNCTIONS(subscribe, ANSWER_SUBSCRIBE)
 ANSWER_FUNCTIONS(ack, ANSWER_ACK)
+ANSWER_FUNCTIONS(psk, ANSWER_PSK)
 
 static uint32_t
 request_time_left(const struct grapnel_request *req)
@@ -589,5 +590,7 @@ host_fill(struct grapnel_host *host, unsigned workers)
 		.rules_scope = acl_rules_scope,
 		.command_new = command_new,
 		.hook_disable = hook_disable,
+		.psk_answer = psk_answer,
+		.psk_resolve = psk_resolve,
 	};
 }

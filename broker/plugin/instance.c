@@ -73,6 +73,7 @@ instance_has_hook(const struct instance *in, enum hook h)
 		[HOOK_UNSUBSCRIBE] = p->client_unsubscribe != NULL,
 		[HOOK_DELIVER] = p->message_deliver != NULL,
 		[HOOK_ACKNOWLEDGE] = p->message_acknowledge != NULL,
+		[HOOK_TLS_PSK] = p->tls_psk_key != NULL,
 	};
 
 	return has[h] && (in->disabled_hooks & (1u << h)) == 0;

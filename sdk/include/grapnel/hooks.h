@@ -30,7 +30,7 @@
  *   Plugins are asked in the order the operator gives (order, order_<hook>). The
  *   first ALLOW or DENY ends the chain; NEXT asks the next one; UNAVAILABLE does
  *   what on_error says: "unavailable" ends the chain, "deny" is DENY, "next" is
- *   NEXT. For client_authenticate and acl_check the end of the chain is DENY.
+ *   NEXT. For client_authenticate, acl_check and tls_psk_key the end of the chain is DENY.
  *   For message_publish, client_subscribe, client_unsubscribe, message_deliver
  *   and message_acknowledge ALLOW and NEXT both hand on to the next plugin, which
  *   sees what the one before it changed with ALLOW (what is attached to NEXT is not
@@ -39,7 +39,7 @@
  *
  * What UNAVAILABLE is to a client
  *   CONNECT 0x88 (3.x: 3); SUBSCRIBE 0x80; PUBLISH 0x83, or in 3.x closed without
- *   an acknowledgement; delivery: kept and tried again.
+ *   an acknowledgement; delivery: kept and tried again; tls_psk_key: the handshake fails.
  */
 #ifndef GRAPNEL_HOOKS_H
 #define GRAPNEL_HOOKS_H
@@ -294,6 +294,35 @@ struct grapnel_ack_answer {
 	size_t size;
 	uint8_t reason_code; /* with DENY; 0: 0x83 */
 	struct grapnel_str reason_string;
+};
+
+/* ---------------------------------------------------------------------- TLS handshake */
+
+#define GRAPNEL_PSK_KEY_MIN 16u
+#define GRAPNEL_PSK_KEY_MAX 64u
+
+/**
+ * tls_psk_key: which key does this identity have? Asked in the TLS handshake of a listener with psk = yes when its psk_file
+ * does not know the identity, before there is a client: client->client and client_id are empty, listener, peer and the
+ * attributes of the connection are there. identity is UTF-8 without control characters, 1 to 128 bytes; others are not
+ * asked about. Runs on the worker that accepted, which is not the client's home. One client may have up to four
+ * identities asked about, one after the other (TLS 1.3).
+ *
+ * ALLOW needs a key. DENY and NEXT: this plugin does not know the identity; after DENY nobody else is asked. Whether the client
+ * has the key shows only afterwards: ALLOW lets nobody in, and client_authenticate is asked as ever, with the user name
+ * of the answer and identity_source GRAPNEL_IDENTITY_PSK. UNAVAILABLE: the handshake fails.
+ * Answer: psk_answer / psk_resolve.
+ */
+struct grapnel_tls_psk {
+	size_t size;
+	const struct grapnel_client_info *client;
+	struct grapnel_str identity;
+};
+
+struct grapnel_psk_answer {
+	size_t size;
+	struct grapnel_str key;	     /* the bytes themselves, GRAPNEL_PSK_KEY_MIN to _MAX; copied, wiped after use, never logged */
+	struct grapnel_str username; /* UTF-8 without control characters, 1 to 1024 bytes; .data NULL: the identity */
 };
 
 #ifdef __cplusplus

@@ -279,6 +279,10 @@ struct grapnel_host {
 	 * @return GRAPNEL_OK; GRAPNEL_ENOENT: no such hook; GRAPNEL_ESTATE outside create().
 	 */
 	int (*hook_disable)(struct grapnel_instance *self, const char *hook);
+
+	/* ---- answers to tls_psk_key: as those at the top ------------------------------------------------- */
+	int (*psk_answer)(struct grapnel_request *req, const struct grapnel_psk_answer *answer);
+	int (*psk_resolve)(struct grapnel_request *req, enum grapnel_verdict verdict, const struct grapnel_psk_answer *answer);
 };
 
 #ifdef __cplusplus

@@ -111,6 +111,9 @@ struct grapnel_plugin {
 	uint64_t events; /* GRAPNEL_EVENT_BITs wanted from the start */
 	enum grapnel_event_mode event_mode;
 	grapnel_events_fn on_events;
+
+	/* a deciding hook like those above */
+	enum grapnel_verdict (*tls_psk_key)(void *instance, struct grapnel_request *req, const struct grapnel_tls_psk *q);
 };
 
 /** The smallest descriptor of ABI 1.0: up to and with on_events. Members behind it came later. */

@@ -30,7 +30,7 @@ class Closed(AssertionError):
 
 class Client:
     def __init__(self, address, version=wire.V5, source=None, timeout=TIMEOUT):
-        """address: (host, port) or the path of a Unix socket ("@name": abstract)."""
+        """address: (host, port), the path of a Unix socket ("@name": abstract), or a socket."""
         self.version, self.timeout = version, timeout
         self.sock = self._open(address, source)
         self.buffer = bytearray()
@@ -46,6 +46,9 @@ class Client:
         self.in_flight = {}  # packet id -> "puback", "pubrec" or "pubcomp": what we owe
 
     def _open(self, address, source):
+        if isinstance(address, socket.socket):
+            address.settimeout(self.timeout)
+            return address
         if isinstance(address, str):
             sock = socket.socket(socket.AF_UNIX)
             sock.settimeout(self.timeout)
