@@ -6,7 +6,7 @@
 #include "core/core.h"
 #include "net/listener.h"
 #include "net/tls_context.h"
-#include "plugin/hooks.h"
+#include "plugin/handler.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,7 +75,7 @@ anonymous_listener(const struct settings *s)
 static bool
 listeners_check(const struct settings *s, const struct plugins *p, struct conf_errors *errs)
 {
-	bool ok = true;
+	bool ok = handlers_check(s, p, errs);
 
 	for (unsigned i = 0; i < s->listener_count; i++) {
 		const struct listener_settings *l = &s->listeners[i];

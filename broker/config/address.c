@@ -11,7 +11,7 @@
 
 #define EXPECTED                                                                              \
 	"must be ADDRESS:PORT, such as 127.0.0.1:1883, [::1]:1883 or *:1883, or unix:/path, " \
-	"unix:@name or systemd:NAME"
+	"unix:@name or systemd:NAME, or udp:ADDRESS:PORT for a plugin"
 
 void
 address_fini(struct address *a)
@@ -86,12 +86,15 @@ host_ok(const char *host, bool bracketed)
 bool
 address_parse(const char *text, struct address *a, char *why, size_t size)
 {
-	const char *colon = strrchr(text, ':'), *end = colon;
-	bool bracketed = text[0] == '[';
-	const char *host = bracketed ? text + 1 : text;
+	bool udp = strncmp(text, "udp:", 4) == 0, bracketed;
+	const char *colon, *end, *host;
 
+	text += udp ? 4 : 0;
+	colon = end = strrchr(text, ':');
+	bracketed = text[0] == '[';
+	host = bracketed ? text + 1 : text;
 	*a = (struct address){ 0 };
-	if (strncmp(text, "unix:", 5) == 0) {
+	if (!udp && strncmp(text, "unix:", 5) == 0) {
 		if (!address_check_path(text + 5, why, size))
 			return false;
 		a->is_unix = true;
@@ -132,6 +135,7 @@ address_parse(const char *text, struct address *a, char *why, size_t size)
 		snprintf(why, size,
 		    "must have a numeric address, or * for all (host names are not looked up)");
 	} else {
+		a->is_udp = udp;
 		return true;
 	}
 	address_fini(a);

@@ -13,6 +13,7 @@
 
 struct address {
 	bool is_unix;
+	bool is_udp; /* "udp:" before ADDRESS:PORT */
 	char *host; /* numeric, without brackets, or "*" */
 	char *port; /* decimal */
 	char *path; /* Unix; "@name" is abstract */

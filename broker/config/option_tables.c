@@ -299,7 +299,7 @@ const struct option_def listener_options[] = {
 	{ "bind", OPTION_STRING, LIS(bind), NULL, 0, 0, RELOAD_RESTART, OPTION_REQUIRED, NULL,
 	    check_bind,
 	    "Where to listen: \"127.0.0.1:1883\", \"[::1]:1883\", \"*:1883\", \"unix:/path\", "
-	    "\"unix:@name\" or \"systemd:NAME\"." },
+	    "\"unix:@name\", \"systemd:NAME\" or \"udp:*:1884\"." },
 	{ "certificate", OPTION_LIST, LIS(certificate), "none", 0, 0, RELOAD_NEW_CONNS, OPTION_NONE,
 	    NULL, check_not_empty,
 	    "PEM file of the certificate and its chain; several, of different kinds of keys, "
@@ -393,6 +393,8 @@ const struct option_def server_name_options[] = {
 	}
 
 const struct option_def plugin_options_common[] = {
+	{ "drain", OPTION_MS, PLU(drain_ms), "60s", 0, HOUR_MS, RELOAD_LIVE, 0, NULL, NULL,
+	    "Time that connections a plugin speaks for have to end after a reload replaced it." },
 	{ "enabled", OPTION_BOOL, PLU(enabled), "yes", 0, 0, RELOAD_LIVE, 0, NULL, NULL,
 	    "Whether the plugin is loaded." },
 	{ "event_queue", OPTION_INT, PLU(event_queue), "10000", 1, 10000000, RELOAD_LIVE, 0, NULL,

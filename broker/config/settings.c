@@ -420,7 +420,7 @@ bind_check(const struct listener_settings *l, const struct conf_node *block, con
 		if (conf_find(block, of_unix[i]) != NULL)
 			ok = say(errs, block, scope, of_unix[i],
 			    "\"%s\" is only for a Unix socket (bind = \"unix:/path\")", of_unix[i]);
-	for (unsigned i = 0; i < 3 && l->is_unix; i++)
+	for (unsigned i = l->is_udp ? 1 : 0; i < 3 && (l->is_unix || l->is_udp); i++)
 		if (is_given(l, of_tcp[i]))
 			ok = say(errs, block, scope, of_tcp[i], "\"%s\" is only for TCP", of_tcp[i]);
 	for (unsigned i = 0; i < 2 && l->systemd != NULL; i++)
@@ -428,6 +428,29 @@ bind_check(const struct listener_settings *l, const struct conf_node *block, con
 			ok = say(errs, block, scope, of_unit[i],
 			    "\"%s\" is for the socket unit to say where bind = \"systemd:...\"",
 			    of_unit[i]);
+	return ok;
+}
+
+/* Who has the socket sees to all that comes before MQTT. */
+static bool
+handler_check(const struct listener_settings *l, const struct conf_node *block, const char *scope,
+    struct conf_errors *errs)
+{
+	static const char *const ours[] = { "tls", "websocket", "proxy_protocol", "identity" };
+	const bool on[] = { l->tls, l->websocket != WEBSOCKET_NO, l->proxy_protocol,
+		l->identity != IDENTITY_NONE };
+	bool ok = true;
+
+	if (l->handler == NULL)
+		return !l->is_udp ||
+		    say(errs, block, scope, "bind",
+			"MQTT is not spoken over datagrams: \"udp:\" needs handler = \"name\", a plugin "
+			"that speaks for the clients");
+	for (unsigned i = 0; i < sizeof(ours) / sizeof(*ours); i++)
+		if (on[i])
+			ok = say(errs, block, scope, ours[i],
+			    "\"%s\" and \"handler\" exclude each other: the plugin has the socket",
+			    ours[i]);
 	return ok;
 }
 
@@ -443,6 +466,7 @@ listener_check(struct settings *s, struct listener_settings *l, const struct con
 	if (l->bind == NULL || !address_parse(l->bind, &a, why, sizeof(why)))
 		return l->bind == NULL; /* both were said before, when the value was set */
 	l->is_unix = a.is_unix;
+	l->is_udp = a.is_udp;
 	l->host = a.host;
 	l->port = a.port;
 	l->path = a.path;
@@ -461,6 +485,7 @@ listener_check(struct settings *s, struct listener_settings *l, const struct con
 			ok = false;
 		}
 	}
+	ok = handler_check(l, block, scope, errs) && ok;
 	ok = tls_check(l, block, scope, errs) && ok;
 	ok = identity_check(l, block, scope, errs) && ok;
 	return proxy_check(l, block, scope, errs) && ok;

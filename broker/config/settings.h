@@ -79,9 +79,9 @@ struct server_name_settings {
 struct listener_settings {
 	char *name;	/* title */
 	char *where;	/* "conf.d/10-listeners.conf:3" */
-	char *bind;	/* as written: "127.0.0.1:1883", "[::1]:1883", "*:1883", "unix:/path", "systemd:NAME" */
-	bool is_unix;
-	char *host, *port; /* numeric or "*" ; TCP only */
+	char *bind;	/* as written: "127.0.0.1:1883", "[::1]:1883", "*:1883", "unix:/path", "systemd:NAME", "udp:*:1884" */
+	bool is_unix, is_udp;
+	char *host, *port; /* numeric or "*" ; TCP and UDP only */
 	char *path;	/* Unix only; "@name": abstract */
 	char *systemd;	/* the sockets of that name which systemd has opened; then neither of the above is known */
 	mode_t unix_mode; /* default 0660 */
@@ -140,6 +140,7 @@ struct plugin_settings {
 	uint32_t offload_threads; /* default 4 */
 	uint32_t offload_queue;	  /* default 1000 */
 	uint32_t event_queue;	  /* events per worker; default 10000 */
+	uint32_t drain_ms;	  /* connections it speaks for, after a reload; default 60s */
 	struct conf_node *section; /* plugin_options_new marks in it what it understood and what is secret */
 };
 

@@ -161,6 +161,7 @@ conn_somebody(struct conn *c, const struct facts *f)
 		(struct grapnel_str){ ls->name, strlen(ls->name) });
 	char text[PEER_TEXT_MAX];
 	struct grapnel_client_info values = { .peer.data = text };
+	struct identity *id;
 
 	if (site == NULL)
 		return NULL;
@@ -170,23 +171,20 @@ conn_somebody(struct conn *c, const struct facts *f)
 	values.identity_source = f->source;
 	values.attributes = f->attributes;
 	values.attribute_count = f->count;
-	return identity_new(&values, site);
+	if ((id = identity_new(&values, site)) != NULL)
+		id->own_count = (uint8_t)f->count;
+	return id;
 }
 
-void
-conn_accepted(struct worker *w, int fd, const struct listener_settings *ls, struct tls_context *tls,
-    const struct sockaddr *peer, socklen_t peer_len, bool counted, bool read_first)
+/* Not in the table yet. NULL: no memory. */
+static struct conn *
+conn_make(struct worker *w, const struct stream *s, const struct listener_settings *ls)
 {
 	struct conn *c = w->core->stopping ? NULL : calloc(1, sizeof(*c));
-	char text[PEER_TEXT_MAX];
-	struct facts facts;
-	struct stream s;
-	bool named;
 
-	stream_init_plain(&s, fd);
 	if (c == NULL)
-		goto fail;
-	c->stream = s;
+		return NULL;
+	c->stream = *s;
 	c->w = w;
 	c->ls = ls;
 	c->limits = &ls->limits;
@@ -195,6 +193,59 @@ conn_accepted(struct worker *w, int fd, const struct listener_settings *ls, stru
 	c->serial = (uint64_t)w->index << 56 | ++w->core->next_serial;
 	c->state = CONN_WAIT_CONNECT;
 	timer_init(&c->deadline, on_deadline);
+	return c;
+}
+
+/* What conn_make gave, or NULL, will not be a connection. */
+static void
+conn_give_up(struct worker *w, struct conn *c, struct stream *s, const struct listener_settings *ls,
+    const char *peer)
+{
+	listener_refusal_log(w, "connection_refused", peer, ls->name,
+	    w->core->stopping ? "shutting down" : "out of memory");
+	if (c != NULL)
+		identity_unref(c->who);
+	free(c);
+	stream_close(s);
+	listener_connection_closed(w->broker, ls);
+	settings_unref(ls->settings);
+	metric_add(&w->metrics, METRIC_CONNECTIONS_REFUSED, 1);
+}
+
+bool
+conn_handled(struct worker *w, struct stream *s, const struct listener_settings *ls,
+    const struct grapnel_client_info *values)
+{
+	struct conn *c = conn_make(w, s, ls);
+	struct site *site =
+	    session_site(w, (struct grapnel_str){ ls->mountpoint, strlen(ls->mountpoint) },
+		(struct grapnel_str){ ls->name, strlen(ls->name) });
+
+	if (c == NULL || site == NULL || (c->who = identity_new(values, site)) == NULL ||
+	    conn_register(c) != GRAPNEL_OK) {
+		conn_give_up(w, c, s, ls, values->peer.data);
+		return false;
+	}
+	c->who->own_count = (uint8_t)values->attribute_count;
+	log_debug("connection from %s by the handler of listener \"%s\"", conn_peer(c), ls->name);
+	conn_arm_deadline(c);
+	conn_watch(c);
+	return true;
+}
+
+void
+conn_accepted(struct worker *w, int fd, const struct listener_settings *ls, struct tls_context *tls,
+    const struct sockaddr *peer, socklen_t peer_len, bool counted, bool read_first)
+{
+	char text[PEER_TEXT_MAX];
+	struct facts facts;
+	struct conn *c;
+	struct stream s;
+	bool named;
+
+	stream_init_plain(&s, fd);
+	if ((c = conn_make(w, &s, ls)) == NULL)
+		goto fail;
 	c->counted = counted;
 	facts_init(&facts, fd, ls, peer, peer_len);
 	named = ls->identity != IDENTITY_PEER || facts.username.data != NULL;
@@ -230,21 +281,11 @@ conn_accepted(struct worker *w, int fd, const struct listener_settings *ls, stru
 		conn_watch(c);
 	return;
 fail:
-	if (counted) {
-		peer_text(text, fd, peer, peer_len);
-		listener_address_leave(w, text);
-	}
-	if (c != NULL)
-		identity_unref(c->who);
-	free(c);
-	tls_context_unref(tls);
 	peer_text(text, fd, peer, peer_len);
-	metric_add(&w->metrics, METRIC_CONNECTIONS_REFUSED, 1);
-	listener_refusal_log(w, "connection_refused", text, ls->name,
-	    w->core->stopping ? "shutting down" : "out of memory");
-	stream_close(&s);
-	listener_connection_closed(w->broker, ls);
-	settings_unref(ls->settings);
+	if (counted)
+		listener_address_leave(w, text);
+	tls_context_unref(tls);
+	conn_give_up(w, c, &s, ls, text);
 }
 
 struct move_mail {

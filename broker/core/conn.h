@@ -204,6 +204,11 @@ void conn_begin(struct conn *c); /* accepted: read, then watch */
 void conn_handshake(struct conn *c); /* conn_handshake.c: run on; when it is done, MQTT begins */
 bool conn_handshake_start(struct conn *c, struct tls_context *tls, const struct sockaddr *peer, socklen_t peer_len); /* false: no memory */
 void conn_extra_free(struct conn *c);
+/*
+ * One that a plugin speaks for: it has a place in ls already. Of values: peer, user name and its source, attributes. false: no
+ * memory; stream, place and settings are given back.
+ */
+bool conn_handled(struct worker *w, struct stream *s, const struct listener_settings *ls, const struct grapnel_client_info *values);
 /* All that is known of a Client that has only just connected. NULL: no memory. */
 struct identity *conn_somebody(struct conn *c, const struct facts *f);
 void conn_hear_out(struct conn *c); /* handle what has come, as far as nothing makes it wait; not from inside a dispatch */

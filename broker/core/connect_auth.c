@@ -22,10 +22,11 @@ copy_str(struct grapnel_str s)
 	return p;
 }
 
-/* Is that a name of something that the listener has seen itself? */
+/* Is that a name of something that the connection has, or that only listeners may set? */
 static bool
-of_connection(struct grapnel_str name)
+of_connection(const struct identity *who, struct grapnel_str name)
 {
+	const struct grapnel_pair *own = identity_attributes(who);
 	static const char *const prefixes[] = { "cert.", "proxy.", "tls.", "unix." };
 
 	for (size_t i = 0; i < sizeof(prefixes) / sizeof(*prefixes); i++) {
@@ -34,6 +35,10 @@ of_connection(struct grapnel_str name)
 		if (name.len > len && memcmp(name.data, prefixes[i], len) == 0)
 			return true;
 	}
+	for (size_t i = 0; i < who->own_count; i++)
+		if (name.len == own[i].name.len && name.len > 0 &&
+		    memcmp(name.data, own[i].name.data, name.len) == 0)
+			return true;
 	return false;
 }
 
@@ -41,16 +46,15 @@ struct grapnel_pair *
 connect_attributes(const struct identity *who, const struct grapnel_pair *more, size_t *count)
 {
 	const struct grapnel_pair *own = identity_attributes(who);
-	struct grapnel_pair *all = malloc((who->attribute_count + *count) * sizeof(*all) + 1);
+	struct grapnel_pair *all = malloc((who->own_count + *count) * sizeof(*all) + 1);
 	size_t n = 0;
 
 	if (all == NULL)
 		return NULL;
-	for (size_t i = 0; i < who->attribute_count; i++)
-		if (of_connection(own[i].name))
-			all[n++] = own[i];
+	for (size_t i = 0; i < who->own_count; i++)
+		all[n++] = own[i];
 	for (size_t i = 0; i < *count; i++)
-		if (!of_connection(more[i].name))
+		if (!of_connection(who, more[i].name))
 			all[n++] = more[i];
 	*count = n;
 	return all;
@@ -85,6 +89,8 @@ identity_for(const struct conn *c, struct grapnel_str username, struct grapnel_s
 		values.attribute_count = attribute_count;
 	}
 	id = site != NULL ? identity_new(&values, site) : NULL;
+	if (id != NULL)
+		id->own_count = c->who->own_count;
 	free(all);
 	return id;
 }

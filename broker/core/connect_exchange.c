@@ -67,6 +67,7 @@ take_new_login(struct conn *c, const struct grapnel_auth_answer *a)
 	}
 	if ((id = identity_new(&values, s->identity->site)) == NULL)
 		goto no_memory;
+	id->own_count = s->identity->own_count;
 	free(attributes);
 	session_new_login(s, id);
 	identity_unref(c->who);

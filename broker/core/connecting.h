@@ -58,7 +58,7 @@ void connect_ask(struct conn *c, enum grapnel_exchange_phase phase, struct grapn
 const char *connect_plugin_reason(
     char *buffer, size_t size, const struct decision *d, const char *otherwise);
 /*
- * The attributes of a connection, which only its listener sets (cert. … unix.), and those that a plugin adds. Heap, borrowing the
+ * The attributes of a connection, which no login changes (cert. … unix., a handler's), and those that a plugin adds. Heap, borrowing the
  * strings; *count is that of `more` and becomes that of all. NULL: no memory.
  */
 struct grapnel_pair *connect_attributes(const struct identity *who, const struct grapnel_pair *more, size_t *count);

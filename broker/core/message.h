@@ -42,10 +42,11 @@ struct identity {
 	uint8_t protocol;
 	bool superuser : 1, anonymous : 1, has_username : 1;
 	uint8_t source : 3;	/* enum grapnel_identity_source */
+	uint8_t own_count;	/* the first attributes: of the connection itself, which no login changes */
 	char bytes[]; /* client id, user name, peer, NUL, attributes */
 };
 #define IDENTITY_ATTRIBUTES_MAX 65535u
-/* A deep copy with one reference. Of values: client_id … attribute_count, protocol, superuser, anonymous and identity_source, but not what site says. NULL: no memory. */
+/* A deep copy with one reference. Of values: client_id … attribute_count, protocol, superuser, anonymous and identity_source, but not what site says. own_count is 0. NULL: no memory. */
 struct identity *identity_new(const struct grapnel_client_info *values, struct site *site);
 struct identity *identity_ref(struct identity *id);
 void identity_unref(struct identity *id); /* NULL is fine */

@@ -114,3 +114,12 @@ utf8_check_topic_name(const char *data, size_t len)
 {
 	return scan(data, len, true);
 }
+
+bool
+utf8_plain(const char *data, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if ((unsigned char)data[i] < 0x20 || data[i] == 0x7f)
+			return false;
+	return utf8_valid(data, len);
+}

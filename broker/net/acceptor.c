@@ -5,6 +5,7 @@
 #include "core/core.h"
 #include "net/handshake.h"
 #include "net/tls_context.h"
+#include "plugin/handler.h"
 #include <errno.h>
 #include <event2/event.h>
 #include <event2/event_struct.h>
@@ -23,6 +24,8 @@ struct door {
 	struct acceptor *acceptor;
 	struct listener *listener;
 	int fd;
+	bool handled;	       /* by a plugin: nothing is accepted here */
+	struct handed *handed; /* what the plugin has of it; NULL: nothing */
 	unsigned
 	    expected; /* as many as came lately: to find out that there is no other is the dearest call of all */
 	struct event event;
@@ -143,6 +146,8 @@ static void
 listening(struct acceptor *a, bool on)
 {
 	for (unsigned i = 0; i < a->door_count; i++) {
+		if (a->doors[i].handled)
+			continue;
 		if (!on)
 			(void)event_del(&a->doors[i].event);
 		else if (event_add(&a->doors[i].event, NULL) != 0)
@@ -253,6 +258,72 @@ on_acceptable(evutil_socket_t fd, short what, void *arg)
 	settings_unref(ls->settings);
 }
 
+/* ---- listeners with a handler ------------------------------------------------------------------ */
+
+static struct acceptor *
+acceptor_of(const struct worker *w)
+{
+	return &w->broker->listeners->acceptors[w->index];
+}
+
+void
+acceptor_handlers(struct worker *w)
+{
+	struct acceptor *a = acceptor_of(w);
+	struct listeners *l = a->set;
+
+	for (unsigned i = 0; a->running && i < a->door_count; i++) {
+		struct door *d = &a->doors[i];
+		const struct listener_settings *ls;
+
+		pthread_mutex_lock(&l->lock);
+		ls = d->listener->ls;
+		(void)settings_ref(ls->settings);
+		pthread_mutex_unlock(&l->lock);
+		d->handled = ls->handler != NULL;
+		if (d->handled && !handler_is_current(w, d->handed, ls)) {
+			handler_take(d->handed); /* the old one first: never two at one socket */
+			handler_give(w, ls, d->fd, d->listener->bound.address, &d->handed);
+		}
+		settings_unref(ls->settings);
+	}
+}
+
+int
+acceptor_admit(struct worker *w, struct grapnel_str listener, const char *handler, const char *peer,
+    const struct listener_settings **ls)
+{
+	struct acceptor *a = acceptor_of(w);
+	struct listeners *l = a->set;
+	struct door *d = NULL;
+	const char *why;
+
+	for (unsigned i = 0; i < a->door_count && d == NULL; i++) {
+		const char *name = a->doors[i].listener->name;
+
+		if (strlen(name) == listener.len && memcmp(name, listener.data, listener.len) == 0)
+			d = &a->doors[i];
+	}
+	if (d == NULL)
+		return GRAPNEL_ENOENT;
+	pthread_mutex_lock(&l->lock);
+	*ls = d->listener->ls;
+	(void)settings_ref((*ls)->settings);
+	pthread_mutex_unlock(&l->lock);
+	if ((*ls)->handler == NULL || strcmp((*ls)->handler, handler) != 0) {
+		settings_unref((*ls)->settings);
+		return GRAPNEL_ENOENT;
+	}
+	if (take_place(d, *ls, &why) < 1) {
+		settings_unref((*ls)->settings);
+		refused(d, peer, why);
+		return GRAPNEL_EQUOTA;
+	}
+	metric_add(&w->metrics, METRIC_CONNECTIONS_ACCEPTED, 1);
+	metric_add(&w->metrics, METRIC_CONNECTIONS, 1);
+	return GRAPNEL_OK;
+}
+
 /* ---- begin and end --------------------------------------------------------------------------- */
 
 /* Where there is one socket only, the listeners are spread over the workers. */
@@ -306,12 +377,6 @@ acceptors_new(struct listeners *l)
 	return GRAPNEL_OK;
 }
 
-static struct acceptor *
-acceptor_of(const struct worker *w)
-{
-	return &w->broker->listeners->acceptors[w->index];
-}
-
 static void
 on_start(struct worker *w, struct mail *m)
 {
@@ -323,6 +388,7 @@ on_start(struct worker *w, struct mail *m)
 	for (unsigned i = 0; i < a->door_count; i++)
 		(void)event_assign(&a->doors[i].event, w->base, a->doors[i].fd,
 		    EV_READ | EV_PERSIST, on_acceptable, &a->doors[i]);
+	acceptor_handlers(w);
 	listening(a, true);
 }
 
@@ -356,8 +422,12 @@ acceptor_close(struct acceptor *a)
 		timer_disarm(a->worker->wheel, &a->pause);
 	}
 	a->running = false;
-	while (a->door_count > 0)
-		(void)close(a->doors[--a->door_count].fd);
+	while (a->door_count > 0) {
+		struct door *d = &a->doors[--a->door_count];
+
+		handler_take(d->handed);
+		(void)close(d->fd);
+	}
 	if (a->reserve_fd >= 0)
 		(void)close(a->reserve_fd);
 	a->reserve_fd = -1;

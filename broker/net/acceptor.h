@@ -52,4 +52,13 @@ void acceptors_apply(struct listeners *l, unsigned listener, const struct listen
 void acceptors_stop(struct listeners *l); /* once: each worker closes its sockets when it has the mail */
 void acceptors_free(struct listeners *l); /* no worker runs any more */
 
+/* Sockets of listeners with a handler, once more to the plugins that are in force on this worker. */
+void acceptor_handlers(struct worker *w);
+/*
+ * A place for a connection that a plugin speaks for, in the listener of that name. *ls has a reference to its settings; both
+ * the place and that end with the connection. GRAPNEL_EQUOTA (counted and logged); GRAPNEL_ENOENT: not its listener.
+ */
+int acceptor_admit(struct worker *w, struct grapnel_str listener, const char *handler, const char *peer,
+    const struct listener_settings **ls);
+
 #endif

@@ -84,24 +84,13 @@ handshake_fail(struct handshake *h, const char *format, ...)
 
 /* ---- facts ------------------------------------------------------------------------------------- */
 
-bool
-facts_clean(const char *text, size_t len)
-{
-	if (!utf8_valid(text, len))
-		return false;
-	for (size_t i = 0; i < len; i++)
-		if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
-			return false;
-	return true;
-}
-
 /* @return the copy; NULL: not taken. */
 static const char *
 keep(struct facts *f, const void *value, size_t len)
 {
 	char *copy;
 
-	if (!facts_clean(value, len) || f->bytes_len + len > FACTS_BYTES_MAX)
+	if (!utf8_plain(value, len) || f->bytes_len + len > FACTS_BYTES_MAX)
 		return NULL;
 	if (f->bytes == NULL && (f->bytes = malloc(FACTS_BYTES_MAX)) == NULL)
 		return NULL;

@@ -55,7 +55,6 @@ struct facts {
  */
 bool facts_add(struct facts *f, const char *name, const void *value, size_t len);
 bool facts_set_username(struct facts *f, uint8_t source, const void *value, size_t len);
-bool facts_clean(const char *text, size_t len); /* would it be taken? */
 const struct grapnel_pair *facts_find(const struct facts *f, const char *name); /* NULL: no such */
 /* Of a connection that was just accepted: its address, and with identity = peer who is behind a Unix socket. */
 void facts_init(struct facts *f, int fd, const struct listener_settings *ls, const struct sockaddr *peer, socklen_t peer_len);

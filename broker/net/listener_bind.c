@@ -28,12 +28,12 @@ refuse(struct conf_errors *errs, const struct listener_settings *ls, const char 
 }
 
 static int
-make_socket(int family)
+make_socket(int family, int type)
 {
-	return socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	return socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 }
 
-/* ---- TCP ------------------------------------------------------------------------------------- */
+/* ---- TCP, and UDP for handlers ------------------------------------------------------------------------------------- */
 
 static const char *
 tcp_advice(int err, const struct listener_settings *ls, char *buf, size_t size)
@@ -41,9 +41,9 @@ tcp_advice(int err, const struct listener_settings *ls, char *buf, size_t size)
 	switch (err) {
 	case EADDRINUSE:
 		(void)snprintf(buf, size,
-		    "another program listens there (\"ss -ltnp sport = :%s\" names it): stop it or "
+		    "another program listens there (\"ss -l%cnp sport = :%s\" names it): stop it or "
 		    "choose another port in bind",
-		    ls->port);
+		    ls->is_udp ? 'u' : 't', ls->port);
 		return buf;
 	case EACCES:
 		return "ports below 1024 need root or CAP_NET_BIND_SERVICE: start as root with "
@@ -100,16 +100,19 @@ static int
 tcp_bind(const struct sockaddr *sa, socklen_t len, bool dual_stack,
     const struct listener_settings *ls, bool shared)
 {
-	int fd = make_socket(sa->sa_family), on = 1, v6only = !dual_stack, saved;
+	bool stream = !ls->is_udp;
+	int fd = make_socket(sa->sa_family, stream ? SOCK_STREAM : SOCK_DGRAM), on = 1;
+	int v6only = !dual_stack, saved;
 
 	if (fd < 0)
 		return -1;
 	/* Connections of an earlier run that linger in TIME_WAIT must not keep us from starting. */
-	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
+	if ((!stream || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0) &&
 	    (!shared || setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == 0) &&
 	    (sa->sa_family != AF_INET6 ||
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof(v6only)) == 0) &&
-	    bound_tcp_options(fd, ls) && tcp_interface(fd, ls) && bind(fd, sa, len) == 0)
+	    (!stream || bound_tcp_options(fd, ls)) && tcp_interface(fd, ls) &&
+	    bind(fd, sa, len) == 0)
 		return fd;
 	saved = errno;
 	(void)close(fd);
@@ -141,7 +144,7 @@ tcp_listen(const struct addrinfo *ai, bool dual_stack, const struct listener_set
 		if ((out->fds[out->count] =
 			    tcp_bind((struct sockaddr *)&sa, len, dual_stack, ls, true)) < 0)
 			return false;
-	for (unsigned i = 0; i < out->count; i++)
+	for (unsigned i = 0; i < out->count && !ls->is_udp; i++)
 		if (listen(out->fds[i], ls->backlog) != 0)
 			return false;
 	return true;
@@ -153,11 +156,11 @@ tcp_open(const struct listener_settings *ls, unsigned sockets, struct conf_error
 {
 	bool any = strcmp(ls->host, "*") == 0, done;
 	struct addrinfo hints = { .ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV,
-		.ai_socktype = SOCK_STREAM };
+		.ai_socktype = ls->is_udp ? SOCK_DGRAM : SOCK_STREAM };
 	struct addrinfo *ai;
 	struct sockaddr_storage sa;
 	socklen_t len = sizeof(sa);
-	char buf[256];
+	char buf[256], *text;
 	int err;
 
 	err = getaddrinfo(any ? "::" : ls->host, ls->port, &hints, &ai);
@@ -181,9 +184,11 @@ tcp_open(const struct listener_settings *ls, unsigned sockets, struct conf_error
 		refuse(errs, ls, strerror(err), tcp_advice(err, ls, buf, sizeof(buf)));
 		return GRAPNEL_ESYS;
 	}
-	buf[0] = '\0';
+	memcpy(buf, "udp:", 5);
+	text = buf + (ls->is_udp ? 4 : 0);
+	*text = '\0';
 	if (getsockname(out->fds[0], (struct sockaddr *)&sa, &len) == 0)
-		peer_text(buf, out->fds[0], (struct sockaddr *)&sa, len);
+		peer_text(text, out->fds[0], (struct sockaddr *)&sa, len);
 	out->address = strdup(buf);
 	return out->address != NULL ? GRAPNEL_OK : GRAPNEL_ENOMEM;
 }
@@ -204,7 +209,7 @@ unix_clear(const struct sockaddr_un *sun, socklen_t len, const char **advice)
 	*advice = "choose another path, or remove it if nobody needs it";
 	if (!S_ISSOCK(st.st_mode))
 		return "something that is no socket is there";
-	if ((fd = make_socket(AF_UNIX)) < 0)
+	if ((fd = make_socket(AF_UNIX, SOCK_STREAM)) < 0)
 		return strerror(errno);
 	err = connect(fd, (const struct sockaddr *)sun, len) == 0 ? 0 : errno;
 	(void)close(fd);
@@ -285,7 +290,7 @@ unix_open(const struct listener_settings *ls, struct conf_errors *errs, struct b
 		return GRAPNEL_ESYS;
 	}
 	if ((out->address = malloc(n + sizeof("unix:"))) == NULL ||
-	    (out->fds[0] = make_socket(AF_UNIX)) < 0) {
+	    (out->fds[0] = make_socket(AF_UNIX, SOCK_STREAM)) < 0) {
 		refuse(errs, ls, strerror(errno), NULL);
 		return GRAPNEL_ESYS;
 	}

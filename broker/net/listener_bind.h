@@ -15,7 +15,7 @@ struct activation;
 struct conf_errors;
 
 struct bound {
-	int fds[WORKER_MAX]; /* TCP: as many as were asked for; Unix: one; of systemd: what it has opened */
+	int fds[WORKER_MAX]; /* TCP and UDP: as many as were asked for; Unix: one; of systemd: what it has opened */
 	unsigned count;
 	char *path;	/* file to remove at the end; NULL: none */
 	dev_t dev;	/* which file it was */

@@ -2,7 +2,9 @@
 #include "net/stream.h"
 #include <errno.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -69,3 +71,64 @@ const struct stream_ops stream_plain_ops = {
 	.shut = plain_shut,
 	.close = plain_close,
 };
+
+/* ---- counted ----------------------------------------------------------------------------------- */
+
+struct stream_count {
+	_Atomic uint32_t refs; /* one for each stream, and one */
+};
+
+struct stream_count *
+stream_count_new(void)
+{
+	struct stream_count *n = malloc(sizeof(*n));
+
+	if (n != NULL)
+		atomic_init(&n->refs, 1);
+	return n;
+}
+
+void
+stream_count_unref(struct stream_count *n)
+{
+	if (n != NULL && atomic_fetch_sub_explicit(&n->refs, 1, memory_order_acq_rel) == 1)
+		free(n);
+}
+
+uint32_t
+stream_count_open(const struct stream_count *n)
+{
+	return atomic_load_explicit(&n->refs, memory_order_acquire) - 1;
+}
+
+static bool
+counted_pending(const struct stream *s)
+{
+	(void)s;
+	return false;
+}
+
+static void
+counted_close(struct stream *s)
+{
+	plain_close(s);
+	stream_count_unref(s->layer);
+	s->layer = NULL;
+}
+
+static const struct stream_ops stream_counted_ops = {
+	.name = "counted",
+	.read = plain_read,
+	.writev = plain_writev,
+	.peek = plain_peek,
+	.pending = counted_pending,
+	.shut = plain_shut,
+	.close = counted_close,
+};
+
+void
+stream_init_counted(struct stream *s, int fd, struct stream_count *n)
+{
+	atomic_fetch_add_explicit(&n->refs, 1, memory_order_relaxed);
+	*s = (struct stream){ .ops = &stream_counted_ops, .layer = n, .fd = fd };
+}

@@ -49,6 +49,13 @@ struct stream {
 
 extern const struct stream_ops stream_plain_ops;
 
+/* The plain kind, with somebody who wants to know how many there are. Any thread. */
+struct stream_count;
+struct stream_count *stream_count_new(void); /* one reference; NULL: no memory */
+void stream_count_unref(struct stream_count *n); /* NULL is fine */
+uint32_t stream_count_open(const struct stream_count *n);
+void stream_init_counted(struct stream *s, int fd, struct stream_count *n);
+
 static inline void
 stream_init_plain(struct stream *s, int fd)
 {

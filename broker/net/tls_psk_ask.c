@@ -18,6 +18,7 @@
 
 #include "base/log.h"
 #include "core/broker.h"
+#include "mqtt/wire.h"
 #include "net/listener.h"
 #include "plugin/hooks.h"
 
@@ -76,7 +77,7 @@ psk_ask(struct handshake *h, const char *identity, size_t len, struct psk_found 
 	struct psk_ask *a = h->psk;
 
 	if (a == NULL || a->count == ASKS_MAX || len == 0 || len > PSK_IDENTITY_MAX ||
-	    !facts_clean(identity, len))
+	    !utf8_plain(identity, len))
 		return PSK_UNKNOWN;
 	if (ASYNC_get_current_job() == NULL) /* pausing would do nothing */
 		return PSK_UNAVAILABLE;

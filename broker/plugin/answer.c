@@ -246,13 +246,10 @@ check_psk(const struct grapnel_psk_answer *a)
 		return "a key has 16 to 64 bytes";
 	if (a->username.data == NULL)
 		return NULL;
-	if (a->username.len == 0 || a->username.len > USERNAME_MAX ||
-	    !utf8_valid(a->username.data, a->username.len))
-		return "username is not 1 to 1024 bytes of UTF-8";
-	for (size_t i = 0; i < a->username.len; i++)
-		if ((unsigned char)a->username.data[i] < 0x20 || a->username.data[i] == 0x7f)
-			return "username has a control character";
-	return NULL;
+	return a->username.len == 0 || a->username.len > USERNAME_MAX ||
+		!utf8_plain(a->username.data, a->username.len)
+	    ? "username is not 1 to 1024 bytes of UTF-8 without control characters"
+	    : NULL;
 }
 
 /* ---- laying out ------------------------------------------------------------------------------ */

@@ -157,6 +157,11 @@ void core_unsubscribe(struct grapnel_sub *sub);
 /* Walk all clients of this worker to destroy the slots of an instance that goes. */
 void core_each_client(struct worker *w, void (*fn)(struct grapnel_client *c, void *arg), void *arg);
 void core_rights_changed(struct broker *b); /* any thread */
+struct stream;
+/* Takes s in any case. As grapnel/host.h says of connection_open. */
+int core_connection_open(struct worker *w, const char *handler, const struct grapnel_connection *c, struct stream *s);
+/* Other instances are in force on this worker: sockets of listeners with a handler go to them. core/conn_handled.c */
+void core_handlers_changed(struct worker *w);
 /* A lossless event queue has room again: read from publishers again. */
 void core_resume_publishers(struct worker *w);
 

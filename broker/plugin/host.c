@@ -11,6 +11,7 @@
 #include "core/broker.h"
 #include "mqtt/packet.h"
 #include "mqtt/topic.h"
+#include "handler.h"
 #include "plugins.h"
 #include "request.h"
 #include "services.h"
@@ -420,6 +421,15 @@ property_next(struct grapnel_str block, size_t *pos, struct grapnel_property *ou
 	return n < 0 ? GRAPNEL_EFAULT : n;
 }
 
+static int
+connection_open(
+    struct grapnel_instance *self, const struct grapnel_connection *connection, int *fd)
+{
+	struct instance_worker *iw = here(self);
+
+	return iw != NULL ? handler_connection_open(iw, connection, fd) : GRAPNEL_ESTATE;
+}
+
 /* ---- events and rights ----------------------------------------------------------------------- */
 
 static void
@@ -592,5 +602,6 @@ host_fill(struct grapnel_host *host, unsigned workers)
 		.hook_disable = hook_disable,
 		.psk_answer = psk_answer,
 		.psk_resolve = psk_resolve,
+		.connection_open = connection_open,
 	};
 }

@@ -3,6 +3,8 @@
 #include "base/log.h"
 #include "config/conf.h"
 #include "core/broker.h"
+#include "handler.h"
+#include "net/stream.h"
 #include "request.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -110,6 +112,7 @@ instance_free(struct instance *in)
 	}
 	if (in->number < INSTANCE_MAX && in->registry->by_number[in->number] == in)
 		in->registry->by_number[in->number] = NULL;
+	stream_count_unref(in->connections);
 	plugin_options_free(in->options);
 	free(in->name);
 	free(in->where);
@@ -259,6 +262,11 @@ instance_new(struct registry *r, const struct plugin_settings *ps, const char *d
 	atomic_store(&in->event_mask, in->plugin->on_events != NULL ? in->plugin->events : 0);
 	atomic_store(&in->event_capacity, ps->event_queue > 0 ? ps->event_queue : 1);
 	atomic_store(&in->max_pending, ps->max_pending);
+	atomic_store(&in->drain_ms, ps->drain_ms);
+	if (in->plugin->listener_open != NULL && (in->connections = stream_count_new()) == NULL) {
+		conf_errors_add(errs, "%s: plugin \"%s\": out of memory", ps->where, ps->name);
+		goto fail;
+	}
 	offload_limits(r->pool, &in->lane, ps->offload_threads, ps->offload_queue);
 	if (instance_create(in, errs) != GRAPNEL_OK)
 		goto fail;
@@ -318,7 +326,7 @@ slot_drop(struct grapnel_client *c, void *arg)
 }
 
 bool
-instance_try_stop(struct instance_worker *iw, bool force)
+instance_try_stop(struct instance_worker *iw, bool stopping, bool force)
 {
 	struct instance *in = iw->in;
 	bool busy = iw->requests > 0 || iw->jobs > 0 || iw->finds > 0 || iw->sets > 0;
@@ -326,6 +334,10 @@ instance_try_stop(struct instance_worker *iw, bool force)
 	struct service *s;
 
 	if (!force && (busy || waits))
+		return false;
+	/* Those it speaks for may be anywhere in the broker; it is left everywhere, or nowhere. */
+	if (!stopping && handler_busy(in) &&
+	    clock_ms() - iw->retiring_since_ms < atomic_load(&in->drain_ms))
 		return false;
 	if (iw->events.count > 0 && !force &&
 	    clock_ms() - iw->retiring_since_ms < INSTANCE_GRACE_MS)

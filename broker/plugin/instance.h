@@ -100,6 +100,8 @@ struct instance {
 	_Atomic unsigned metric_count;
 	struct instance_command *commands;
 	_Atomic uint64_t main_holds; /* commands that held the main thread */
+	struct stream_count *connections; /* that it speaks for; NULL: it is nobody's handler */
+	_Atomic uint32_t drain_ms;   /* how long they may hold up its end after a reload */
 	unsigned workers_left;       /* main: where it is not stopped yet, while retiring */
 	bool running;                /* main: started, not yet stopped everywhere */
 	bool retiring;               /* main */
@@ -151,8 +153,8 @@ void instance_destroy(struct instance *in);
 
 /* On the worker. GRAPNEL_OK or what worker_start returned. */
 int instance_start(struct instance *in, struct worker *w);
-/* Can it leave this worker now? Does it if so. */
-bool instance_try_stop(struct instance_worker *iw, bool force);
+/* Can it leave this worker now? Does it if so. stopping: the broker is; force: it has had its time. */
+bool instance_try_stop(struct instance_worker *iw, bool stopping, bool force);
 
 /* The instance's part of this thread; NULL when this is no worker of its broker. */
 static inline struct instance_worker *

@@ -71,6 +71,7 @@ entry_fill(struct plugin_entry *e, const struct plugin_settings *ps)
 	e->offload_threads = ps->offload_threads;
 	e->offload_queue = ps->offload_queue;
 	e->event_queue = ps->event_queue > 0 ? ps->event_queue : 1;
+	e->drain_ms = ps->drain_ms;
 }
 
 /* Lower order first; equal ones as the files have them. Chains are short: insertion. */
@@ -152,6 +153,7 @@ plugins_apply_limits(struct plugins *p)
 
 		atomic_store(&e->in->max_pending, e->max_pending);
 		atomic_store(&e->in->event_capacity, e->event_queue);
+		atomic_store(&e->in->drain_ms, e->drain_ms);
 		offload_limits(
 		    p->registry->pool, &e->in->lane, e->offload_threads, e->offload_queue);
 	}

@@ -16,7 +16,7 @@ struct plugin_entry {
 	struct instance *in;
 	int order[HOOK_COUNT];
 	int on_error;
-	uint32_t timeout_ms, max_pending, offload_threads, offload_queue, event_queue;
+	uint32_t timeout_ms, max_pending, offload_threads, offload_queue, event_queue, drain_ms;
 	bool fresh; /* made for this set, not taken over from the one before */
 };
 

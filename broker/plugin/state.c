@@ -218,7 +218,8 @@ retire_look(struct hook_state *hs)
 	while ((iw = *at) != NULL) {
 		uint64_t since = now - iw->retiring_since_ms;
 
-		if (instance_try_stop(iw, hs->stopping && since >= INSTANCE_GRACE_MS)) {
+		if (instance_try_stop(
+			iw, hs->stopping, hs->stopping && since >= INSTANCE_GRACE_MS)) {
 			*at = iw->next_retiring;
 			worker_post(hs->w->broker->main, &iw->report);
 			continue;

@@ -315,6 +315,7 @@ switch_on_worker(struct worker *w, struct mail *m)
 	else
 		chains_install(w->hooks, p->sets[w->index]);
 	p->sets[w->index] = NULL;
+	core_handlers_changed(w);
 	visit_return(w, v, switch_on_return);
 }
 

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/rcu.h"
 #include "config/conf.h"
+#include "net/stream.h"
 #include <check.h>
 #include <errno.h>
 #include <stdio.h>
@@ -93,6 +94,23 @@ core_rights_changed(struct broker *b)
 {
 	(void)b;
 	atomic_fetch_add(&stub_counts.rights_changed, 1);
+}
+
+int
+core_connection_open(
+    struct worker *w, const char *handler, const struct grapnel_connection *c, struct stream *s)
+{
+	(void)w;
+	(void)handler;
+	(void)c;
+	stream_close(s);
+	return GRAPNEL_ENOENT;
+}
+
+void
+core_handlers_changed(struct worker *w)
+{
+	(void)w;
 }
 
 void

@@ -56,6 +56,15 @@ static const struct {
 	{ "systemd:a:b", NULL, NULL, NULL, NULL },
 	{ "systemd:a\nb", NULL, NULL, NULL, NULL },
 	{ "systemd:\xc3\xa9", NULL, NULL, NULL, NULL },
+	{ "udp:127.0.0.1:1884", "127.0.0.1", "1884", NULL, NULL },
+	{ "udp:[::1]:0", "::1", "0", NULL, NULL },
+	{ "udp:*:1884", "*", "1884", NULL, NULL },
+	{ "udp:", NULL, NULL, NULL, NULL },
+	{ "udp:1884", NULL, NULL, NULL, NULL },
+	{ "udp:localhost:1884", NULL, NULL, NULL, NULL },
+	{ "udp:unix:/run/x.sock", NULL, NULL, NULL, NULL },
+	{ "udp:udp:127.0.0.1:1884", NULL, NULL, NULL, NULL },
+	{ "UDP:127.0.0.1:1884", NULL, NULL, NULL, NULL },
 };
 
 static void
@@ -74,6 +83,7 @@ START_TEST(addresses_are_numeric_or_paths)
 	ck_assert_msg(address_parse(address_cases[_i].text, &a, why, sizeof(why)) == good, "%s: %s",
 	    address_cases[_i].text, why);
 	ck_assert_int_eq(a.is_unix, address_cases[_i].path != NULL);
+	ck_assert_int_eq(a.is_udp, good && strncmp(address_cases[_i].text, "udp:", 4) == 0);
 	same_text(a.host, address_cases[_i].host);
 	same_text(a.port, address_cases[_i].port);
 	same_text(a.path, address_cases[_i].path);

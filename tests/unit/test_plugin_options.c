@@ -284,7 +284,7 @@ static const struct {
 	       "\"flag\" must be yes or no, not \"1\"\n" AT
 	       "unknown option \"nothing_like_it\"; known here: password_file, greeting, empty, "
 	       "count, any, flag, ttl, size, names, "
-	       "hash, code, timeout, server, enabled, event_queue, max_pending, module, "
+	       "hash, code, timeout, server, drain, enabled, event_queue, max_pending, module, "
 	       "offload_queue, offload_threads, on_error, "
 	       "order, order_acl_check, order_client_auth_exchange, order_client_authenticate, "
 	       "order_client_revalidate, "

@@ -624,7 +624,7 @@ static const struct {
 	{ "listener \"a\" { }",
 	    "grapnel.conf:1: listener \"a\": required option \"bind\" is missing (where to listen: "
 	    "\"127.0.0.1:1883\", "
-	    "\"[::1]:1883\", \"*:1883\", \"unix:/path\", \"unix:@name\" or \"systemd:NAME\")" },
+	    "\"[::1]:1883\", \"*:1883\", \"unix:/path\", \"unix:@name\", \"systemd:NAME\" or \"udp:*:1884\")" },
 	{ "workers = 2\nworkers = 2\n" LISTENER,
 	    "grapnel.conf:2: \"workers\" is already set at grapnel.conf:1" },
 	{ "limits { max_qos = 1 }\nlimits { max_qos = 1 }\n" LISTENER,
@@ -836,9 +836,9 @@ START_TEST(all_semantic_errors_of_all_files_are_reported)
 	    "(the least important messages that are logged)\n"
 	    "conf.d/10-a.conf:2: listener \"a\": \"bind\" must be ADDRESS:PORT, such as "
 	    "127.0.0.1:1883, [::1]:1883 or "
-	    "*:1883, or unix:/path, unix:@name or systemd:NAME (where to listen: \"127.0.0.1:1883\", "
+	    "*:1883, or unix:/path, unix:@name or systemd:NAME, or udp:ADDRESS:PORT for a plugin (where to listen: \"127.0.0.1:1883\", "
 	    "\"[::1]:1883\", \"*:1883\", "
-	    "\"unix:/path\", \"unix:@name\" or \"systemd:NAME\")\n"
+	    "\"unix:/path\", \"unix:@name\", \"systemd:NAME\" or \"udp:*:1884\")\n"
 	    "conf.d/10-a.conf:3: listener \"a\": \"max_qos\" must be between 0 and 2, not \"3\" "
 	    "(highest QoS a client may "
 	    "publish with or gets)\n"

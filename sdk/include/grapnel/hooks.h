@@ -63,7 +63,8 @@ struct grapnel_client_info {
 	/*
 	 * Those of the connection, then those set by authentication (tenant, role ...). Of the connection are: cert.subject, cert.cn,
 	 * cert.dns, cert.email, cert.uri, cert.issuer, cert.serial, cert.fingerprint, tls.sni, proxy.cn, proxy.authority,
-	 * proxy.unique_id, unix.uid, unix.gid; each only when there is one.
+	 * proxy.unique_id, unix.uid, unix.gid, and those of a listener's handler; each only when there is one. A login adds
+	 * others and changes none of these.
 	 */
 	const struct grapnel_pair *attributes;
 	size_t attribute_count;

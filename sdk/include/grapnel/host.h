@@ -283,6 +283,19 @@ struct grapnel_host {
 	/* ---- answers to tls_psk_key: as those at the top ------------------------------------------------- */
 	int (*psk_answer)(struct grapnel_request *req, const struct grapnel_psk_answer *answer);
 	int (*psk_resolve)(struct grapnel_request *req, enum grapnel_verdict verdict, const struct grapnel_psk_answer *answer);
+
+	/* ---- clients that the plugin speaks for: grapnel/plugin.h, "Listeners" ------------------------------ */
+	/**
+	 * A Network Connection whose bytes come from this plugin and go to it. It counts, is limited and is logged like one
+	 * that the listener accepted; what is written to *fd is what the client sends, beginning with CONNECT.
+	 * @param fd  Filled with a non-blocking stream socket, the plugin's to close. It ends like a socket of a client: reading
+	 *            0 or ECONNRESET when the broker has closed; closing it is a client that goes without DISCONNECT. One that
+	 *            does not read is slow: the broker keeps max_output_bytes for it at most.
+	 * @return GRAPNEL_OK; GRAPNEL_EQUOTA a limit of connections is reached (logged, counted); GRAPNEL_EINVAL; GRAPNEL_ENOENT no
+	 *         listener of that name has this plugin as its handler; GRAPNEL_ESYS no descriptor; GRAPNEL_ENOMEM;
+	 *         GRAPNEL_ESTATE not on a worker, or the broker stops.  @threads Worker; the connection may move to another one.
+	 */
+	int (*connection_open)(struct grapnel_instance *self, const struct grapnel_connection *connection, int *fd);
 };
 
 #ifdef __cplusplus

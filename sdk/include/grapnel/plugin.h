@@ -24,6 +24,18 @@
  * if any create() fails, the old instances stay. The new one is started on every worker
  * before the old one is stopped; the two may overlap.
  *
+ * Listeners (handler = "instance" in a listener's section)
+ *   The broker binds the socket, of every TCP and UDP listener one for each worker (SO_REUSEPORT), a Unix socket on one
+ *   worker, and lends it to the instance instead of accepting on it itself: the plugin watches it (host->watch_fd),
+ *   accepts or receives, and for each client opens a connection (host->connection_open), into which it writes MQTT and
+ *   from which it reads MQTT. Sources of datagrams keep to their worker's socket as long as the workers are the same ones.
+ *   A connection costs a pair of sockets, two descriptors of which one is the plugin's, and each way one more system call and
+ *   copy than one that the broker accepted.
+ *   A reload that makes a new instance moves the sockets, worker by worker: listener_close of the old one, listener_open of the
+ *   new one. What waits in them is the new one's, datagrams of clients of the old one included. The old one keeps its
+ *   connections until they end, at most for the time of the option `drain`; then comes worker_stop, in which it closes
+ *   what is left.
+ *
  * ABI history
  *	1.0	first
  */
@@ -114,6 +126,15 @@ struct grapnel_plugin {
 
 	/* a deciding hook like those above */
 	enum grapnel_verdict (*tls_psk_key)(void *instance, struct grapnel_request *req, const struct grapnel_tls_psk *q);
+
+	/**
+	 * A socket of a listener whose handler this instance is, on each worker that has one, after worker_start; `l` is valid until
+	 * listener_close has returned. Not GRAPNEL_OK: logged; until the next reload nobody has that socket on that worker.
+	 * @threads The worker.
+	 */
+	int (*listener_open)(void *instance, const struct grapnel_listener *l);
+	/** It is lent no longer: remove watches of it before returning. Before worker_stop. @threads The worker. */
+	void (*listener_close)(void *instance, const struct grapnel_listener *l);
 };
 
 /** The smallest descriptor of ABI 1.0: up to and with on_events. Members behind it came later. */

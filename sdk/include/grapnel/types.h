@@ -101,6 +101,29 @@ struct grapnel_pair {
 	struct grapnel_str value;
 };
 
+/** A socket of a listener with handler = this plugin; lent from listener_open to listener_close. */
+struct grapnel_listener {
+	size_t size;
+	struct grapnel_str name;    /* title of its section */
+	struct grapnel_str address; /* as bound: "127.0.0.1:1884", "udp:[::1]:1884", "unix:/run/x" */
+	int fd;			    /* non-blocking, bound, listening unless datagram; not to be closed */
+	unsigned worker;
+	bool datagram;		    /* bind = "udp:...": recvfrom and sendto; else accept4 */
+};
+
+/** A client that a plugin speaks for. Copied. */
+struct grapnel_connection {
+	size_t size;
+	struct grapnel_str listener; /* whose section counts: limits, mountpoint, anonymous; its handler must be this plugin */
+	struct grapnel_str peer;     /* for log and questions, at most 127 bytes; .data NULL: made from address */
+	const void *address;	     /* struct sockaddr, for limits per address; NULL: none */
+	size_t address_len;
+	struct grapnel_str username; /* that the plugin vouches for (GRAPNEL_IDENTITY_HANDLER); .data NULL: as CONNECT says */
+	const struct grapnel_pair *attributes; /* of the connection, at most 24; names "prefix.name" of a-z 0-9 _ - and dots, where
+						  the prefix is none of cert, tls, proxy, unix */
+	size_t attribute_count;
+};
+
 /**
  * A property of an MQTT 5 packet (MQTT 5.0 section 2.2.2.2). Which member of the
  * union counts follows from the identifier: number for byte, two byte, four byte

@@ -333,7 +333,7 @@ class Broker:
             if text.startswith("unix:"):
                 self.addresses[listener] = text[5:]
             else:
-                host, port = text.rsplit(":", 1)
+                host, port = text.removeprefix("udp:").rsplit(":", 1)
                 self.addresses[listener] = (host.strip("[]"), int(port))
         return self.addresses[listener]
 
