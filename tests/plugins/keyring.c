@@ -47,6 +47,17 @@ begins(struct grapnel_str s, const char *with)
 	return s.len >= strlen(with) && memcmp(s.data, with, strlen(with)) == 0;
 }
 
+/* Not strndup: what it is given need not end in NUL, which strict checks want of it. */
+static char *
+text_of(struct grapnel_str s)
+{
+	char *text = calloc(1, s.len + 1);
+
+	if (text != NULL)
+		memcpy(text, s.data, s.len);
+	return text;
+}
+
 static struct grapnel_psk_answer
 answer_of(const struct keyring *k)
 {
@@ -112,7 +123,7 @@ later(struct keyring *k, struct grapnel_request *req, struct grapnel_str identit
 {
 	struct asked *a = calloc(1, sizeof(*a));
 
-	if (a == NULL || (a->identity = strndup(identity.data, identity.len)) == NULL ||
+	if (a == NULL || (a->identity = text_of(identity)) == NULL ||
 	    (a->timer = k->host->timer_new(k->self, on_time, a)) == NULL)
 		abort();
 	a->k = k;
@@ -190,7 +201,7 @@ keyring_create(const struct grapnel_host *host, struct grapnel_instance *self, v
 
 		k->key[k->key_len] = (uint8_t)strtoul(digits, NULL, 16);
 	}
-	if ((k->hold = strndup(hold.data, hold.len)) == NULL) {
+	if ((k->hold = text_of(hold)) == NULL) {
 		keyring_destroy(k);
 		return GRAPNEL_ENOMEM;
 	}
