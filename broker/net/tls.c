@@ -292,9 +292,13 @@ tls_run(struct handshake *h)
 		case SSL_ERROR_WANT_WRITE:
 			return HANDSHAKE_WRITE;
 		case SSL_ERROR_WANT_ASYNC:
+			if (!psk_ask_wanted(h)) /* an engine of OpenSSL's; none is loaded */
+				return handshake_fail(h, "TLS: OpenSSL waits for something");
 			if (!psk_ask_now(h))
 				return HANDSHAKE_WAIT;
 			break;
+		case SSL_ERROR_WANT_ASYNC_JOB:
+			return handshake_fail(h, "TLS: no memory for a stack to wait on");
 		default:
 			return tls_failed(h, ssl);
 		}

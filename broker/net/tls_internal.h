@@ -53,7 +53,9 @@ bool psk_ask_possible(void); /* does this OpenSSL let a handshake wait? */
 bool psk_ask_begin(struct handshake *h, SSL *ssl); /* before the first SSL_accept. false: no memory */
 /* Inside a callback of OpenSSL's: asks the plugins, and pauses until they have answered. */
 enum psk_result psk_ask(struct handshake *h, const char *identity, size_t len, struct psk_found *out);
-/* h->psk, and SSL_accept said SSL_ERROR_WANT_ASYNC. true: call it again; false: when h->wake is called. */
+/* SSL_accept said SSL_ERROR_WANT_ASYNC: because of psk_ask? */
+bool psk_ask_wanted(const struct handshake *h);
+/* It is so. true: call SSL_accept again; false: when h->wake is called. */
 bool psk_ask_now(struct handshake *h);
 void psk_ask_end(struct handshake *h, SSL *ssl); /* done, or given up: at any time before SSL_free */
 

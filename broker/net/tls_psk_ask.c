@@ -151,6 +151,12 @@ on_decision(void *arg, const struct decision *d)
 }
 
 bool
+psk_ask_wanted(const struct handshake *h)
+{
+	return h->psk != NULL && h->psk->paused;
+}
+
+bool
 psk_ask_now(struct handshake *h)
 {
 	struct psk_ask *a = h->psk;

@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """TLS with pre-shared keys: from psk_file, and from plugins (hook tls_psk_key)."""
 import os
+import resource
+import socket
 import subprocess
 
 from lib.broker import TIMEOUT, Broker
-from lib.case import broker, default_broker, each
+from lib.case import Skip, broker, default_broker, each
 from lib.mqtt import V5
 from lib.s_client import Authority, SClient, psk
 
 KEY = "00112233445566778899aabbccddeeff"
 WRONG = "ff112233445566778899aabbccddeeff"
 FILE_KEY = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
-INTERNAL_ERROR, DECRYPT_ERROR, UNKNOWN_PSK_IDENTITY = 80, 51, 115
+INTERNAL_ERROR = 80
 # OpenSSL keeps the stacks on which handshakes wait in ordinary memory and switches to them unseen.
-# AddressSanitizer's fake frames go by the address of the stack: those of a paused handshake would be
-# reused as soon as something deeper on the thread's own stack returns. Everything else stays on.
+# AddressSanitizer's fake frames go by the address of the stack: those of a paused handshake may be
+# taken for abandoned and used again. Everything else stays on.
 ASAN = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "detect_leaks=1") +
         ":detect_stack_use_after_return=0"}
 VERSIONS = each(tls=("-tls1_2", "-tls1_3"))
@@ -309,6 +311,52 @@ def test_many_wait_and_nobody_else_does(b, tls):
         c.connect("waited-%d" % i)
     if b.metric("tls_psk_waiting") != 0 or b.metric("tls_psk_refused_total") != 0:
         raise AssertionError("counted wrongly")
+
+
+def client_hello(*args):
+    """The first bytes of a client, to be sent as often as one likes."""
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        port = door.getsockname()[1]
+        with subprocess.Popen(["openssl", "s_client", "-connect", "127.0.0.1:%d" % port, *args],
+                              stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL) as p:
+            with door.accept()[0] as s:
+                hello = s.recv(5)
+                while len(hello) < 5 + int.from_bytes(hello[3:5], "big"):
+                    hello += s.recv(65536)
+            p.kill()
+    return hello
+
+
+@broker(own=True, **options(workers=1, limits={"connect_timeout": "1h"}))
+def test_the_number_that_waits_is_bounded(b):
+    """One more than 1000 is told so at once, and the stacks of the others go back when they end."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2000:
+        raise Skip("needs 2000 open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2000), hard))
+    hello = client_hello("-tls1_3", *psk("never-a", KEY))
+    waiting = []
+    try:
+        for n in range(1, 1001):
+            waiting.append(socket.create_connection(b.address("psk"), TIMEOUT))
+            waiting[-1].sendall(hello)
+            if n % 100 == 0:
+                b.wait_metric("tls_psk_waiting", n)
+        with socket.create_connection(b.address("psk"), TIMEOUT) as s:
+            s.sendall(hello)
+            if s.recv(100) != bytes((21, 3, 3, 0, 2, 2, INTERNAL_ERROR)):
+                raise AssertionError("not internal_error")
+        if b.metric("tls_psk_refused_total") != 1 or b.metric("tls_psk_waiting") != 1000:
+            raise AssertionError("counted wrongly")
+        b.wait_log("1000 handshakes of this worker wait for a plugin to say a key")
+        b.connect(V5).ping()
+        client(b, psk("in-file", FILE_KEY)).connect("needs-no-plugin")
+    finally:
+        for s in waiting:
+            s.close()
+    b.wait_metric("tls_psk_waiting", 0)
+    client(b, psk("late-a", KEY)).connect("after")
 
 
 @VERSIONS

@@ -96,6 +96,7 @@ HOOK(subscribe, struct grapnel_client_subscribe)
 HOOK(unsubscribe, struct grapnel_client_subscribe)
 HOOK(deliver, struct grapnel_message_deliver)
 HOOK(acknowledge, struct grapnel_message_acknowledge)
+HOOK(psk, struct grapnel_tls_psk)
 
 static const struct grapnel_option probe_options[] = {
 	{ .name = "note", .type = GRAPNEL_OPTION_STRING, .help = "Anything." },
@@ -118,4 +119,4 @@ GRAPNEL_PLUGIN(probe, .version = "1.0", .license = "Apache-2.0",
 #ifdef PROBE_LOSSLESS
     .event_mode = GRAPNEL_EVENTS_LOSSLESS,
 #endif
-    .on_events = probe_events, );
+    .on_events = probe_events, .tls_psk_key = probe_psk, );

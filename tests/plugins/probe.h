@@ -38,6 +38,8 @@ struct probe {
 	    struct probe *p, struct grapnel_request *req, const struct grapnel_message_deliver *q);
 	enum grapnel_verdict (*acknowledge)(struct probe *p, struct grapnel_request *req,
 	    const struct grapnel_message_acknowledge *q);
+	enum grapnel_verdict (*psk)(
+	    struct probe *p, struct grapnel_request *req, const struct grapnel_tls_psk *q);
 	size_t (*events)(struct probe *p, const struct grapnel_event *const *events, size_t count);
 };
 
