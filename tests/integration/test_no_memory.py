@@ -9,6 +9,9 @@ import ctypes
 import mmap
 import os
 import random
+import socket
+import ssl
+import subprocess
 import time
 
 from lib import wire
@@ -99,6 +102,22 @@ class Talker:
         self.c.close()
 
 
+def over_tls(b):
+    """The same for a handshake: it ends well, or with the connection."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection(b.address("tls"), TIMEOUT) as plain:
+        try:
+            with context.wrap_socket(plain) as s:
+                s.sendall(wire.connect(V5, "tls") + b"\xc0\x00")
+                while s.recv(1 << 16)[-2:] not in (b"", b"\xd0\x00"):
+                    pass
+        except TimeoutError:
+            raise AssertionError("a TLS client has no answer and no end") from None
+        except (ssl.SSLError, ConnectionError):
+            pass
+
+
 def script(b, n):
     """All that clients do, with names that are new to the broker where that matters."""
     t = "t/%d" % n
@@ -136,6 +155,7 @@ def script(b, n):
         pass
     half.close()
     other.end()
+    over_tls(b)
     three.end(wire.disconnect(V5))
     b.clients.clear()
 
@@ -169,7 +189,12 @@ def test_whatever_allocation_fails_the_broker_goes_on(kind):
     b = Broker(listeners={"mqtt": {"anonymous": True}, "mounted": {"anonymous": True, "mountpoint": "m/"}},
                log_level="notice", program=PROGRAM, env={"GRAPNEL_FAULTS": "{dir}/faults"},
                limits={"auth_timeout": "2s", "takeover": "any"}, top={"sys_interval": 0}, **KINDS[kind])
+    b.options["listeners"]["tls"] = {"anonymous": True, "tls": True, "certificate": b.path("cert.pem"),
+                                     "private_key": b.path("key.pem")}
     try:
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=x",
+                        "-keyout", b.path("key.pem"), "-out", b.path("cert.pem")],
+                       check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         with open(b.path("faults"), "wb") as f:
             f.write(bytes(4096))
         b.start()
