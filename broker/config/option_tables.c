@@ -298,8 +298,8 @@ const struct option_def listener_options[] = {
 	    "Connections the kernel holds until they are accepted." },
 	{ "bind", OPTION_STRING, LIS(bind), NULL, 0, 0, RELOAD_RESTART, OPTION_REQUIRED, NULL,
 	    check_bind,
-	    "Where to listen: \"127.0.0.1:1883\", \"[::1]:1883\", \"*:1883\", \"unix:/path\", "
-	    "\"unix:@name\", \"systemd:NAME\" or \"udp:*:1884\"." },
+	    "Where to listen: ADDRESS:PORT, *:PORT, unix:/path, unix:@name, systemd:NAME, or "
+	    "udp:ADDRESS:PORT." },
 	{ "certificate", OPTION_LIST, LIS(certificate), "none", 0, 0, RELOAD_NEW_CONNS, OPTION_NONE,
 	    NULL, check_not_empty,
 	    "PEM file of the certificate and its chain; several, of different kinds of keys, "

@@ -612,9 +612,6 @@ fill_in(struct settings *s)
 {
 	char host[65] = "";
 
-	if (s->limits.max_memory == 0)
-		s->limits.max_memory = memory_share();
-
 	if (s->workers == 0)
 		s->workers = cpu_count();
 	if (s->node_name != NULL)
@@ -650,6 +647,8 @@ tree_apply(struct settings *s, struct conf_errors *errs)
 	ok = section_apply(s, "log", errs) && ok;
 	ok = section_apply(s, "store", errs) && ok;
 	ok = section_apply(s, "limits", errs) && ok; /* before listeners, which inherit them */
+	if (s->limits.max_memory == 0)
+		s->limits.max_memory = memory_share();
 
 	s->listeners = calloc(root->item_count + 1, sizeof(*s->listeners));
 	s->plugins = calloc(root->item_count + 1, sizeof(*s->plugins));

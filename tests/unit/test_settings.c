@@ -623,8 +623,7 @@ static const struct {
 	    "grapnel.conf:2: plugin \"a\" is there already, at grapnel.conf:1; titles are unique" },
 	{ "listener \"a\" { }",
 	    "grapnel.conf:1: listener \"a\": required option \"bind\" is missing (where to listen: "
-	    "\"127.0.0.1:1883\", "
-	    "\"[::1]:1883\", \"*:1883\", \"unix:/path\", \"unix:@name\", \"systemd:NAME\" or \"udp:*:1884\")" },
+	    "ADDRESS:PORT, *:PORT, unix:/path, unix:@name, systemd:NAME, or udp:ADDRESS:PORT)" },
 	{ "workers = 2\nworkers = 2\n" LISTENER,
 	    "grapnel.conf:2: \"workers\" is already set at grapnel.conf:1" },
 	{ "limits { max_qos = 1 }\nlimits { max_qos = 1 }\n" LISTENER,
@@ -738,7 +737,7 @@ static const struct {
 	{ "listener \"a\" { bind = \"systemd:x\" }\nlistener \"b\" {\nbind = \"systemd:x\" }",
 	    "grapnel.conf:3: listener \"b\": listener \"a\" at grapnel.conf:1 is bound to systemd:x already" },
 	{ "listener \"a\" { bind = \"systemd:a:b\" }",
-	    "grapnel.conf:1: listener \"a\": \"bind\" must have a name of 1 to 255 printable characters without \":\" after \"systemd:\", as FileDescriptorName= of the socket unit has it (where to listen: \"127.0.0.1:1883\", \"[::1]:1883\", \"*:1883\", \"unix:/path\", \"unix:@name\" or \"systemd:NAME\")" },
+	    "grapnel.conf:1: listener \"a\": \"bind\" must have a name of 1 to 255 printable characters without \":\" after \"systemd:\", as FileDescriptorName= of the socket unit has it (where to listen: ADDRESS:PORT, *:PORT, unix:/path, unix:@name, systemd:NAME, or udp:ADDRESS:PORT)" },
 	{ "listener \"a\" { bind = \"*:1\"\ninterface = sixteencharacter }",
 	    "grapnel.conf:2: listener \"a\": \"interface\" must be the name of a network interface, 1 to 15 characters (network interface to listen on; none: all)" },
 	{ "listener \"a\" { bind = \"unix:/x\" proxy_protocol = yes trusted_proxies = unix\nidentity = peer }",
@@ -836,9 +835,9 @@ START_TEST(all_semantic_errors_of_all_files_are_reported)
 	    "(the least important messages that are logged)\n"
 	    "conf.d/10-a.conf:2: listener \"a\": \"bind\" must be ADDRESS:PORT, such as "
 	    "127.0.0.1:1883, [::1]:1883 or "
-	    "*:1883, or unix:/path, unix:@name or systemd:NAME, or udp:ADDRESS:PORT for a plugin (where to listen: \"127.0.0.1:1883\", "
-	    "\"[::1]:1883\", \"*:1883\", "
-	    "\"unix:/path\", \"unix:@name\", \"systemd:NAME\" or \"udp:*:1884\")\n"
+	    "*:1883, or unix:/path, unix:@name or systemd:NAME, or udp:ADDRESS:PORT for a plugin "
+	    "(where to listen: ADDRESS:PORT, *:PORT, unix:/path, unix:@name, systemd:NAME, or "
+	    "udp:ADDRESS:PORT)\n"
 	    "conf.d/10-a.conf:3: listener \"a\": \"max_qos\" must be between 0 and 2, not \"3\" "
 	    "(highest QoS a client may "
 	    "publish with or gets)\n"

@@ -32,6 +32,8 @@ struct pair {
 	struct worker *worker;
 	struct stream s;
 	struct handshake *h;
+	struct listener_settings ls;
+	struct settings settings; /* that ls is part of */
 	int peer;
 };
 
@@ -46,7 +48,11 @@ pair_init(struct pair *p, const struct listener_settings *ls)
 	ck_assert_ptr_nonnull(p->worker = calloc(1, sizeof(*p->worker)));
 	p->peer = fds[1];
 	stream_init_plain(&p->s, fds[0]);
-	p->h = handshake_new(p->worker, &p->s, ls, NULL, (const struct sockaddr *)&sa, sizeof(sa));
+	p->ls = *ls;
+	p->ls.settings = &p->settings;
+	atomic_init(&p->settings.refs, 1);
+	p->h =
+	    handshake_new(p->worker, &p->s, &p->ls, NULL, (const struct sockaddr *)&sa, sizeof(sa));
 	ck_assert_ptr_nonnull(p->h);
 }
 
