@@ -15,7 +15,7 @@
  * Threads:   overload_look on main; what stands under "on a worker" there; the level is for any.
  * Bounded:   by the time between two looks: OVERLOAD_LOOK_MS, or a 64th of max_memory that workers took in. No allocation.
  *            memory_bytes, memory_limit_bytes, overload_level, publishers_paused_memory_total,
- *            messages_dropped_memory_limit_total, connects_refused_memory_total.
+ *            messages_dropped_memory_limit_total, connections_refused_memory_total.
  */
 #ifndef BROKER_CORE_OVERLOAD_H
 #define BROKER_CORE_OVERLOAD_H
