@@ -311,7 +311,8 @@ struct grapnel_ack_answer {
  *
  * ALLOW needs a key. DENY and NEXT: this plugin does not know the identity; after DENY nobody else is asked. Whether the client
  * has the key shows only afterwards: ALLOW lets nobody in, and client_authenticate is asked as ever, with the user name
- * of the answer and identity_source GRAPNEL_IDENTITY_PSK. UNAVAILABLE: the handshake fails.
+ * of the answer and identity_source GRAPNEL_IDENTITY_PSK. UNAVAILABLE: the handshake fails. The connect_timeout of the listener
+ * goes on meanwhile.
  * Answer: psk_answer / psk_resolve.
  */
 struct grapnel_tls_psk {
