@@ -417,6 +417,25 @@ on_events(struct conn *c, uint32_t events)
 	}
 }
 
+/* What it kept first; then what its stream has, one turn later: answers go out first, the end may be next. */
+static void
+again(struct conn *c)
+{
+	if (c->in != NULL) {
+		uint32_t kept = c->in->len;
+
+		if (!input(c, c->in->data + c->in->off, kept) || !c->pending || c->pause != 0)
+			return;
+		if (c->in == NULL || c->in->len < kept) {
+			handle_later(c);
+			return;
+		}
+		/* Nothing but the beginning of a packet: the stream has the rest. */
+	}
+	if (c->pending)
+		(void)readable(c);
+}
+
 /* Those that were left with something to handle. */
 static unsigned
 handle_again(struct worker *w)
@@ -436,13 +455,7 @@ handle_again(struct worker *w)
 		c->pause &= (uint16_t)~PAUSE_TURN;
 		if (c->pause != 0 || c->state == CONN_CLOSING)
 			continue;
-		if (c->in == NULL) {
-			if (c->pending)
-				(void)readable(c);
-		} else if (input(c, c->in->data + c->in->off, c->in->len) && c->pending &&
-		    c->pause == 0) {
-			handle_later(c); /* answers go out first: the end may be next */
-		}
+		again(c);
 	}
 	if (cw->again == NULL) { /* nobody was added meanwhile: keep the array */
 		cw->again = list;
