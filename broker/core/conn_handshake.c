@@ -28,6 +28,7 @@ failed(struct conn *c, struct handshake *h)
 		log_at(GRAPNEL_LOG_NOTICE, "handshake_failed", "%s on listener \"%s\": %s%s",
 		    conn_peer(c), c->ls->name, h->why,
 		    suppressed > 0 ? " [more lines left out]" : "");
+	conn_extra_free(c);   /* not while it lingers: a storm of these must not pile up */
 	c->last_words = true; /* an alert or an HTTP answer, perhaps */
 	conn_close(c, 0, "handshake failed");
 }
