@@ -118,8 +118,14 @@ utf8_check_topic_name(const char *data, size_t len)
 bool
 utf8_plain(const char *data, size_t len)
 {
-	for (size_t i = 0; i < len; i++)
-		if ((unsigned char)data[i] < 0x20 || data[i] == 0x7f)
+	if (!utf8_valid(data, len))
+		return false;
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)data[i];
+
+		if (c < 0x20 || c == 0x7f ||
+		    (c == 0xc2 && (unsigned char)data[i + 1] < 0xa0)) /* U+0080 to U+009F */
 			return false;
-	return utf8_valid(data, len);
+	}
+	return true;
 }

@@ -32,7 +32,7 @@ struct grapnel_str wire_get_utf8(struct wire *w);
 
 /* Strict UTF-8: no surrogates, no overlong forms, nothing above U+10FFFF, no U+0000. */
 bool utf8_valid(const char *data, size_t len);
-bool utf8_plain(const char *data, size_t len); /* and without control characters (C0, DEL) */
+bool utf8_plain(const char *data, size_t len); /* and without control characters (C0, DEL, C1) [MQTT-1.5.4-1] */
 
 /* The same and what a Topic Name must not have, in one pass. Emptiness is the caller's question. */
 enum utf8_topic {
