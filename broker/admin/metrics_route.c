@@ -13,10 +13,13 @@
 #include "core/retain.h"
 #include "core/topic_index.h"
 #include "metrics_text.h"
+#include "net/tls_context.h"
+#include "net/tls_expiry.h"
 #include "plugin/hooks.h"
 #include "process.h"
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define PREFIX "grapnel_"
 
@@ -87,6 +90,33 @@ write_memory(FILE *out, const struct broker *b)
 	    overload_level(o));
 }
 
+#define CERT_EXPIRY PREFIX "cert_expiry_seconds"
+
+struct expiries {
+	FILE *out;
+	int64_t now_s;
+	bool begun;
+};
+
+static void
+write_expiry(const char *listener, const struct tls_certificate *c, void *arg)
+{
+	struct expiries *x = arg;
+
+	if (!x->begun)
+		metrics_text_begin(x->out, CERT_EXPIRY, true,
+		    "Seconds until the certificate ends that is shown to clients; negative when it "
+		    "has");
+	x->begun = true;
+	fputs(CERT_EXPIRY "{listener=\"", x->out);
+	metrics_text_escape(x->out, listener);
+	fputs("\",server_name=\"", x->out);
+	metrics_text_escape(x->out, c->server_name);
+	fputs("\",file=\"", x->out);
+	metrics_text_escape(x->out, c->file);
+	fprintf(x->out, "\"} %" PRId64 "\n", c->not_after - x->now_s);
+}
+
 /* Under the names that every client library of Prometheus uses. */
 static void
 write_process(FILE *out, const struct broker *b)
@@ -146,6 +176,8 @@ route_metrics(struct api_call *call)
 	write_mailboxes(out, b);
 	write_indexes(out, b);
 	write_memory(out, b);
+	tls_expiry_each(b->listeners, write_expiry,
+	    &(struct expiries){ .out = out, .now_s = (int64_t)time(NULL) });
 	write_process(out, b);
 	failed =
 	    b->plugins != NULL && plugins_metrics(b->plugins, write_plugin_line, out) != GRAPNEL_OK;

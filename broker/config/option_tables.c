@@ -313,7 +313,7 @@ const struct option_def listener_options[] = {
 	    "authenticated encryption." },
 	{ "client_ca", OPTION_STRING, LIS(client_ca), "none", 0, 0, RELOAD_NEW_CONNS, OPTION_NONE,
 	    NULL, check_not_empty,
-	    "PEM file, or folder of them, of the authorities that sign client certificates." },
+	    "PEM file, or folder of such files, of the authorities that sign client certificates." },
 	{ "client_certificate", OPTION_ENUM, LIS(client_certificate), "none", 0, 0,
 	    RELOAD_NEW_CONNS, 0, "none|optional|required", NULL,
 	    "Whether clients are asked for a certificate, and whether they must have one." },

@@ -20,7 +20,7 @@ struct client_query {
 	char *after_id;		/* only those behind (after_id, after_mountpoint); NULL: from the first */
 	char *after_mountpoint; /* never NULL when after_id is given */
 	char *username;		/* NULL: any */
-	char *client_id;	/* NULL: any; given: that client, with its "subscription_list" and what a trace kept */
+	char *client_id;	/* NULL: any; given: that client, with its "subscription_list", "transport" and what a trace kept */
 	char *mountpoint;	/* NULL: any */
 	unsigned limit;
 	int online;		/* 1: with a Network Connection, 0: without, -1: any */

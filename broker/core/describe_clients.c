@@ -6,6 +6,7 @@
 #include "core/session.h"
 #include "plugin/trace.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -150,6 +151,21 @@ subscription_list(const struct session *s)
 	return list;
 }
 
+/* "tcp", "unix", "tcp, TLSv1.3 TLS_AES_256_GCM_SHA384"; null without a Network Connection. */
+static json_t *
+transport(const struct conn *c)
+{
+	char text[200];
+
+	if (c == NULL)
+		return json_null();
+	(void)snprintf(text, sizeof(text), "%s%s", c->ls->is_unix ? "unix" : "tcp",
+	    c->stream.ops->describe != NULL ? ", " : "");
+	if (c->stream.ops->describe != NULL)
+		c->stream.ops->describe(&c->stream, text, sizeof(text));
+	return json_string(text);
+}
+
 static json_t *
 describe(const struct session *s, bool with_subscriptions)
 {
@@ -181,6 +197,7 @@ describe(const struct session *s, bool with_subscriptions)
 	    (json_int_t)s->messages_in, "messages_sent", (json_int_t)s->messages_out, "attributes",
 	    attributes);
 	if (o != NULL && with_subscriptions) {
+		json_object_set_new(o, "transport", transport(s->conn));
 		json_object_set_new(o, "subscription_list", subscription_list(s));
 		if (s->w->hooks != NULL)
 			trace_describe(

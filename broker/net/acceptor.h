@@ -13,6 +13,7 @@
 #ifndef BROKER_NET_ACCEPTOR_H
 #define BROKER_NET_ACCEPTOR_H
 
+#include "base/wheel.h"
 #include "net/listener.h"
 #include "net/listener_bind.h"
 #include <pthread.h>
@@ -39,6 +40,7 @@ struct listeners {
 	/* A reload counts for every connection accepted after it, whichever mail a worker has not read yet. */
 	pthread_mutex_t lock;	   /* a leaf: no other is taken under it */
 	struct settings *settings; /* one reference */
+	struct timer expiry;	   /* main: tls_expiry.c */
 };
 
 /* The listener of a section, which may be of an older configuration with another order. Any thread. */

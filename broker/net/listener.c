@@ -7,6 +7,7 @@
 #include "net/activation.h"
 #include "net/addresses.h"
 #include "net/tls_context.h"
+#include "net/tls_expiry.h"
 #include <arpa/inet.h>
 #include <assert.h>
 #include <inttypes.h>
@@ -284,6 +285,7 @@ listeners_free(struct listeners *l)
 	if (l == NULL)
 		return;
 	acceptors_free(l);
+	tls_expiry_stop(l);
 	for (unsigned i = 0; l->items != NULL && i < l->count; i++) {
 		bound_close(&l->items[i].bound);
 		tls_context_unref(l->items[i].tls);
@@ -317,4 +319,5 @@ listeners_apply(struct listeners *l, struct tls_set *tls)
 		    l, (unsigned)(listener_of(l, &s->listeners[i]) - l->items), &s->listeners[i]);
 	tls_set_free(tls); /* the old ones */
 	settings_unref(old);
+	tls_expiry_start(l);
 }

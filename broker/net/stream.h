@@ -37,7 +37,7 @@ struct stream_ops {
 	int (*flush)(struct stream *s);
 	void (*shut)(struct stream *s);	 /* the peer gets to know that nothing more comes; reading goes on */
 	void (*close)(struct stream *s); /* also what is below; fd is -1 then */
-	void (*describe)(const struct stream *s, char *out, size_t size); /* "tls 1.3 TLS_AES_..., websocket"; appends. NULL: nothing */
+	void (*describe)(const struct stream *s, char *out, size_t size); /* "TLSv1.3 TLS_AES_..., websocket"; behind what is in out. NULL: nothing */
 	const char *(*error)(const struct stream *s); /* what read or writev failed for, for the log. NULL: nothing to add */
 };
 struct stream {

@@ -7,6 +7,9 @@
  */
 #include "net/tls_internal.h"
 
+#include "base/metrics.h"
+#include "core/worker.h"
+
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/x509.h>
@@ -15,11 +18,15 @@
 #include <string.h>
 #include <unistd.h>
 
-#define RECORD_MAX 16384u
+#define RECORD_MAX       16384u
+#define RECORDS_PER_READ 256u /* a byte in each, and the buffer is never full */
 
 struct tls {
-	struct stream below; /* always plain: OpenSSL reads and writes the descriptor itself */
+	struct stream below; /* always plain: tls_socket.c reads and writes the descriptor itself */
 	SSL *ssl;
+	struct tls_socket *socket; /* the SSL's */
+	uint32_t
+	    owed;  /* bytes of the last record that are encrypted, but not counted as written yet */
 	bool more; /* the last read stopped because the buffer was full */
 };
 
@@ -47,14 +54,14 @@ nothing(struct stream *s, struct tls *t, int r)
 }
 
 static ssize_t
-tls_read(struct stream *s, void *buf, size_t len)
+read_records(struct stream *s, void *buf, size_t len)
 {
 	struct tls *t = s->layer;
 	size_t got = 0;
 
 	t->more = false;
 	ERR_clear_error();
-	while (got < len) {
+	for (unsigned records = 0; got < len && records < RECORDS_PER_READ; records++) {
 		size_t part = len - got < INT32_MAX ? len - got : INT32_MAX;
 		int n = SSL_read(t->ssl, (char *)buf + got, (int)part);
 
@@ -73,6 +80,17 @@ tls_read(struct stream *s, void *buf, size_t len)
 	}
 	t->more = SSL_has_pending(t->ssl);
 	return (ssize_t)got;
+}
+
+static ssize_t
+tls_read(struct stream *s, void *buf, size_t len)
+{
+	struct tls *t = s->layer;
+	ssize_t n = read_records(s, buf, len);
+
+	if (t->owed == 0 && tls_socket_held(t->socket) > 0) /* an answer to a KeyUpdate */
+		s->want_write = true;
+	return n;
 }
 
 static ssize_t
@@ -128,43 +146,90 @@ gather(const struct iovec *iov, int n, int *i, size_t *off, uint8_t *room, size_
 	return room;
 }
 
+/* Step over bytes at the front. @return how many there were of len. */
+static size_t
+skip(const struct iovec *iov, int n, int *i, size_t *off, size_t len)
+{
+	size_t done = 0;
+
+	while (*i < n && done < len) {
+		size_t part = iov[*i].iov_len - *off;
+
+		if (part > len - done)
+			part = len - done;
+		done += part;
+		*off += part;
+		if (*off == iov[*i].iov_len) {
+			(*i)++;
+			*off = 0;
+		}
+	}
+	return done;
+}
+
+/* What SSL_write says that took nothing. */
+static ssize_t
+not_written(const struct tls *t, int w)
+{
+	/* WANT_READ: half a KeyUpdate has come, which nobody sends who means well. */
+	bool later = SSL_get_error(t->ssl, w) == SSL_ERROR_WANT_WRITE;
+
+	ERR_clear_error();
+	errno = later ? EAGAIN : EPIPE;
+	return -1;
+}
+
 /*
- * A record that did not go out whole is offered again by the next call, as OpenSSL demands: it begins at the same byte, and
- * what is behind it only grows.
+ * A record counts as written when the last of it has left: what tls_socket.c holds is offered again by the caller and
+ * stepped over then, so that nobody closes a connection in the middle of its last words.
  */
 static ssize_t
 tls_writev(struct stream *s, const struct iovec *iov, int n)
 {
 	static _Thread_local uint8_t room[RECORD_MAX];
 	struct tls *t = s->layer;
-	size_t written = 0, off = 0;
+	size_t written, off = 0;
 	int i = 0;
 
+	if (tls_socket_flush(t->socket) < 0)
+		return -1;
+	written = skip(iov, n, &i, &off, t->owed);
+	t->owed -= (uint32_t)written;
 	ERR_clear_error();
 	while (i < n) {
 		size_t len;
 		const void *data = gather(iov, n, &i, &off, room, &len);
 		int w = len > 0 ? SSL_write(t->ssl, data, (int)len) : 0;
 
-		if (w > 0)
-			written += (size_t)w;
-		if (w == (int)len)
-			continue;
-		if (w > 0)
+		if (len > 0 && w <= 0) {
+			if (written == 0)
+				return not_written(t, w);
+			ERR_clear_error(); /* what it is, the next call says */
 			return (ssize_t)written;
-		switch (SSL_get_error(t->ssl, w)) {
-		case SSL_ERROR_WANT_WRITE:
+		}
+		if (tls_socket_held(t->socket) > 0) {
+			t->owed += (uint32_t)w;
 			if (written > 0)
 				return (ssize_t)written;
 			errno = EAGAIN;
 			return -1;
-		default: /* WANT_READ cannot be: there is no renegotiation */
-			ERR_clear_error();
-			errno = EPIPE;
-			return -1;
 		}
+		written += (size_t)w;
+		if ((size_t)w < len)
+			return (ssize_t)written;
 	}
 	return (ssize_t)written;
+}
+
+static int
+tls_flush(struct stream *s)
+{
+	struct tls *t = s->layer;
+
+	if (tls_socket_flush(t->socket) == 0)
+		return 0;
+	s->want_write = errno == EAGAIN || errno == EWOULDBLOCK;
+	return -1;
 }
 
 static void
@@ -196,9 +261,10 @@ static void
 tls_describe(const struct stream *s, char *out, size_t size)
 {
 	const struct tls *t = s->layer;
+	size_t len = strlen(out);
 
-	(void)snprintf(out, size, "%s %s%s", SSL_get_version(t->ssl), SSL_get_cipher_name(t->ssl),
-	    SSL_session_reused(t->ssl) ? " resumed" : "");
+	(void)snprintf(out + len, size - len, "%s %s%s", SSL_get_version(t->ssl),
+	    SSL_get_cipher_name(t->ssl), SSL_session_reused(t->ssl) ? " resumed" : "");
 }
 
 static const struct stream_ops tls_ops = {
@@ -207,6 +273,7 @@ static const struct stream_ops tls_ops = {
 	.writev = tls_writev,
 	.peek = tls_peek,
 	.pending = tls_pending,
+	.flush = tls_flush,
 	.shut = tls_shut,
 	.close = tls_close,
 	.describe = tls_describe,
@@ -231,6 +298,7 @@ tls_failed(struct handshake *h, SSL *ssl)
 {
 	long verified = SSL_get_verify_result(ssl);
 	unsigned long e = ERR_peek_error();
+	int reason = ERR_GET_REASON(e);
 	char why[160], noted[sizeof(h->why)];
 
 	if (h->why[0] != '\0') { /* tls_psk.c knows more than OpenSSL */
@@ -241,7 +309,14 @@ tls_failed(struct handshake *h, SSL *ssl)
 	if (verified != X509_V_OK)
 		return handshake_fail(h, "TLS: its certificate is refused: %s",
 		    X509_verify_cert_error_string(verified));
-	if (e == 0)
+	if (ERR_GET_LIB(e) == ERR_LIB_SSL && reason >= SSL_AD_REASON_OFFSET &&
+	    reason <= SSL_AD_REASON_OFFSET + UINT8_MAX) { /* an alert of its */
+		ERR_clear_error();
+		return handshake_fail(h, "TLS: the peer refuses: %s",
+		    SSL_alert_desc_string_long(reason - SSL_AD_REASON_OFFSET));
+	}
+	if (e == 0 ||
+	    (ERR_GET_LIB(e) == ERR_LIB_SSL && reason == SSL_R_UNEXPECTED_EOF_WHILE_READING))
 		return handshake_fail(h, "TLS: the peer is gone before the handshake was done");
 	return handshake_fail(h, "TLS: %s", tls_error(why, sizeof(why)));
 }
@@ -252,27 +327,77 @@ tls_done(struct handshake *h, SSL *ssl)
 	struct tls *t;
 
 	psk_ask_end(h, ssl);
-	if (!tls_psk_facts(h, ssl) || !tls_facts(h, ssl))
+	if (!tls_psk_facts(h, ssl))
+		return HANDSHAKE_FAILED;
+	if (SSL_session_reused(ssl) && h->facts.source != GRAPNEL_IDENTITY_PSK)
+		metric_add(&h->worker->metrics, METRIC_TLS_RESUMED, 1);
+	if (!tls_facts(h, ssl))
 		return HANDSHAKE_FAILED;
 	if ((t = malloc(sizeof(*t))) == NULL)
 		return handshake_fail(h, "out of memory");
 	h->state = NULL;
 	SSL_set_app_data(ssl, NULL);
 	/* More than this record may have come along with the last flight. */
-	*t = (struct tls){ .below = *h->stream, .ssl = ssl, .more = SSL_has_pending(ssl) };
+	*t = (struct tls){ .below = *h->stream,
+		.ssl = ssl,
+		.socket = tls_socket_of(ssl),
+		.more = SSL_has_pending(ssl) };
 	h->stream->ops = &tls_ops;
 	h->stream->layer = t;
+	h->stream->want_write = tls_socket_held(t->socket) > 0; /* session tickets */
 	return HANDSHAKE_DONE;
+}
+
+/* Most who fail here speak something else: say what. true: TLS, as far as one can see. */
+static bool
+looks_like_tls(struct handshake *h, const uint8_t *first, size_t len)
+{
+	static const struct {
+		const char *begin, *what;
+	} others[] = {
+		{ "\x10", "MQTT without TLS" },
+		{ "GET ", "HTTP without TLS" },
+		{ "HEAD ", "HTTP without TLS" },
+		{ "POST ", "HTTP without TLS" },
+		{ "PUT ", "HTTP without TLS" },
+		{ "OPTIONS ", "HTTP without TLS" },
+		{ "CONNECT ", "HTTP without TLS" },
+		{ "PROXY ", "a PROXY header (this listener has proxy_protocol = no)" },
+		{ "\r\n\r\n", "a PROXY header (this listener has proxy_protocol = no)" },
+	};
+
+	if (first[0] == 0x16) /* a record with a handshake message */
+		return true;
+	for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++) {
+		size_t n = strlen(others[i].begin);
+
+		if (len >= n && memcmp(first, others[i].begin, n) == 0) {
+			(void)handshake_fail(h, "TLS: the peer sent %s", others[i].what);
+			return false;
+		}
+	}
+	(void)handshake_fail(
+	    h, "TLS: the peer sent something that is not TLS; first byte 0x%02x", first[0]);
+	return false;
 }
 
 static enum handshake_status
 tls_run(struct handshake *h)
 {
 	SSL *ssl = h->state;
+	uint8_t first[8];
+	ssize_t n;
 	int r;
 
 	if (ssl == NULL) {
-		if ((ssl = SSL_new(h->tls->ctx)) == NULL || SSL_set_fd(ssl, h->stream->fd) != 1) {
+		n = stream_peek(h->stream, first, sizeof(first));
+		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+			return HANDSHAKE_READ;
+		if (n <= 0)
+			return handshake_fail(h, "TLS: the peer is gone before it sent anything");
+		if (!looks_like_tls(h, first, (size_t)n))
+			return HANDSHAKE_FAILED;
+		if ((ssl = SSL_new(h->tls->ctx)) == NULL || !tls_socket_use(ssl, h->stream->fd)) {
 			SSL_free(ssl);
 			ERR_clear_error();
 			return handshake_fail(h, "TLS: out of memory");
@@ -282,13 +407,19 @@ tls_run(struct handshake *h)
 		if (!psk_ask_begin(h, ssl))
 			return handshake_fail(h, "TLS: out of memory");
 	}
+	if (tls_socket_flush(tls_socket_of(ssl)) < 0) {
+		if (errno == EAGAIN || errno == EWOULDBLOCK)
+			return HANDSHAKE_WRITE;
+		return handshake_fail(h, "TLS: %s", strerror(errno));
+	}
 	for (;;) {
 		ERR_clear_error();
 		if ((r = SSL_accept(ssl)) == 1)
 			return tls_done(h, ssl);
 		switch (SSL_get_error(ssl, r)) {
-		case SSL_ERROR_WANT_READ:
-			return HANDSHAKE_READ;
+		case SSL_ERROR_WANT_READ: /* not before it has heard all that we said */
+			return tls_socket_held(tls_socket_of(ssl)) > 0 ? HANDSHAKE_WRITE
+								       : HANDSHAKE_READ;
 		case SSL_ERROR_WANT_WRITE:
 			return HANDSHAKE_WRITE;
 		case SSL_ERROR_WANT_ASYNC:

@@ -6,10 +6,13 @@
  * configuration changed. A context is complete or it is not made: a bad file refuses the reload as a whole,
  * and the old contexts go on. Connections keep the one with which they began.
  *
- * tls_context.c	files into contexts, names (SNI), ALPN
+ * tls_context.c	contexts, names (SNI), ALPN
+ * tls_files.c		what is read from files
  * tls_tickets.c	keys of session tickets, rotated
  * tls_psk.c		pre-shared keys
+ * tls_expiry.h		which certificates end soon
  * tls_facts.c		who a certificate says the peer is
+ * tls_socket.c		what is below OpenSSL
  * tls.c		the handshake and the stream
  *
  * Threads:   made and freed anywhere; used by any number of threads at once (OpenSSL counts and locks).

@@ -172,7 +172,7 @@ tls_facts(struct handshake *h, SSL *ssl)
 	const char *sni = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
 	X509 *x = SSL_get0_peer_certificate(ssl);
 
-	if (sni != NULL && x != NULL)
+	if (sni != NULL)
 		(void)facts_add(&h->facts, "tls.sni", sni, strlen(sni));
 	if (x == NULL || SSL_get_verify_result(ssl) != X509_V_OK)
 		return true;

@@ -9,6 +9,7 @@
 #include <openssl/ssl.h>
 #include <stdatomic.h>
 
+struct conf_errors;
 struct psk_keys;
 
 struct tls_name {
@@ -21,15 +22,34 @@ struct tls_context {
 	struct tls_name *names;
 	unsigned name_count;
 	struct psk_keys *psk; /* NULL: no psk_file */
-	bool psk_hook, websocket;
+	bool psk_hook;
 	struct tls_certificate *certificates; /* server_name and file on the heap */
 	unsigned certificate_count;
 };
 
+/* tls_files.c */
+#define TLS_KINDS_MAX 8u /* of keys; OpenSSL knows six that sign */
+/* While a context is made: where messages belong, and what there is already. */
+struct tls_making {
+	const struct listener_settings *ls;
+	const char *where, *name; /* of the server_name; NULL: the listener itself */
+	struct conf_errors *errs;
+	int kinds[TLS_KINDS_MAX]; /* of keys, in this context */
+	unsigned kind_count;
+	bool failed;
+};
+void tls_refuse(struct tls_making *m, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The oldest entry of OpenSSL's error queue as text, and the queue empty. Returns out. */
 const char *tls_error(char *out, size_t size);
+void tls_pair_use(struct tls_making *m, struct tls_context *t, SSL_CTX *ctx, const char *certificate, const char *private_key);
+void tls_staple(struct tls_making *m, SSL_CTX *ctx, const char *path); /* NULL: none */
+void tls_authorities_use(struct tls_making *m, SSL_CTX *ctx);
+void tls_revocations_use(struct tls_making *m, SSL_CTX *ctx);
 
-/* tls_tickets.c: use the broker's own keys, which outlive contexts. false: no memory. */
+/*
+ * tls_tickets.c: use the broker's own keys, which outlive contexts. No ticket outlives the certificate of its Client, nor
+ * TICKET_KEY_S after the last full handshake. false: no memory.
+ */
 bool tls_tickets_use(SSL_CTX *ctx);
 
 /* tls_psk.c */
@@ -58,6 +78,13 @@ bool psk_ask_wanted(const struct handshake *h);
 /* It is so. true: call SSL_accept again; false: when h->wake is called. */
 bool psk_ask_now(struct handshake *h);
 void psk_ask_end(struct handshake *h, SSL *ssl); /* done, or given up: at any time before SSL_free */
+
+/* tls_socket.c: the descriptor below an SSL, whose this is. */
+struct tls_socket;
+bool tls_socket_use(SSL *ssl, int fd); /* false: no memory. The descriptor stays the caller's. */
+struct tls_socket *tls_socket_of(const SSL *ssl);
+size_t tls_socket_held(const struct tls_socket *s); /* bytes that OpenSSL has written and the socket had no room for */
+int tls_socket_flush(struct tls_socket *s);	    /* -1: errno, EAGAIN when some are still held */
 
 /* tls.c: whose handshake this is; NULL: it is over. */
 struct handshake *tls_handshake_of(const SSL *ssl);

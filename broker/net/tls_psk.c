@@ -190,6 +190,9 @@ tls_psk_facts(struct handshake *h, SSL *ssl)
 	size_t len = 0;
 
 	h->why[0] = '\0';
+	/* Elsewhere tls_tickets.c keeps something else there; with pre-shared keys there are no tickets. */
+	if (h->tls->psk == NULL && !h->tls->psk_hook)
+		return true;
 	if (session == NULL || SSL_SESSION_get0_ticket_appdata(session, &name, &len) != 1 ||
 	    len == 0)
 		return true;
@@ -199,27 +202,6 @@ tls_psk_facts(struct handshake *h, SSL *ssl)
 	    "TLS: its pre-shared key is good, but the identity cannot be a user "
 	    "name (UTF-8 without control characters)");
 	return false;
-}
-
-/*
- * Whoever has a key needs no ticket, and a ticket would outlive a key that was taken away.
- */
-static SSL_TICKET_RETURN
-on_ticket_read(SSL *ssl, SSL_SESSION *session, const unsigned char *name, size_t name_len,
-    SSL_TICKET_STATUS status, void *arg)
-{
-	void *user = NULL;
-	size_t len = 0;
-
-	(void)ssl;
-	(void)name;
-	(void)name_len;
-	(void)arg;
-	if (status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW)
-		return SSL_TICKET_RETURN_IGNORE_RENEW;
-	if (SSL_SESSION_get0_ticket_appdata(session, &user, &len) == 1 && len > 0)
-		return SSL_TICKET_RETURN_IGNORE;
-	return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
 }
 
 static enum psk_result
@@ -319,7 +301,6 @@ on_psk_13(SSL *ssl, const unsigned char *identity, size_t len, SSL_SESSION **out
 		SSL_SESSION_free(s);
 		return 0;
 	}
-	(void)SSL_set_num_tickets(ssl, 0);
 	*out = s;
 	return 1;
 }
@@ -329,5 +310,4 @@ tls_psk_use(SSL_CTX *ctx)
 {
 	SSL_CTX_set_psk_server_callback(ctx, on_psk_12);
 	SSL_CTX_set_psk_find_session_callback(ctx, on_psk_13);
-	(void)SSL_CTX_set_session_ticket_cb(ctx, NULL, on_ticket_read, NULL);
 }

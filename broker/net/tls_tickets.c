@@ -8,6 +8,7 @@
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
 #include <openssl/rand.h>
+#include <openssl/x509.h>
 #include <pthread.h>
 #include <string.h>
 #include <time.h>
@@ -100,6 +101,55 @@ on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *ciph
 	return ok ? found : -1;
 }
 
+/* What is kept in each ticket: when the peer was last verified in full, for a ticket makes the next one. */
+static int
+on_ticket_made(SSL *ssl, void *arg)
+{
+	SSL_SESSION *s = SSL_get_session(ssl);
+	int64_t now = now_s();
+	void *data;
+	size_t len;
+
+	(void)arg;
+	if (SSL_SESSION_get0_ticket_appdata(s, &data, &len) == 1 && len == sizeof(now))
+		return 1;
+	return SSL_SESSION_set1_ticket_appdata(s, &now, sizeof(now));
+}
+
+static bool
+still_good(SSL_SESSION *s)
+{
+	const X509 *x = SSL_SESSION_get0_peer(s);
+	int64_t since;
+	void *data;
+	size_t len;
+
+	if (SSL_SESSION_get0_ticket_appdata(s, &data, &len) != 1 || len != sizeof(since))
+		return false;
+	memcpy(&since, data, sizeof(since));
+	return now_s() - since < TICKET_KEY_S &&
+	    (x == NULL || X509_cmp_current_time(X509_get0_notAfter(x)) > 0);
+}
+
+/* Else it is a full handshake, in which a certificate is verified as any other. */
+static SSL_TICKET_RETURN
+on_ticket_read(SSL *ssl, SSL_SESSION *s, const unsigned char *name, size_t name_len,
+    SSL_TICKET_STATUS status, void *arg)
+{
+	(void)ssl;
+	(void)name;
+	(void)name_len;
+	(void)arg;
+	switch (status) {
+	case SSL_TICKET_SUCCESS:
+		return still_good(s) ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_IGNORE_RENEW;
+	case SSL_TICKET_SUCCESS_RENEW:
+		return still_good(s) ? SSL_TICKET_RETURN_USE_RENEW : SSL_TICKET_RETURN_IGNORE_RENEW;
+	default:
+		return SSL_TICKET_RETURN_IGNORE_RENEW;
+	}
+}
+
 bool
 tls_tickets_use(SSL_CTX *ctx)
 {
@@ -109,5 +159,6 @@ tls_tickets_use(SSL_CTX *ctx)
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF); /* clients keep their tickets */
 	SSL_CTX_set_timeout(ctx, TICKET_KEY_S);
 	return SSL_CTX_set_num_tickets(ctx, 1) == 1 &&
+	    SSL_CTX_set_session_ticket_cb(ctx, on_ticket_made, on_ticket_read, NULL) == 1 &&
 	    SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, on_ticket) == 1;
 }
