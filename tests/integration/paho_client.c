@@ -2,8 +2,8 @@
 /*
  * paho_client - round trips with the Paho C library
  *
- * paho_client URI VERSION TOPIC COUNT: for each QoS, subscribe to TOPIC, publish COUNT messages to it and wait
- * for each one. VERSION: 3 (3.1), 4 (3.1.1) or 5. Prints "ok"; else what went wrong, exit code 1.
+ * paho_client URI VERSION TOPIC COUNT [CA]: for each QoS, subscribe to TOPIC, publish COUNT messages to it and wait
+ * for each one. VERSION: 3 (3.1), 4 (3.1.1) or 5. CA: for ssl:// URIs. Prints "ok"; else what went wrong, exit code 1.
  */
 #include <MQTTClient.h>
 #include <stdio.h>
@@ -21,21 +21,26 @@ fail(const char *what, int code)
 }
 
 static int
-client_connect(MQTTClient client, int version)
+client_connect(MQTTClient client, int version, const char *ca)
 {
+	MQTTClient_SSLOptions tls = MQTTClient_SSLOptions_initializer;
 	MQTTClient_connectOptions old = MQTTClient_connectOptions_initializer;
 	MQTTClient_connectOptions new = MQTTClient_connectOptions_initializer5;
 	MQTTResponse response;
 	int code;
 
+	tls.trustStore = ca;
+	tls.verify = 1;
 	if (version == MQTTVERSION_5) {
 		new.cleanstart = 1;
+		new.ssl = ca != NULL ? &tls : NULL;
 		response = MQTTClient_connect5(client, &new, NULL, NULL);
 		code = response.reasonCode;
 		MQTTResponse_free(response);
 		return code;
 	}
 	old.cleansession = 1;
+	old.ssl = ca != NULL ? &tls : NULL;
 	old.MQTTVersion = version;
 	return MQTTClient_connect(client, &old);
 }
@@ -121,8 +126,8 @@ main(int argc, char **argv)
 	int version, count, code;
 	MQTTClient client;
 
-	if (argc != 5) {
-		(void)fputs("usage: paho_client URI 3|4|5 TOPIC COUNT\n", stderr);
+	if (argc != 5 && argc != 6) {
+		(void)fputs("usage: paho_client URI 3|4|5 TOPIC COUNT [CA]\n", stderr);
 		return 2;
 	}
 	version = (int)strtol(argv[2], NULL, 10);
@@ -132,7 +137,7 @@ main(int argc, char **argv)
 	    &client, argv[1], argv[3], MQTTCLIENT_PERSISTENCE_NONE, NULL, &options);
 	if (code != MQTTCLIENT_SUCCESS)
 		return fail("create", code);
-	if ((code = client_connect(client, version)) != 0)
+	if ((code = client_connect(client, version, argv[5])) != 0)
 		code = fail("connect", code);
 	else if ((code = round_trips(client, version, argv[3], count)) == 0)
 		(void)puts("ok");

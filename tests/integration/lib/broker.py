@@ -346,15 +346,16 @@ class Broker:
         self.number += 1
         return "%s-%d" % (name, self.number)
 
-    def client(self, version=mqtt.V5, listener="mqtt", source=None):
-        """A connection, without CONNECT. It is closed when the test ends."""
-        c = mqtt.Client(self.address(listener), version, source)
+    def client(self, version=mqtt.V5, listener="mqtt", source=None, **tls):
+        """A connection, without CONNECT. It is closed when the test ends. tls: as of mqtt.Client."""
+        c = mqtt.Client(self.address(listener), version, source, **tls)
         self.clients.append(c)
         return c
 
-    def connect(self, version=mqtt.V5, client_id=None, listener="mqtt", source=None, **options):
+    def connect(self, version=mqtt.V5, client_id=None, listener="mqtt", source=None, tls=None,
+                server_name=None, session=None, **options):
         """A connected client; options as of Client.connect."""
-        c = self.client(version, listener, source)
+        c = self.client(version, listener, source, tls=tls, server_name=server_name, session=session)
         c.connect(self.unique("client") if client_id is None else client_id, **options)
         return c
 

@@ -13,6 +13,7 @@ flight, more in flight than Receive Maximum, packets above Maximum Packet Size, 
 import os
 import select
 import socket
+import ssl
 import struct
 import time
 
@@ -29,10 +30,20 @@ class Closed(AssertionError):
 
 
 class Client:
-    def __init__(self, address, version=wire.V5, source=None, timeout=TIMEOUT):
-        """address: (host, port), the path of a Unix socket ("@name": abstract), or a socket."""
+    def __init__(self, address, version=wire.V5, source=None, timeout=TIMEOUT, tls=None, server_name=None,
+                 session=None):
+        """
+        address: (host, port), the path of a Unix socket ("@name": abstract), or a socket.
+        tls: an ssl.SSLContext; server_name: the host that is asked for, and session one to resume.
+        """
         self.version, self.timeout = version, timeout
         self.sock = self._open(address, source)
+        if tls is not None:
+            try:
+                self.sock = tls.wrap_socket(self.sock, server_hostname=server_name, session=session)
+            except BaseException:
+                self.sock.close()
+                raise
         self.buffer = bytearray()
         self.put_aside = []  # PUBLISH packets that came while something else was waited for
         self.eof = False
@@ -84,12 +95,19 @@ class Client:
     def _fill(self, deadline):
         """@return False: nothing came until the deadline."""
         left = max(deadline - time.monotonic(), 0)
-        if not select.select([self.sock], [], [], left)[0]:
+        decrypted = isinstance(self.sock, ssl.SSLSocket) and self.sock.pending() > 0
+        if not decrypted and not select.select([self.sock], [], [], left)[0]:
             return False
         try:
+            if isinstance(self.sock, ssl.SSLSocket):  # what came may be half a record, or none of ours
+                self.sock.settimeout(max(deadline - time.monotonic(), 0.001))
             data = self.sock.recv(1 << 20)
         except ConnectionResetError:
             data = b""
+        except (socket.timeout, ssl.SSLWantReadError):
+            return False
+        finally:
+            self.sock.settimeout(self.timeout)
         if not data:
             self.eof = True
         self.buffer += data
