@@ -8,6 +8,7 @@ import pty
 import re
 import select
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -405,6 +406,24 @@ def test_packets_right_behind_finished_are_served(b, version, record):
                 assert b"%05d" % n in got[9 + n * one:9 + (n + 1) * one]
 
 
+@each(version=(V12, V13), size=(4500, 6000, 16000, 98000), record=(500, 1000, 16384))
+@broker(listeners=LISTENERS, top={"read_buffer": "4k"})
+def test_what_is_decoded_goes_along_to_the_home_worker(b, version, size, record):
+    """More than a read buffer, all of it taken from the socket with CONNECT: nothing else will say that it is there."""
+    for _ in range(6):
+        with Tap(b.address("tls"), only(version)) as t:
+            t.handshake(last=version == V12)
+            ends = packets(wire.connect(V311, b.unique("along"))), b"\xc0\x00"
+            empty = wire.publish(V311, "x", b"x" * 70000)
+            pad = size - len(ends[0]) - len(ends[1]) - (len(empty) - 70000)
+            b.signal(signal.SIGSTOP)  # so that all of it is there when it is looked for
+            try:
+                t.write(packets(ends[0], wire.publish(V311, "x", b"x" * pad), ends[1]), record=record)
+            finally:
+                b.signal(signal.SIGCONT)
+            assert t.read_exactly(6) == b"\x20\x02\x00\x00\xd0\x00"
+
+
 @each(version=(V12, V13))
 def test_connect_and_close_notify_in_one_segment(b, version):
     """The end is seen, although nothing more makes the socket readable but what is read already."""
@@ -509,9 +528,9 @@ def test_what_comes_behind_a_close_is_thrown_away(b):
 
 # ---- KeyUpdate ------------------------------------------------------------------------------------
 
-def libssl(b):
+def libssl(b, address=None):
     try:
-        return Libssl(b.address("tls"))
+        return Libssl(address or b.address("tls"))
     except OSError:
         raise Skip("there is no libssl.so.3 for ctypes") from None
 
@@ -583,28 +602,75 @@ def test_a_key_update_is_asked_for_while_output_is_stuck(b):
     k.close()
 
 
+class Dam:
+    """Between a client and the broker: what the client sends can be held back and let go at once."""
+
+    def __init__(self, address):
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.address, self.to, self.open = self.listening.getsockname(), address, True
+        self.held, self.lock = bytearray(), threading.Lock()
+        self.threads = [threading.Thread(target=self._run)]
+        self.threads[0].start()
+
+    def _run(self):
+        client, self.broker = self.listening.accept()[0], socket.create_connection(self.to, TIMEOUT)
+        self.broker.settimeout(None)
+        self.threads.append(threading.Thread(target=self._copy, args=(self.broker, client)))
+        self.threads[1].start()
+        while True:
+            data = client.recv(1 << 16)
+            if not data:
+                break
+            with self.lock:
+                self.held += data
+            if self.open:
+                self.let_go()
+
+    def let_go(self):
+        with self.lock:
+            data, self.held = self.held, bytearray()
+        self.broker.sendall(data)
+
+    @staticmethod
+    def _copy(source, target):
+        try:
+            while True:
+                data = source.recv(1 << 16)
+                if not data:
+                    break
+                target.sendall(data)
+        except OSError:
+            pass
+
+    def close(self):
+        self.threads[0].join(TIMEOUT)
+        self.broker.close()
+        self.listening.close()
+
+
+@broker(own=True, workers=1, listeners=LISTENERS)
 def test_a_flood_of_key_updates_keeps_nobody_waiting(b):
-    k = libssl(b)
+    """50,000 of them at once; then somebody else's ping is answered before the one behind them."""
+    dam = Dam(b.address("tls"))
+    k = libssl(b, dam.address)
     k.write(wire.connect(V311, b.unique("flood")))
     k.read_exactly(4)
-    stop = threading.Event()
-
-    def flood():
-        while not stop.is_set():
-            k.lib.SSL_key_update(k.ssl, 0)
-            k.lib.SSL_do_handshake(k.ssl)
-    thread = threading.Thread(target=flood)
-    thread.start()
-    try:
-        for c in [b.connect() for _ in range(6)]:  # on both workers
-            for _ in range(20):
-                c.ping()
-    finally:
-        stop.set()
-        thread.join()
+    c = b.connect()
+    dam.open = False
+    for _ in range(50000):
+        k.key_update()
     k.write(b"\xc0\x00")
+    eventually(lambda: len(dam.held) > 50000 * 27, "all of them")
+    dam.open = True
+    flood = threading.Thread(target=dam.let_go)
+    flood.start()
+    c.ping()
+    first = select.select([k.sock], [], [], 0)[0]
+    flood.join()
     assert k.read_exactly(2) == b"\xd0\x00"
+    assert not first, "the ping had to wait for the whole flood"
     k.close()
+    dam.close()
 
 
 # ---- those who speak no TLS -----------------------------------------------------------------------

@@ -6,11 +6,12 @@ import shutil
 import ssl
 import threading
 
-from lib import pki
+from lib import pki, wire
 from lib.broker import FACTOR, Broker, run_grapneld
 from lib.case import Skip, broker, each
 from lib.hooks import eventually
 from lib.mqtt import *  # noqa: F401,F403
+from lib.rawtls import Tap
 
 PKI = pki.get()
 DAY = pki.DAY
@@ -253,6 +254,27 @@ def test_a_revocation_counts_from_the_next_reload_on(b):
     else:
         raise AssertionError("a revoked certificate is let in")
     b.wait_log("its certificate is refused: certificate revoked", since=mark)
+
+
+@broker(own=True, **ONE)
+def test_a_handshake_under_way_goes_on_with_what_it_began_with(b):
+    taps = [Tap(b.address(), context()) for _ in range(8)]  # on both workers
+    for t in taps:
+        t.sock.sendall(t.hello()[:50])
+        t.rest = t.hello_bytes[50:]
+    b.wait_metric("connections", 8)
+    for n in range(3):  # the first configuration is gone by then
+        install(b, NEW)
+        b.configure(listeners={"mqtt": dict(LISTENER, backlog=10 + n)}, files={})
+        b.reload()
+    for t in taps:
+        with t:
+            t.sock.sendall(t.rest)
+            t.fill()
+            t.handshake()
+            assert int(t.tls.getpeercert()["serialNumber"], 16) == serial_of(OLD)
+            t.write(wire.connect(V311, ""))
+            assert t.read_exactly(4) == b"\x20\x02\x00\x00"
 
 
 ROTATIONS, CLIENTS = 20, 20

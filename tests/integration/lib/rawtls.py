@@ -33,7 +33,8 @@ class Tap:
         try:
             self.tls.do_handshake()
         except ssl.SSLWantReadError:
-            return self.outgoing.read()
+            self.hello_bytes = self.outgoing.read()
+            return self.hello_bytes
         raise AssertionError("a handshake without the other side")
 
     def flush(self, step=None):
