@@ -193,7 +193,7 @@ struct reload {
 	struct broker *broker;
 	struct settings *settings;  /* the new ones, one reference */
 	struct plugins *plugins;    /* prepared from them */
-	struct tls_set *tls;	    /* likewise */
+	struct tls_set *tls;        /* likewise */
 	struct limits_kept *limits; /* a copy of theirs: what may fail comes before the switch */
 	void (*done)(void *arg, int err);
 	void *arg;

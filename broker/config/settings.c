@@ -338,7 +338,8 @@ tls_check(const struct listener_settings *l, const struct conf_node *block, cons
 			ok = say(errs, block, scope, tls_only[i], "\"%s\" is only for tls = yes",
 			    tls_only[i]);
 	if (!l->tls && l->server_name_count > 0)
-		ok = say(errs, block, scope, "server_name", "\"server_name\" is only for tls = yes");
+		ok =
+		    say(errs, block, scope, "server_name", "\"server_name\" is only for tls = yes");
 	if (!l->tls)
 		return ok;
 	if (l->certificate.count == 0 && l->psk_file == NULL && !l->psk_hook)
@@ -422,7 +423,8 @@ bind_check(const struct listener_settings *l, const struct conf_node *block, con
 			    "\"%s\" is only for a Unix socket (bind = \"unix:/path\")", of_unix[i]);
 	for (unsigned i = l->is_udp ? 1 : 0; i < 3 && (l->is_unix || l->is_udp); i++)
 		if (is_given(l, of_tcp[i]))
-			ok = say(errs, block, scope, of_tcp[i], "\"%s\" is only for TCP", of_tcp[i]);
+			ok =
+			    say(errs, block, scope, of_tcp[i], "\"%s\" is only for TCP", of_tcp[i]);
 	for (unsigned i = 0; i < 2 && l->systemd != NULL; i++)
 		if (is_given(l, of_unit[i]))
 			ok = say(errs, block, scope, of_unit[i],
@@ -444,7 +446,8 @@ handler_check(const struct listener_settings *l, const struct conf_node *block, 
 	if (l->handler == NULL)
 		return !l->is_udp ||
 		    say(errs, block, scope, "bind",
-			"MQTT is not spoken over datagrams: \"udp:\" needs handler = \"name\", a plugin "
+			"MQTT is not spoken over datagrams: \"udp:\" needs handler = \"name\", a "
+			"plugin "
 			"that speaks for the clients");
 	for (unsigned i = 0; i < sizeof(ours) / sizeof(*ours); i++)
 		if (on[i])
@@ -519,8 +522,9 @@ server_name_apply(struct listener_settings *l, struct conf_node *block, struct c
 	for (unsigned i = 0; i + 1 < l->server_name_count; i++)
 		if (l->server_names[i].name != NULL &&
 		    strcmp(l->server_names[i].name, n->name) == 0)
-			ok = say(errs, block, scope, "", "server_name \"%s\" at %s is the same host",
-			    l->server_names[i].name, l->server_names[i].where);
+			ok =
+			    say(errs, block, scope, "", "server_name \"%s\" at %s is the same host",
+				l->server_names[i].name, l->server_names[i].where);
 	return pairs_check(&n->certificate, &n->private_key, block, scope, errs) && ok;
 }
 

@@ -24,7 +24,7 @@ struct door {
 	struct acceptor *acceptor;
 	struct listener *listener;
 	int fd;
-	bool handled;	       /* by a plugin: nothing is accepted here */
+	bool handled;          /* by a plugin: nothing is accepted here */
 	struct handed *handed; /* what the plugin has of it; NULL: nothing */
 	unsigned
 	    expected; /* as many as came lately: to find out that there is no other is the dearest call of all */

@@ -38,7 +38,8 @@ handshake_new(struct worker *w, struct stream *s, const struct listener_settings
 	h->worker = w;
 	h->stream = s;
 	h->ls = ls;
-	(void)settings_ref(ls->settings); /* a reload gives the connection another section meanwhile */
+	(void)settings_ref(
+	    ls->settings); /* a reload gives the connection another section meanwhile */
 	h->tls = tls;
 	facts_init(&h->facts, s->fd, ls, peer, peer_len);
 	return h;

@@ -41,7 +41,8 @@ tcp_advice(int err, const struct listener_settings *ls, char *buf, size_t size)
 	switch (err) {
 	case EADDRINUSE:
 		(void)snprintf(buf, size,
-		    "another program listens there (\"ss -l%cnp sport = :%s\" names it): stop it or "
+		    "another program listens there (\"ss -l%cnp sport = :%s\" names it): stop it "
+		    "or "
 		    "choose another port in bind",
 		    ls->is_udp ? 'u' : 't', ls->port);
 		return buf;

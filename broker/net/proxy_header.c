@@ -107,7 +107,8 @@ parse_v1(const uint8_t *bytes, size_t len, struct proxy_header *out)
 	int family;
 
 	if (end == NULL)
-		return len < PROXY_V1_MAX ? PROXY_MORE : bad(out, "a line without an end in 107 bytes");
+		return len < PROXY_V1_MAX ? PROXY_MORE
+					  : bad(out, "a line without an end in 107 bytes");
 	n = (size_t)(end - bytes);
 	if (n < sizeof("PROXY \r") - 1 || bytes[n - 1] != '\r')
 		return bad(out, "a line of version 1 that does not end with CR LF");

@@ -9,9 +9,9 @@
 #include "config/conf.h"
 #include "core/acl.h"
 #include "core/broker.h"
+#include "handler.h"
 #include "mqtt/packet.h"
 #include "mqtt/topic.h"
-#include "handler.h"
 #include "plugins.h"
 #include "request.h"
 #include "services.h"
@@ -422,8 +422,7 @@ property_next(struct grapnel_str block, size_t *pos, struct grapnel_property *ou
 }
 
 static int
-connection_open(
-    struct grapnel_instance *self, const struct grapnel_connection *connection, int *fd)
+connection_open(struct grapnel_instance *self, const struct grapnel_connection *connection, int *fd)
 {
 	struct instance_worker *iw = here(self);
 

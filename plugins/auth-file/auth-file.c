@@ -39,8 +39,9 @@ static const struct grapnel_option auth_file_options[] = {
 	{ .name = "identity_login",
 	    .type = GRAPNEL_OPTION_BOOL,
 	    .default_value = "no",
-	    .help = "Whether a client whose user name the listener vouches for needs no password, only "
-		    "a line in password_file." },
+	    .help =
+		"Whether a client whose user name the listener vouches for needs no password, only "
+		"a line in password_file." },
 	{ .name = "password_file",
 	    .type = GRAPNEL_OPTION_STRING,
 	    .help =
@@ -186,8 +187,7 @@ auth_file_create(const struct grapnel_host *host, struct grapnel_instance *self,
 		goto fail;
 	if (a->rules_count == 0 && (err = host->hook_disable(self, "acl_check")) != GRAPNEL_OK)
 		goto fail;
-	a->logins_accepted = host->metric_new(
-	    self, GRAPNEL_COUNTER, "logins_accepted_total",
+	a->logins_accepted = host->metric_new(self, GRAPNEL_COUNTER, "logins_accepted_total",
 	    "Logins with the right password, or by identity_login.");
 	a->logins_refused = host->metric_new(self, GRAPNEL_COUNTER, "logins_refused_total",
 	    "Logins of known users with a wrong password.");
