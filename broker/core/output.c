@@ -26,7 +26,7 @@ static const struct {
 };
 
 /* last: the chunk that it will stand behind; NULL: it is the first. */
-static struct out_chunk *
+static __attribute__((noinline)) struct out_chunk *
 chunk_new(struct worker *w, size_t len, const struct out_chunk *last)
 {
 	unsigned class = last == NULL ? OUT_SMALL : last->ref != NULL ? OUT_TINY : OUT_LARGE;
