@@ -355,6 +355,11 @@ tls_check(const struct listener_settings *l, const struct conf_node *block, cons
 		ok = say(errs, block, scope, "client_ca",
 		    "\"client_ca\" needs client_certificate = optional or required, else no client "
 		    "is asked for a certificate");
+	if (l->client_certificate == CERTIFICATE_REQUIRED && (l->psk_file != NULL || l->psk_hook))
+		ok = say(errs, block, scope, "client_certificate",
+		    "client_certificate = required excludes pre-shared keys, since who comes with "
+		    "a "
+		    "key shows no certificate: write optional, or make two listeners");
 	if (l->crl.count > 0 && l->client_certificate == CERTIFICATE_NONE)
 		ok = say(errs, block, scope, "crl",
 		    "\"crl\" needs client_certificate = optional or required");

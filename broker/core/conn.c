@@ -214,7 +214,7 @@ conn_give_up(struct worker *w, struct conn *c, struct stream *s, const struct li
 
 bool
 conn_handled(struct worker *w, struct stream *s, const struct listener_settings *ls,
-    const struct grapnel_client_info *values)
+    const struct grapnel_client_info *values, bool counted)
 {
 	struct conn *c = conn_make(w, s, ls);
 	struct site *site =
@@ -223,9 +223,12 @@ conn_handled(struct worker *w, struct stream *s, const struct listener_settings 
 
 	if (c == NULL || site == NULL || (c->who = identity_new(values, site)) == NULL ||
 	    conn_register(c) != GRAPNEL_OK) {
+		if (counted)
+			listener_address_leave(w, values->peer.data);
 		conn_give_up(w, c, s, ls, values->peer.data);
 		return false;
 	}
+	c->counted = counted;
 	c->who->own_count = (uint8_t)values->attribute_count;
 	log_debug("connection from %s by the handler of listener \"%s\"", conn_peer(c), ls->name);
 	conn_arm_deadline(c);
@@ -265,9 +268,12 @@ conn_accepted(struct worker *w, int fd, const struct listener_settings *ls, stru
 	if (handshake_needed(ls)) {
 		c->state = CONN_HANDSHAKE;
 		conn_arm_deadline(c);
-		if (!conn_handshake_start(c, tls, peer, peer_len))
+		if (!conn_handshake_start(c, tls, peer, peer_len)) {
+			metric_add(&w->metrics, METRIC_CONNECTIONS_REFUSED, 1);
+			listener_refusal_log(
+			    w, "connection_refused", conn_peer(c), ls->name, "out of memory");
 			conn_close(c, 0, "out of memory");
-		else if (ls->proxy_protocol && !handshake_proxy_trusted(ls, peer))
+		} else if (ls->proxy_protocol && !handshake_proxy_trusted(ls, peer))
 			conn_handshake(c); /* is told so, whether or not it ever sends anything */
 		else
 			conn_watch(c);

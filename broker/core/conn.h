@@ -208,7 +208,8 @@ void conn_extra_free(struct conn *c);
  * One that a plugin speaks for: it has a place in ls already. Of values: peer, user name and its source, attributes. false: no
  * memory; stream, place and settings are given back.
  */
-bool conn_handled(struct worker *w, struct stream *s, const struct listener_settings *ls, const struct grapnel_client_info *values);
+bool conn_handled(struct worker *w, struct stream *s, const struct listener_settings *ls, const struct grapnel_client_info *values,
+    bool counted);
 /* All that is known of a Client that has only just connected. NULL: no memory. */
 struct identity *conn_somebody(struct conn *c, const struct facts *f);
 void conn_hear_out(struct conn *c); /* handle what has come, as far as nothing makes it wait; not from inside a dispatch */
@@ -269,6 +270,7 @@ void conn_send_disconnect(struct conn *c, uint8_t reason_code, const char *why, 
 int conn_send_publish(struct conn *c, struct message *msg, subids ids, uint8_t qos, bool retain, bool dup, uint16_t packet_id);
 void conn_fail(struct conn *c); /* out of memory: close at the end of the turn, which is safe while subscribers are walked */
 void conn_flush(struct conn *c); /* one writev */
+void conn_lost(struct conn *c); /* it cannot be written any more */
 void conn_flush_output(struct worker *w); /* of all connections that have some */
 void conn_finish(struct conn *c); /* conn.c: CONN_CLOSING and all is written */
 void out_clear(struct conn *c);

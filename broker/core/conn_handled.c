@@ -32,6 +32,8 @@ core_connection_open(
 		.username = c->username,
 		.attributes = c->attributes,
 		.attribute_count = c->attribute_count };
+	bool counted = false;
+	const char *why;
 	int err;
 
 	if (c->address != NULL)
@@ -51,5 +53,15 @@ core_connection_open(
 		stream_close(s);
 		return err;
 	}
-	return conn_handled(w, s, ls, &values) ? GRAPNEL_OK : GRAPNEL_ENOMEM;
+	/* It leaves by its text, which may be of the plugin's own making. */
+	if (c->peer.len == 0 &&
+	    !listener_address_enter(w, ls, (const struct sockaddr *)&address, &counted, &why)) {
+		metric_add(&w->metrics, METRIC_CONNECTIONS_REFUSED, 1);
+		listener_refusal_log(w, "connection_refused", text, ls->name, why);
+		stream_close(s);
+		listener_connection_closed(w->broker, ls);
+		settings_unref(ls->settings);
+		return GRAPNEL_EQUOTA;
+	}
+	return conn_handled(w, s, ls, &values, counted) ? GRAPNEL_OK : GRAPNEL_ENOMEM;
 }

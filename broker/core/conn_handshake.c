@@ -33,14 +33,23 @@ failed(struct conn *c, struct handshake *h)
 	conn_close(c, 0, "handshake failed");
 }
 
-/* What is known of the peer by now. false: no memory. */
+static void
+refuse(struct conn *c, const char *why)
+{
+	metric_add(&c->w->metrics, METRIC_CONNECTIONS_REFUSED, 1);
+	listener_refusal_log(c->w, "connection_refused", conn_peer(c), c->ls->name, why);
+}
+
+/* What is known of the peer by now. false: no memory, which has been told. */
 static bool
 learn(struct conn *c, const struct handshake *h)
 {
 	struct identity *who = conn_somebody(c, &h->facts);
 
-	if (who == NULL)
+	if (who == NULL) {
+		refuse(c, "out of memory");
 		return false;
+	}
 	identity_unref(c->who);
 	c->who = who;
 	return true;
@@ -48,19 +57,19 @@ learn(struct conn *c, const struct handshake *h)
 
 /* By its real address, once. false: it is refused. */
 static bool
-count(struct conn *c, const struct handshake *h)
+count(struct conn *c, struct handshake *h)
 {
 	bool counted;
 	const char *why;
 
-	if (c->counted)
+	if (h->entered)
 		return true;
 	if (!listener_address_enter(
 		c->w, c->ls, (const struct sockaddr *)&h->facts.address, &counted, &why)) {
-		metric_add(&c->w->metrics, METRIC_CONNECTIONS_REFUSED, 1);
-		listener_refusal_log(c->w, "connection_refused", conn_peer(c), c->ls->name, why);
+		refuse(c, why);
 		return false;
 	}
+	h->entered = true; /* though perhaps not counted: the table may be full */
 	c->counted = counted;
 	return true;
 }
@@ -71,14 +80,20 @@ on_known(struct handshake *h)
 {
 	struct conn *c = h->arg;
 
+	/* By the section that the WebSocket step goes by: a reload may have given c another. */
 	return learn(c, h) &&
-	    (listener_address_later(c->ls, (const struct sockaddr *)&h->facts.address) ||
+	    (listener_address_later(h->ls, (const struct sockaddr *)&h->facts.address) ||
 		count(c, h));
 }
 
 static void
 done(struct conn *c, struct handshake *h)
 {
+	if (h->ls->identity == IDENTITY_PEER && h->facts.username.data == NULL) {
+		refuse(c, "identity = peer, but the system does not say who this peer is");
+		conn_close(c, 0, "its peer is not known");
+		return;
+	}
 	if (!learn(c, h) || !count(c, h)) {
 		conn_close(c, 0, "no memory or no room for its address");
 		return;
@@ -118,10 +133,15 @@ conn_handshake(struct conn *c)
 	conn_watch(c);
 }
 
+/* In its turn, within handshake_budget: many answers may come at once. The socket takes bytes, so that turn is soon. */
 static void
 on_wake(struct handshake *h)
 {
-	conn_handshake(h->arg);
+	struct conn *c = h->arg;
+
+	c->pause &= (uint16_t) ~(unsigned)PAUSE_DECISION;
+	c->write_wait = true;
+	conn_watch(c);
 }
 
 bool
@@ -140,6 +160,7 @@ conn_handshake_start(
 	x->handshake->wake = on_wake;
 	x->handshake->known = on_known;
 	x->handshake->arg = c;
+	x->handshake->entered = !c->ls->proxy_protocol && !listener_address_later(c->ls, peer);
 	return true;
 }
 

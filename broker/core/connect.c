@@ -218,7 +218,9 @@ connect_go(struct conn *c)
 	 * At home already, but with mail: a message that was acknowledged to its publisher before this CONNECT was sent may be
 	 * in it, and the Session is not online for that. So the connection queues up behind it.
 	 */
-	if (home != w || worker_mail_depth(w) > 0)
+	if (c->no_memory) /* it is in the list of those with output here, which closes it */
+		conn_close(c, 0, "out of memory");
+	else if (home != w || worker_mail_depth(w) > 0)
 		conn_move(c, home);
 	else
 		conn_on_connect_home(c);

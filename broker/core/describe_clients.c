@@ -159,7 +159,10 @@ transport(const struct conn *c)
 
 	if (c == NULL)
 		return json_null();
-	(void)snprintf(text, sizeof(text), "%s%s", c->ls->is_unix ? "unix" : "tcp",
+	(void)snprintf(text, sizeof(text), "%s%s",
+	    c->ls->handler != NULL                       ? "handler"
+		: strncmp(conn_peer(c), "unix:", 5) == 0 ? "unix"
+							 : "tcp",
 	    c->stream.ops->describe != NULL ? ", " : "");
 	if (c->stream.ops->describe != NULL)
 		c->stream.ops->describe(&c->stream, text, sizeof(text));

@@ -257,7 +257,8 @@ input(struct conn *c, uint8_t *buf, size_t len)
 		return false;
 	}
 	conn_watch(c);
-	if (c->in != NULL && (more || c->pause == PAUSE_TURN))
+	/* Whatever else may hold it by now: only handle_again takes PAUSE_TURN back. */
+	if (c->in != NULL && (more || c->pause & PAUSE_TURN))
 		handle_later(c);
 	return true;
 }
@@ -296,7 +297,7 @@ pause_heavy(struct conn *c, int64_t messages_before)
 		return;
 	/* Nothing published, and nothing large under way: acknowledgements and the like, which free memory. */
 	if (metric_get(&c->w->metrics, METRIC_MESSAGES_RECEIVED) == messages_before &&
-	    c->in == NULL)
+	    (c->in == NULL || c->in->len < PARTIAL_DIRECT))
 		return;
 	metric_add(&c->w->metrics, METRIC_PUBLISHERS_PAUSED_MEMORY, 1);
 	conn_pause(c, PAUSE_MEMORY);
@@ -394,7 +395,7 @@ on_events(struct conn *c, uint32_t events)
 		if (c->stream.want_write) {
 			c->stream.want_write = false;
 			if (stream_flush(&c->stream) < 0 && errno != EAGAIN) {
-				conn_close(c, 0, "connection lost while writing");
+				conn_lost(c);
 				return;
 			}
 			c->pending = true; /* reading may have waited for it */

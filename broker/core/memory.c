@@ -20,15 +20,21 @@ void
 memory_usage(struct memory_usage *out)
 {
 	int64_t page = sysconf(_SC_PAGESIZE), total, resident, shared;
-	int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+	static _Atomic int kept = -1; /* it is needed most when there are no descriptors left */
+	int fd = atomic_load(&kept), none = -1;
 	char text[128];
 	ssize_t n;
 
 	*out = (struct memory_usage){ -1, -1, -1 };
-	if (fd < 0)
-		return;
-	n = read(fd, text, sizeof(text) - 1);
-	(void)close(fd);
+	if (fd < 0) {
+		if ((fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC)) < 0)
+			return;
+		if (!atomic_compare_exchange_strong(&kept, &none, fd)) {
+			(void)close(fd);
+			fd = none;
+		}
+	}
+	n = pread(fd, text, sizeof(text) - 1, 0);
 	if (n <= 0)
 		return;
 	text[n] = '\0';

@@ -433,6 +433,18 @@ out_consume(struct conn *c, size_t n)
 	}
 }
 
+void
+conn_lost(struct conn *c)
+{
+	if (c->state != CONN_CLOSING) {
+		conn_close(c, 0, "connection lost while writing");
+		return;
+	}
+	c->last_words = false; /* nobody is there to read them */
+	out_clear(c);
+	conn_finish(c);
+}
+
 /* @return how many pieces; *want: bytes of them. */
 static int
 out_pieces(const struct conn *c, struct iovec *iov, size_t *want)
@@ -472,7 +484,7 @@ conn_flush(struct conn *c)
 			if (errno == EINTR)
 				continue;
 			if (errno != EAGAIN && errno != EWOULDBLOCK) {
-				conn_close(c, 0, "connection lost while writing");
+				conn_lost(c);
 				return;
 			}
 			got = 0;

@@ -196,6 +196,7 @@ act(struct worker *w)
 	if (was == OVERLOAD_NONE) {
 		if (w->core->conn_capacity > 0)
 			memset(o->received, 0, w->core->conn_capacity * sizeof(*o->received));
+		o->used_before = atomic_load_explicit(&shared->used, memory_order_relaxed);
 		worker_timer(w, &o->timer, OVERLOAD_INTERVAL_MS);
 	}
 }
@@ -327,7 +328,11 @@ overload_look(struct broker *b, int64_t used)
 	atomic_store(&o->used, used);
 	atomic_store(&o->limit, limit);
 	atomic_store(&o->level, is);
-	if (is != was)
+	if (is != was && used < 0)
+		log_at(GRAPNEL_LOG_WARNING, "memory_unknown",
+		    "memory: /proc/self/statm cannot be read, so what is in use is not known: "
+		    "max_memory is not kept");
+	else if (is != was)
 		say(was, is, used, limit);
 	if (is != was || other)
 		tell_workers(b);

@@ -71,7 +71,8 @@ take_place(const struct door *d, const struct listener_settings *ls, const char 
 	int64_t total = atomic_fetch_add_explicit(&b->connections, 1, memory_order_relaxed);
 	uint32_t max_here = ls->limits.max_connections,
 		 max_total = atomic_load(&b->limits)->max_connections;
-	int64_t room = d->acceptor->set->ceiling - total;
+	int64_t pairs = atomic_load_explicit(&d->acceptor->set->pairs, memory_order_relaxed);
+	int64_t room = d->acceptor->set->ceiling - total - pairs - (ls->handler != NULL);
 
 	*why = "the limit of open files leaves no room for more connections (LimitNOFILE= in the "
 	       "service, or ulimit -n)";
@@ -319,6 +320,7 @@ acceptor_admit(struct worker *w, struct grapnel_str listener, const char *handle
 		refused(d, peer, why);
 		return GRAPNEL_EQUOTA;
 	}
+	atomic_fetch_add_explicit(&l->pairs, 1, memory_order_relaxed);
 	metric_add(&w->metrics, METRIC_CONNECTIONS_ACCEPTED, 1);
 	metric_add(&w->metrics, METRIC_CONNECTIONS, 1);
 	return GRAPNEL_OK;

@@ -33,6 +33,7 @@ struct listeners {
 	struct broker *broker;
 	unsigned count;
 	int64_t ceiling; /* of all Network Connections, by descriptors; constant */
+	_Atomic int64_t pairs; /* connections of handlers, which have two descriptors */
 	bool stopped;    /* main */
 	struct listener *items;
 	struct acceptor *acceptors; /* one per worker */

@@ -70,6 +70,7 @@ struct handshake {
 	bool (*known)(struct handshake *h);   /* called once facts.address is the real one, before anything dear is done; false: HANDSHAKE_OVER */
 	void *arg;			      /* of whoever sets these */
 	unsigned step;
+	bool entered;			      /* its address has been asked for room: conn_handshake.c */
 	void *state;			      /* of the step under way */
 	struct psk_ask *psk;		      /* tls_psk_ask.c; NULL: plugins are not asked for keys */
 	char why[200];			      /* HANDSHAKE_FAILED: for the log; may hold what the peer sent, escaped by the log */

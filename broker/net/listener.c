@@ -17,7 +17,8 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#define DESCRIPTORS_FOR_US 200u /* store, plugins' connections, files being read ... */
+#define DESCRIPTORS_FOR_US     200u /* store, plugins' connections, files being read ... */
+#define DESCRIPTORS_PER_WORKER 5u   /* an eventfd, three epoll sets, one in reserve */
 
 struct listener *
 listener_of(const struct listeners *l, const struct listener_settings *ls)
@@ -112,6 +113,9 @@ listener_connection_closed(struct broker *b, const struct listener_settings *ls)
 	assert(li != NULL);
 	atomic_fetch_sub_explicit(&b->connections, 1, memory_order_relaxed);
 	atomic_fetch_sub_explicit(&li->open, 1, memory_order_relaxed);
+	if (ls->handler !=
+	    NULL) /* as acceptor_admit has counted it; a reload does not change that */
+		atomic_fetch_sub_explicit(&b->listeners->pairs, 1, memory_order_relaxed);
 	metric_add(m, METRIC_CONNECTIONS, -1);
 	metric_add(m, METRIC_CONNECTIONS_CLOSED, 1);
 }
@@ -210,7 +214,8 @@ listeners_open(struct broker *b, struct conf_errors *errs, struct listeners **ou
 	struct settings *s = b->settings;
 	struct listeners *l = calloc(1, sizeof(*l));
 	struct activation *passed = NULL;
-	int64_t descriptors = descriptors_raise(), ours = DESCRIPTORS_FOR_US + b->worker_count;
+	int64_t descriptors = descriptors_raise(),
+		ours = DESCRIPTORS_FOR_US + DESCRIPTORS_PER_WORKER * b->worker_count;
 	bool failed = false;
 
 	if (l == NULL)

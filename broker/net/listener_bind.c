@@ -360,6 +360,8 @@ bound_apply(int fd, const struct listener_settings *ls)
 	int domain = AF_UNSPEC;
 	socklen_t len = sizeof(domain);
 
+	if (ls->is_udp) /* nothing of that is for datagrams */
+		return;
 	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) != 0 ||
 	    (domain != AF_UNIX && !bound_tcp_options(fd, ls)) ||
 	    (ls->systemd == NULL && listen(fd, ls->backlog) != 0))

@@ -28,6 +28,7 @@ struct tls {
 	uint32_t
 	    owed;  /* bytes of the last record that are encrypted, but not counted as written yet */
 	bool more; /* the last read stopped because the buffer was full */
+	bool resumed; /* an earlier session, by a ticket */
 };
 
 /* ---- the stream -------------------------------------------------------------------------------- */
@@ -264,7 +265,7 @@ tls_describe(const struct stream *s, char *out, size_t size)
 	size_t len = strlen(out);
 
 	(void)snprintf(out + len, size - len, "%s %s%s", SSL_get_version(t->ssl),
-	    SSL_get_cipher_name(t->ssl), SSL_session_reused(t->ssl) ? " resumed" : "");
+	    SSL_get_cipher_name(t->ssl), t->resumed ? " resumed" : "");
 }
 
 static const struct stream_ops tls_ops = {
@@ -306,7 +307,8 @@ tls_failed(struct handshake *h, SSL *ssl)
 		ERR_clear_error();
 		return handshake_fail(h, "TLS: %s", noted);
 	}
-	if (verified != X509_V_OK)
+	if (verified != X509_V_OK &&
+	    verified != X509_V_ERR_UNSPECIFIED) /* that: a pre-shared key */
 		return handshake_fail(h, "TLS: its certificate is refused: %s",
 		    X509_verify_cert_error_string(verified));
 	if (ERR_GET_LIB(e) == ERR_LIB_SSL && reason >= SSL_AD_REASON_OFFSET &&
@@ -325,11 +327,13 @@ static enum handshake_status
 tls_done(struct handshake *h, SSL *ssl)
 {
 	struct tls *t;
+	bool resumed;
 
 	psk_ask_end(h, ssl);
 	if (!tls_psk_facts(h, ssl))
 		return HANDSHAKE_FAILED;
-	if (SSL_session_reused(ssl) && h->facts.source != GRAPNEL_IDENTITY_PSK)
+	resumed = SSL_session_reused(ssl) && h->facts.source != GRAPNEL_IDENTITY_PSK;
+	if (resumed)
 		metric_add(&h->worker->metrics, METRIC_TLS_RESUMED, 1);
 	if (!tls_facts(h, ssl))
 		return HANDSHAKE_FAILED;
@@ -341,6 +345,7 @@ tls_done(struct handshake *h, SSL *ssl)
 	*t = (struct tls){ .below = *h->stream,
 		.ssl = ssl,
 		.socket = tls_socket_of(ssl),
+		.resumed = resumed,
 		.more = SSL_has_pending(ssl) };
 	h->stream->ops = &tls_ops;
 	h->stream->layer = t;

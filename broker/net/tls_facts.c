@@ -79,7 +79,7 @@ static bool
 alternative_names(struct facts *f, X509 *x, bool as_username)
 {
 	GENERAL_NAMES *names = X509_get_ext_d2i(x, NID_subject_alt_name, NULL, NULL);
-	bool chosen = false;
+	bool chosen = false, tried = false;
 
 	for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
 		const GENERAL_NAME *g = sk_GENERAL_NAME_value(names, i);
@@ -91,10 +91,10 @@ alternative_names(struct facts *f, X509 *x, bool as_username)
 		if (facts_find(f, attribute) == NULL)
 			(void)facts_add(f, attribute, ASN1_STRING_get0_data(text),
 			    (size_t)ASN1_STRING_length(text));
-		if (as_username && !chosen &&
-		    facts_set_username(f, GRAPNEL_IDENTITY_CERTIFICATE, ASN1_STRING_get0_data(text),
-			(size_t)ASN1_STRING_length(text)))
-			chosen = true;
+		if (as_username && !tried)
+			chosen = facts_set_username(f, GRAPNEL_IDENTITY_CERTIFICATE,
+			    ASN1_STRING_get0_data(text), (size_t)ASN1_STRING_length(text));
+		tried = true;
 	}
 	GENERAL_NAMES_free(names);
 	return chosen;

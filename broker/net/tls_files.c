@@ -148,8 +148,9 @@ void
 tls_pair_use(struct tls_making *m, struct tls_context *t, SSL_CTX *ctx, const char *certificate,
     const char *private_key)
 {
-	bool encrypted = false;
+	bool encrypted = false, strange = false;
 	char why[256];
+	X509 *x;
 
 	if (!readable(m, "certificate", certificate) || !readable(m, "private_key", private_key))
 		return;
@@ -160,27 +161,31 @@ tls_pair_use(struct tls_making *m, struct tls_context *t, SSL_CTX *ctx, const ch
 	}
 	if (!kind_is_new(m, ctx, certificate))
 		return;
+	x = SSL_CTX_get0_certificate(
+	    ctx); /* of this pair: the key may fit another one and go there */
 	SSL_CTX_set_default_passwd_cb(ctx, no_passphrase);
 	SSL_CTX_set_default_passwd_cb_userdata(ctx, &encrypted);
 	if (SSL_CTX_use_PrivateKey_file(ctx, private_key, SSL_FILETYPE_PEM) != 1 ||
 	    SSL_CTX_check_private_key(ctx) != 1) {
-		unsigned long e = ERR_peek_error();
+		int reason = ERR_GET_REASON(ERR_peek_error());
 
+		strange = reason == X509_R_KEY_VALUES_MISMATCH ||
+		    reason == X509_R_KEY_TYPE_MISMATCH || reason == SSL_R_NO_CERTIFICATE_ASSIGNED;
 		if (encrypted)
 			tls_refuse(m,
 			    "private_key: %s has a passphrase: write it without one (openssl "
 			    "pkey), "
 			    "readable by the broker's user only",
 			    private_key);
-		else if (ERR_GET_REASON(e) == X509_R_KEY_VALUES_MISMATCH ||
-		    ERR_GET_REASON(e) == X509_R_KEY_TYPE_MISMATCH ||
-		    ERR_GET_REASON(e) == SSL_R_NO_CERTIFICATE_ASSIGNED)
-			tls_refuse(m, "private_key: %s is not the key of the certificate %s",
-			    private_key, certificate);
-		else
+		else if (!strange)
 			tls_refuse(
 			    m, "private_key: %s: %s", private_key, tls_error(why, sizeof(why)));
+	} else {
+		strange = X509_check_private_key(x, SSL_CTX_get0_privatekey(ctx)) != 1;
 	}
+	if (strange)
+		tls_refuse(m, "private_key: %s is not the key of the certificate %s", private_key,
+		    certificate);
 	SSL_CTX_set_default_passwd_cb(ctx, NULL);
 	SSL_CTX_set_default_passwd_cb_userdata(ctx, NULL);
 	ERR_clear_error();
@@ -255,11 +260,11 @@ tls_staple(struct tls_making *m, SSL_CTX *ctx, const char *path)
 	struct stapled *s;
 	FILE *f;
 
+	if (stapled_index < 0) /* with the first context of all: workers read it */
+		stapled_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, stapled_free);
 	SSL_CTX_set_tlsext_status_cb(ctx, on_status_asked);
 	if (path == NULL)
 		return;
-	if (stapled_index < 0)
-		stapled_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, stapled_free);
 	if (!readable(m, "ocsp_response", path) || (f = fopen(path, "re")) == NULL)
 		return;
 	if ((s = malloc(sizeof(*s) + OCSP_MAX)) != NULL)

@@ -61,7 +61,7 @@ void tls_psk_use(SSL_CTX *ctx); /* ask the handshake (tls_handshake_of) for keys
 bool tls_psk_facts(struct handshake *h, SSL *ssl);
 
 /* tls_psk_ask.c */
-#define PSK_IDENTITY_MAX 128u /* PSK_MAX_IDENTITY_LEN of OpenSSL */
+#define PSK_IDENTITY_MAX 128u /* ours; OpenSSL takes up to 256 */
 #define PSK_USERNAME_MAX 1024u
 enum psk_result { PSK_UNKNOWN, PSK_FOUND, PSK_UNAVAILABLE };
 struct psk_found {

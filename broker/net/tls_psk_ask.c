@@ -36,7 +36,8 @@ enum ask_state { ASK_IDLE, ASK_WANTED, ASK_PENDING, ASK_ANSWERED, ASK_GIVEN_UP }
 
 struct psk_ask {
 	enum ask_state state;
-	bool paused; /* the callback is inside ASYNC_pause_job */
+	bool paused;  /* the callback is inside ASYNC_pause_job */
+	bool counted; /* in `waiting`, from the question to plugins until the job goes on */
 	unsigned count;
 	char identity[PSK_IDENTITY_MAX + 1];
 	struct grapnel_request *pending;
@@ -69,6 +70,17 @@ psk_ask_begin(struct handshake *h, SSL *ssl)
 	return true;
 }
 
+static void
+waits(struct handshake *h, bool on)
+{
+	if (h->psk->counted == on)
+		return;
+	h->psk->counted = on;
+	waiting += on ? 1u : -1u;
+	most = waiting > most ? waiting : most;
+	metric_add(&h->worker->metrics, METRIC_TLS_PSK_WAITING, on ? 1 : -1);
+}
+
 /* ---- on the job's stack ------------------------------------------------------------------------ */
 
 enum psk_result
@@ -90,6 +102,7 @@ psk_ask(struct handshake *h, const char *identity, size_t len, struct psk_found 
 		if (ASYNC_pause_job() != 1)
 			a->state = ASK_GIVEN_UP;
 	a->paused = false;
+	waits(h, false);
 	if (a->state == ASK_GIVEN_UP)
 		return PSK_UNAVAILABLE;
 	a->state = ASK_IDLE;
@@ -132,20 +145,11 @@ take(struct handshake *h, const struct decision *d)
 }
 
 static void
-waits(struct handshake *h, int change)
-{
-	waiting += (unsigned)change;
-	most = waiting > most ? waiting : most;
-	metric_add(&h->worker->metrics, METRIC_TLS_PSK_WAITING, change);
-}
-
-static void
 on_decision(void *arg, const struct decision *d)
 {
 	struct handshake *h = arg;
 
 	h->psk->pending = NULL;
-	waits(h, -1);
 	take(h, d);
 	h->wake(h);
 }
@@ -187,7 +191,7 @@ psk_ask_now(struct handshake *h)
 	q.identity = (struct grapnel_str){ a->identity, strlen(a->identity) };
 	a->state = ASK_PENDING;
 	if (!hooks_ask(h->worker, HOOK_TLS_PSK, &q, NULL, on_decision, h, &now, &a->pending)) {
-		waits(h, 1);
+		waits(h, true);
 		return false;
 	}
 	a->pending = NULL;
@@ -206,7 +210,6 @@ psk_ask_end(struct handshake *h, SSL *ssl)
 	if (a->pending != NULL) {
 		hooks_cancel(h->worker, a->pending);
 		a->pending = NULL;
-		waits(h, -1);
 	}
 	if (a->paused) {
 		a->state = ASK_GIVEN_UP;

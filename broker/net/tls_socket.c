@@ -73,10 +73,15 @@ on_write(BIO *bio, const char *data, size_t len, size_t *written)
 
 	BIO_clear_retry_flags(bio);
 	*written = 0;
-	if (tls_socket_flush(s) < 0 || (n = send_some(s, (const uint8_t *)data, len)) < 0) {
+	if (tls_socket_flush(s) < 0) {
 		if (errno == EAGAIN || errno == EWOULDBLOCK)
 			BIO_set_retry_write(bio);
 		return 0;
+	}
+	if ((n = send_some(s, (const uint8_t *)data, len)) < 0) {
+		if (errno != EAGAIN && errno != EWOULDBLOCK)
+			return 0;
+		n = 0; /* held as a whole: what OpenSSL keeps itself counts as half a record, too */
 	}
 	if ((size_t)n < len) {
 		if ((s->held = malloc(len - (size_t)n)) == NULL)

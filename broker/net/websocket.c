@@ -73,6 +73,13 @@ websocket_run(struct handshake *h)
 	enum handshake_status status;
 	ssize_t n;
 
+	/* What TLS could not send yet, a ticket perhaps, goes first: nobody else sees to it here. */
+	if (stream_flush(h->stream) < 0) {
+		if (errno != EAGAIN && errno != EWOULDBLOCK)
+			return gone(h);
+		h->stream->want_write = false;
+		return HANDSHAKE_WRITE;
+	}
 	if (u == NULL) { /* nothing is held for one who says nothing */
 		uint8_t first;
 

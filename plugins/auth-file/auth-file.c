@@ -288,6 +288,15 @@ quick(struct grapnel_str hash, struct grapnel_str password)
 		cost.rounds <= QUICK_ITERATIONS);
 }
 
+/* What the listener has verified itself. The word of a proxy or a handler is for tls-identity (sources). */
+static bool
+vouched_for(const struct grapnel_client_info *client)
+{
+	return client->identity_source == GRAPNEL_IDENTITY_CERTIFICATE ||
+	    client->identity_source == GRAPNEL_IDENTITY_PSK ||
+	    client->identity_source == GRAPNEL_IDENTITY_PEER;
+}
+
 static enum grapnel_verdict
 auth_file_client_authenticate(
     void *instance, struct grapnel_request *req, const struct grapnel_authenticate *q)
@@ -301,8 +310,7 @@ auth_file_client_authenticate(
 	if (a->users == NULL || q->client->username.data == NULL)
 		return GRAPNEL_NEXT;
 	known = passwd_file_find(a->users, q->client->username, &user);
-	if (a->identity_login && q->client->identity_source != GRAPNEL_IDENTITY_NONE &&
-	    q->password.data == NULL) {
+	if (a->identity_login && vouched_for(q->client) && q->password.data == NULL) {
 		count(a, known ? a->logins_accepted : a->logins_unknown);
 		return known ? GRAPNEL_ALLOW : GRAPNEL_NEXT;
 	}

@@ -204,6 +204,24 @@ def test_max_connections_of_the_listener_counts(b):
     b.connect(V5).ping()
 
 
+@broker(own=True, **config({"max_connections_per_address": 2}, {"max_connections_per_address": 2}))
+def test_limits_of_an_address_count(b):
+    """One count for both listeners, since it is one address."""
+    kept = [stream(b), datagram(b)]
+    for i, c in enumerate(kept):
+        c.connect("kept-%d" % i)
+    mark = b.mark()
+    stream(b).wait_closed()
+    b.wait_log(r'connection_refused: 127\.0\.0\.1:\d+ on listener "stream": max_connections_per_address', since=mark)
+    third = datagram(b)
+    third.send_connect("third")
+    b.wait_log(r'plugin "datagrams": refused: -3', since=mark)
+    assert b.metric("connections_refused_address_total") == 2
+    kept[0].disconnect()
+    b.wait_metric("connections", 1)
+    stream(b).connect("after")
+
+
 @broker(own=True, **config({"max_packet_size": 1024}))
 def test_limits_of_the_section_count(b):
     c = stream(b)
@@ -299,6 +317,7 @@ def test_a_reload_that_changes_nothing_leaves_the_sockets(b):
     d.ping()
     if b.log_lines(r'plugin "(scramble|datagrams)": (open|close)', mark):
         raise AssertionError("moved for nothing")
+    assert not b.log_lines("cannot change its sockets", mark)  # of datagrams: there is nothing to change
 
 
 @broker(own=True, **config(workers=2))

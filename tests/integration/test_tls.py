@@ -602,6 +602,27 @@ def test_a_key_update_is_asked_for_while_output_is_stuck(b):
     k.close()
 
 
+def test_a_key_update_is_asked_for_while_small_messages_are_stuck(b):
+    """The socket takes nothing at all of the next record: OpenSSL must not be left with it either."""
+    topic, count, size = b.unique("small"), 60000, 100
+    k = libssl(b)
+    k.write(packets(wire.connect(V311, topic), wire.subscribe(V311, 1, [wire.Sub(topic)])))
+    k.read_exactly(9)
+    p = b.connect(V5)
+    packet = wire.publish(V5, topic, b"s" * size)
+    for _ in range(count // 100):
+        p.send_raw(packet * 100)
+    p.ping()
+    b.wait_metric("output_bytes", lambda v: v > 1 << 20)
+    for _ in range(10):
+        k.key_update(request=True)
+        k.write(b"\xc0\x00")
+    one = len(wire.publish(V311, topic, b"s" * size))
+    got = k.read_exactly(count * one + 10 * 2)
+    assert got.count(b"\xd0\x00") == 10 and len(got.replace(b"\xd0\x00", b"")) == count * one
+    k.close()
+
+
 class Dam:
     """Between a client and the broker: what the client sends can be held back and let go at once."""
 

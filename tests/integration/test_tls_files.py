@@ -78,6 +78,8 @@ BAD = {
     "key of another kind": ({"private_key": RSA.key}, r"private_key: \S+ is not the key of the certificate \S+"),
     "swapped pairs": ({"certificate": [OLD.cert, RSA.cert], "private_key": [RSA.key, OLD.key]},
                       r"private_key: \S+ is not the key of the certificate \S+"),
+    "one key twice": ({"certificate": [RSA.cert, OLD.cert], "private_key": [RSA.key, RSA.key]},
+                      r"private_key: \S+ is not the key of the certificate \S+"),
     "encrypted key": ({"private_key": encrypted()}, r"private_key: \S+ has a passphrase: write it without one \(openssl pkey\)"),
     "two of a kind": ({"certificate": [OLD.cert, NEW.cert], "private_key": [OLD.key, NEW.key]},
                       r"certificate: \S+ is the second one with a key of the same kind \(id-ecPublicKey\)"),
@@ -122,7 +124,7 @@ def bad_files(b):
 @each(case=tuple(BAD))
 def test_a_bad_file_is_named_with_its_place(case):
     options, wanted = BAD[case]
-    listener = dict(LISTENER, client_ca=PKI.root.cert, client_certificate="required")
+    listener = dict(LISTENER, client_ca=PKI.root.cert, client_certificate="optional")
     b = Broker(files=FILES)
     try:
         bad_files(b)

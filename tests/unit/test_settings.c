@@ -752,6 +752,8 @@ static const struct {
 	    "grapnel.conf:2: listener \"a\": 0 \"certificate\" and 1 \"private_key\": each certificate needs its key, in the same order" },
 	{ "listener \"a\" { bind = \"*:1\"\ntls = yes certificate = c private_key = k\nclient_certificate = required }",
 	    "grapnel.conf:3: listener \"a\": \"client_certificate\" needs \"client_ca\": who signs the certificates of clients?" },
+	{ "listener \"a\" { bind = \"*:1\"\ntls = yes psk_file = p client_ca = c\nclient_certificate = required }",
+	    "grapnel.conf:3: listener \"a\": client_certificate = required excludes pre-shared keys, since who comes with a key shows no certificate: write optional, or make two listeners" },
 	{ "listener \"a\" { bind = \"*:1\"\ntls = yes certificate = c private_key = k\nclient_ca = a }",
 	    "grapnel.conf:3: listener \"a\": \"client_ca\" needs client_certificate = optional or required, else no client is asked for a certificate" },
 	{ "listener \"a\" { bind = \"*:1\"\ntls = yes certificate = c private_key = k\ncrl = l }",

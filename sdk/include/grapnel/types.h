@@ -116,7 +116,7 @@ struct grapnel_connection {
 	size_t size;
 	struct grapnel_str listener; /* whose section counts: limits, mountpoint, anonymous; its handler must be this plugin */
 	struct grapnel_str peer;     /* for log and questions, at most 127 bytes; .data NULL: made from address */
-	const void *address;	     /* struct sockaddr, for limits per address; NULL: none */
+	const void *address;	     /* struct sockaddr, for limits per address, as long as peer is made from it; NULL: none */
 	size_t address_len;
 	struct grapnel_str username; /* that the plugin vouches for (GRAPNEL_IDENTITY_HANDLER); .data NULL: as CONNECT says */
 	const struct grapnel_pair *attributes; /* of the connection, at most 24; names "prefix.name" of a-z 0-9 _ - and dots, where
