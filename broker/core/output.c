@@ -323,8 +323,9 @@ send_new(struct conn *c, struct message *msg, subids ids, uint8_t qos, bool reta
 			    ? msg->expires_at_ms - c->w->now_ms
 			    : 0;
 
-			o.has_message_expiry = true; /* the time left [MQTT-3.3.2-6] */
-			o.message_expiry = (uint32_t)((left + 999) / 1000);
+			/* The time left [MQTT-3.3.2-6]; the clocks of two workers may be 10 ms apart; that much is not rounded up. */
+			o.has_message_expiry = true;
+			o.message_expiry = (uint32_t)((left + 989) / 1000);
 		}
 		o.subscription_id_count = subids_get(ids, id_list, SUBIDS_MAX);
 		o.subscription_ids = id_list;

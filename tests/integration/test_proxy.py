@@ -243,6 +243,7 @@ def test_a_header_begun_before_a_reload_is_taken_as_the_listener_was(b):
     clients = [b.client(V5) for _ in range(8)]  # on both workers
     for c in clients:
         c.send_raw(V1[:20])
+    b.wait_metric("connections", 8)
     for round_ in range(3):  # the first configuration is gone by then
         b.configure(listeners={"mqtt": dict(PROXIED, trusted_proxies=["10.%d.0.0/16" % round_])})
         b.reload()
