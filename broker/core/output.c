@@ -323,7 +323,7 @@ send_new(struct conn *c, struct message *msg, subids ids, uint8_t qos, bool reta
 			    ? msg->expires_at_ms - c->w->now_ms
 			    : 0;
 
-			/* The time left [MQTT-3.3.2-6]; the clocks of two workers may be 10 ms apart; that much is not rounded up. */
+			/* The time left [MQTT-3.3.2-6], rounded up; but clocks of two workers may be 10 ms apart. */
 			o.has_message_expiry = true;
 			o.message_expiry = (uint32_t)((left + 989) / 1000);
 		}
