@@ -13,11 +13,11 @@ static struct logins *
 read_text(const char *text)
 {
 	static char path[4096];
+	const char *main_file = conf_files_main();
 	struct logins *l;
 
 	conf_files_write("passwd", text);
-	(void)snprintf(path, sizeof(path), "%s", conf_files_main());
-	strcpy(strrchr(path, '/') + 1, "passwd");
+	(void)snprintf(path, sizeof(path), "%.*spasswd", (int)(strrchr(main_file, '/') + 1 - main_file), main_file);
 	l = logins_read(path);
 	ck_assert_msg(l != NULL, "%s: %s", path, strerror(errno));
 	return l;

@@ -36,7 +36,7 @@ put(const char *path, const char *text)
 static void
 setup(void)
 {
-	strcpy(root, "/tmp/grapnel-unit-XXXXXX");
+	(void)snprintf(root, sizeof(root), "/tmp/grapnel-unit-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(root));
 }
 

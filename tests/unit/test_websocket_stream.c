@@ -306,11 +306,13 @@ END_TEST
 
 /* ---- our frames -------------------------------------------------------------------------------- */
 
-/* Take our frames apart. @return bytes of binary payload; *controls: opcodes and lengths as text. */
+enum { CONTROLS = 64 };
+
+/* Take our frames apart. @return bytes of binary payload; controls: opcodes and contents as text. */
 static size_t
-unwrap(const struct scripted *t, uint8_t *out, char *controls)
+unwrap(const struct scripted *t, uint8_t *out, char controls[CONTROLS])
 {
-	size_t got = 0;
+	size_t got = 0, used = 0;
 
 	for (size_t at = 0; at < t->out_len;) {
 		const uint8_t *p = t->out + at;
@@ -332,8 +334,12 @@ unwrap(const struct scripted *t, uint8_t *out, char *controls)
 			memcpy(out + got, p + head, len);
 			got += len;
 		} else {
-			controls += sprintf(controls, "%x:%.*s ", p[0] & 0xfu,
+			int n = snprintf(controls + used, CONTROLS - used, "%x:%.*s ", p[0] & 0xfu,
 			    (p[0] & 0xf) == 8 ? 0 : (int)len, (const char *)p + head);
+
+			ck_assert_int_gt(n, 0);
+			used += (size_t)n;
+			ck_assert_uint_lt(used, CONTROLS);
 		}
 		at += head + len;
 	}
@@ -378,7 +384,7 @@ START_TEST(bytes_become_frames_whatever_fits)
 	for (size_t room = 1; room < 20; room++) {
 		for (size_t piece = 1; piece < 200; piece += 33) {
 			struct scripted t = { .in = NULL };
-			char controls[64] = "";
+			char controls[CONTROLS] = "";
 			struct stream s;
 
 			scripted_stream(&s, &t);
@@ -400,7 +406,7 @@ START_TEST(one_writev_below_for_one_above)
 	static uint8_t data[600000], back[600000];
 	struct iovec iov[3] = { { data, 10 }, { data + 10, 0 }, { data + 10, 1000 } };
 	struct scripted t = { .room = SIZE_MAX };
-	char controls[64] = "";
+	char controls[CONTROLS] = "";
 	struct stream s;
 
 	for (size_t i = 0; i < sizeof(data); i++)
@@ -426,7 +432,7 @@ START_TEST(pong_leaves_between_frames)
 	uint8_t wire[64], buf[64], data[100], back[200];
 	struct iovec iov = { data, sizeof(data) };
 	struct scripted t = { .room = 50 };
-	char controls[64] = "";
+	char controls[CONTROLS] = "";
 	struct stream s;
 
 	memset(data, 'd', sizeof(data));
@@ -458,7 +464,7 @@ START_TEST(pong_waits_for_room)
 	uint8_t wire[64], buf[64], back[64], data[3] = "abc";
 	struct iovec iov = { data, 3 };
 	struct scripted t = { .in = wire, .room = 2 };
-	char controls[64] = "";
+	char controls[CONTROLS] = "";
 	struct stream s;
 
 	scripted_stream(&s, &t);
