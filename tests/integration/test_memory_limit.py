@@ -119,7 +119,8 @@ def test_a_flood_is_slowed_down_and_others_go_on(b, kind):
     sent = flood.sent
     wait_until(lambda: flood.sent > sent + 100000, "the flooder is read now and then", LONG)
     assert most < limit * 1.1, "%d MiB of %d MiB" % (most / MIB, limit / MIB)
-    assert b.log_lines(r" memory_pressed: memory: \d+ MiB in use, \d+ % of max_memory")
+    # A look of the broker that was late may find the limit itself: then that is what it says.
+    assert b.log_lines(r" memory_(pressed|full): memory: \d+ MiB in use, \d+ % of max_memory")
     flood.stop()
     b.wait_metric("sessions_online", 2, LONG)  # what it had sent before has been read, too
     # What takes the memory goes, and all is as before.
