@@ -529,6 +529,33 @@ hook_disable(struct grapnel_instance *self, const char *hook)
 	return GRAPNEL_ENOENT;
 }
 
+static int
+depends_on(struct grapnel_instance *self, const char *hook, uint64_t mask)
+{
+	struct instance *in = instance_of(self);
+
+	if (in->errs == NULL)
+		return GRAPNEL_ESTATE;
+	for (unsigned h = 0; hook != NULL && h < HOOK_COUNT; h++) {
+		if (strcmp(hook_name((enum hook)h), hook) != 0)
+			continue;
+		if (h != HOOK_AUTHENTICATE && h != HOOK_REVALIDATE && h != HOOK_ACL)
+			return GRAPNEL_ENOENT;
+		in->depends[h] = mask & GRAPNEL_DEPENDS_ALL;
+		return GRAPNEL_OK;
+	}
+	return GRAPNEL_ENOENT;
+}
+
+static int
+cache_purge(struct grapnel_instance *self, struct grapnel_str username, struct grapnel_str client_id)
+{
+	(void)username;
+	(void)client_id;
+	core_rights_changed(instance_of(self)->broker);
+	return GRAPNEL_OK;
+}
+
 void
 host_fill(struct grapnel_host *host, unsigned workers)
 {
@@ -602,5 +629,7 @@ host_fill(struct grapnel_host *host, unsigned workers)
 		.psk_answer = psk_answer,
 		.psk_resolve = psk_resolve,
 		.connection_open = connection_open,
+		.depends_on = depends_on,
+		.cache_purge = cache_purge,
 	};
 }

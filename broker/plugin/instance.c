@@ -268,6 +268,8 @@ instance_new(struct registry *r, const struct plugin_settings *ps, const char *d
 		goto fail;
 	}
 	offload_limits(r->pool, &in->lane, ps->offload_threads, ps->offload_queue);
+	for (unsigned h = 0; h < HOOK_COUNT; h++)
+		in->depends[h] = GRAPNEL_DEPENDS_ALL;
 	if (instance_create(in, errs) != GRAPNEL_OK)
 		goto fail;
 	free(path);

@@ -89,6 +89,7 @@ struct instance {
 	struct plugin_options *options;
 	bool created;
 	uint16_t disabled_hooks;  /* bits, by hook_disable */
+	uint64_t depends[HOOK_COUNT]; /* enum grapnel_depends, by depends_on */
 	struct conf_errors *errs; /* while create() runs */
 	bool complained;          /* config_error was called */
 	_Atomic uint64_t event_mask;

@@ -94,6 +94,29 @@ struct grapnel_message_info {
 	bool will; /* this is a Will Message */
 };
 
+/* ---------------------------------------------------------------- what answers depend on */
+
+/**
+ * What a plugin looks at before it answers: host->depends_on. Answers of client_authenticate, client_revalidate and acl_check can
+ * be kept by the broker (cache_ttl of the instance's section, cache_ttl_ms and no_store of an answer) and are used again for
+ * questions that are equal in all that is named here; and one question waits for another that is equal to it and under way.
+ * By default an answer depends on everything, payload and properties included, and is good for no other question.
+ * acl_check always depends on action, topic, share, QoS and RETAIN too.
+ */
+enum grapnel_depends {
+	GRAPNEL_DEPENDS_USERNAME = 1u << 0,
+	GRAPNEL_DEPENDS_PASSWORD = 1u << 1,
+	GRAPNEL_DEPENDS_CLIENT_ID = 1u << 2,
+	GRAPNEL_DEPENDS_ADDRESS = 1u << 3,    /* peer, without its port */
+	GRAPNEL_DEPENDS_LISTENER = 1u << 4,
+	GRAPNEL_DEPENDS_IDENTITY = 1u << 5,   /* identity_source, certificate_subject */
+	GRAPNEL_DEPENDS_ATTRIBUTES = 1u << 6, /* all of them */
+	GRAPNEL_DEPENDS_MOUNTPOINT = 1u << 7,
+	GRAPNEL_DEPENDS_PROTOCOL = 1u << 8,
+	GRAPNEL_DEPENDS_REST = 1u << 9,	      /* anything else: payload, properties, Will, session: nothing is kept */
+	GRAPNEL_DEPENDS_ALL = (1u << 10) - 1,
+};
+
 /* ------------------------------------------------------------------ authentication */
 
 /** client_authenticate: a CONNECT without Authentication Method. Answer: auth_answer / auth_resolve. */
@@ -133,8 +156,10 @@ struct grapnel_auth_exchange {
 /**
  * client_revalidate: are the rights of this user, who logged in earlier, still
  * good? No credentials are kept to ask with. Asked of the instance that let the
- * client in, after a reload, and for the author of a delayed Will Message when it
- * fires. DENY disconnects (0x87); NEXT and ALLOW keep. Answer: auth_answer / auth_resolve.
+ * client in, after a reload, after host->cache_purge, and for the author of a delayed Will Message when it
+ * fires. DENY disconnects (0x87); NEXT and UNAVAILABLE keep all as it is. ALLOW keeps the client, and what its answer
+ * brings (rules, attributes, superuser, valid_until) replaces what the login said; without an answer, nothing changes.
+ * Answer: auth_answer / auth_resolve.
  */
 struct grapnel_revalidate {
 	size_t size;
@@ -161,7 +186,7 @@ struct grapnel_auth_answer {
 	bool more;		       /* client_auth_exchange, ALLOW: one more round */
 	bool superuser;
 	bool no_store;		       /* this answer must not be cached */
-	uint32_t cache_ttl_ms;	       /* read by the result cache, when there is one; 0: its default */
+	uint32_t cache_ttl_ms;	       /* how long the broker may keep it; 0: cache_ttl of the instance */
 	struct grapnel_str reason_string; /* told to MQTT 5 clients; no secrets */
 	struct grapnel_str username;   /* .data NULL: as the client gave it */
 	struct grapnel_str mountpoint; /* .data NULL: the listener's */

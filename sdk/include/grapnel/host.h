@@ -296,6 +296,21 @@ struct grapnel_host {
 	 *         GRAPNEL_ESTATE not on a worker, or the broker stops.  @threads Worker; the connection may move to another one.
 	 */
 	int (*connection_open)(struct grapnel_instance *self, const struct grapnel_connection *connection, int *fd);
+
+	/* ---- kept answers ------------------------------------------------------------------------------------ */
+	/**
+	 * In create(): what the answers of a hook ("client_authenticate", "client_revalidate", "acl_check") depend on.
+	 * @param mask enum grapnel_depends.  @return GRAPNEL_OK; GRAPNEL_ENOENT: no such hook, or answers of it are not kept;
+	 * GRAPNEL_ESTATE outside create().
+	 */
+	int (*depends_on)(struct grapnel_instance *self, const char *hook, uint64_t mask);
+	/**
+	 * The backend has changed: forget kept answers of this instance, and ask again about the clients that are online
+	 * (client_revalidate, then their subscriptions; what they publish follows at once).
+	 * @param username, client_id  Only answers about those; .data NULL: whatever it is.
+	 * @return GRAPNEL_OK; GRAPNEL_ENOMEM.  @threads Any.
+	 */
+	int (*cache_purge)(struct grapnel_instance *self, struct grapnel_str username, struct grapnel_str client_id);
 };
 
 #ifdef __cplusplus

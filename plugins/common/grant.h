@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * grant - from what a backend says about a user to an answer of client_authenticate
+ *
+ * SQL columns, hash fields, claims, directory attributes and JSON members are all pairs of name and text; here is the one
+ * place that knows what they mean:
+ *
+ *	username, mountpoint		replace the client's
+ *	superuser			t, true, yes, y, 1 or on; anything else is no
+ *	valid_until			seconds since 1970, or "YYYY-MM-DD[ T]HH:MM:SS[.fff][Z|+00[:00]]" (UTC when no zone is named)
+ *	max_queued_messages, max_queued_bytes, max_inflight, max_packet_size, max_session_expiry, max_qos, message_rate,
+ *	byte_rate			limits: plain numbers
+ *	acl				ACL rules, one a line, grapnel.conf(5)
+ *	cache_ttl			seconds; 0: not to be kept
+ *	anything else			a client attribute of that name, when it is one: a-z 0-9 _ - and no dot; others are
+ *					an error
+ *
+ * Threads:   one thread at a time.
+ * Ownership: a grant copies all it is given; grant_answer borrows from it until grant_fini.
+ * Bounded:   GRANT_MAX_ATTRIBUTES, GRANT_MAX_BYTES.
+ */
+#ifndef PLUGINS_COMMON_GRANT_H
+#define PLUGINS_COMMON_GRANT_H
+
+#include <grapnel/plugin.h>
+
+#define GRANT_MAX_ATTRIBUTES 32u
+#define GRANT_MAX_BYTES	     (1u << 20) /* of values and rules together */
+#define GRANT_MAX_RULES	     10000u
+
+struct grant {
+	const struct grapnel_host *host;
+	struct grapnel_auth_answer answer;
+	struct grapnel_client_limits limits;
+	struct grapnel_pair attributes[GRANT_MAX_ATTRIBUTES];
+	char *text; /* all strings; attributes and answer are offsets into it until grant_answer */
+	size_t text_len, text_capacity;
+	char *rules; /* text of rules so far */
+	size_t rules_len, rules_capacity;
+	unsigned rules_count;
+	bool has_limits, has_rules;
+	char error[160]; /* what was wrong with the first thing that was; "" when nothing. Never holds a value */
+};
+
+/* source: a name for rules in log and explain, such as "auth-postgres" (the instance's). */
+void grant_init(struct grant *g, const struct grapnel_host *host);
+void grant_fini(struct grant *g);
+
+/*
+ * One pair. value .data NULL (SQL NULL): nothing happens. @return true; false: not usable, g->error says why, and the whole
+ * answer of the backend must not be used (UNAVAILABLE, logged).
+ */
+bool grant_set(struct grant *g, struct grapnel_str name, struct grapnel_str value);
+
+/* One rule as a row, by column: permission "allow" | "deny" (default allow); action "publish" | "subscribe" | "read" | "all"
+ * (default all); topic; qos, retain: NULL or the most that is allowed. Or `access` as mosquitto-go-auth has it, instead of
+ * action: 1 read, 2 publish, 3 both, 4 subscribe, and sums of these bits, each as its own rules. Topics may hold %u, %c and
+ * %{attribute}. Members with .data NULL are absent. */
+struct grant_rule {
+	struct grapnel_str permission, action, access, topic, qos, retain;
+};
+bool grant_add_rule(struct grant *g, const struct grant_rule *rule); /* false: as above */
+/* Ready-made rules, one a line. */
+bool grant_add_rules(struct grant *g, struct grapnel_str text);
+/* There is a source of rules, even if it had none: the session gets rules, that allow nothing. */
+void grant_want_rules(struct grant *g);
+/* Rules alone, for an answer to acl_check; NULL with g->error. One reference, the caller's. */
+struct grapnel_rules *grant_compile(struct grant *g, struct grapnel_str source);
+
+/* For auth_answer and auth_resolve; NULL with g->error: rules that do not compile, no memory. Call once. */
+const struct grapnel_auth_answer *grant_answer(struct grant *g, struct grapnel_str source);
+
+/* "t", "true", "yes", "y", "1", "on" in any case. */
+bool grant_is_true(struct grapnel_str value);
+
+#endif
