@@ -31,12 +31,8 @@ same_str(struct grapnel_str a, struct grapnel_str b)
 	return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
 }
 
-/*
- * What the new login says counts from here on, as if it had come with CONNECT. But the Session stays where it is,
- * with its user and mountpoint, and what CONNACK told the Client stays true. @return why not; NULL: done.
- */
-static const char *
-take_new_login(struct conn *c, const struct grapnel_auth_answer *a)
+const char *
+connect_new_login(struct conn *c, const struct grapnel_auth_answer *a)
 {
 	static const struct grapnel_client_limits none = { .size = sizeof(none) };
 	struct session *s = c->session;
@@ -48,7 +44,7 @@ take_new_login(struct conn *c, const struct grapnel_auth_answer *a)
 	session_info(s, &values);
 	if ((a->username.data != NULL && !same_str(a->username, values.username)) ||
 	    (a->mountpoint.data != NULL && !same_str(a->mountpoint, values.mountpoint)))
-		return "re-authentication as another user";
+		return "the new login is of another user";
 	values.attribute_count = a->attribute_count;
 	if ((attributes = connect_attributes(
 		 s->identity, a->attributes, &values.attribute_count)) == NULL)
@@ -105,7 +101,7 @@ on_reauth_decision(void *arg, const struct decision *d)
 				conn_batch_end(c);
 			if (c->session == NULL) /* closed by that */
 				return;
-			if ((refused = take_new_login(c, d->auth)) != NULL) {
+			if ((refused = connect_new_login(c, d->auth)) != NULL) {
 				conn_close(c, RC_NOT_AUTHORIZED, refused);
 				return;
 			}

@@ -65,6 +65,14 @@ struct grapnel_pair *connect_attributes(const struct identity *who, const struct
 /* The Reason Code a plugin chose, where the packet has it. */
 uint8_t connect_plugin_code(unsigned packet, const struct decision *d);
 
+/* ---- connect_exchange.c ------------------------------------------------------------------ */
+/*
+ * A later answer about who the Client is (re-authentication, client_revalidate) counts from here on, as if it had come
+ * with CONNECT. But the Session stays where it is, with its user and mountpoint, and what CONNACK told the Client stays
+ * true. @return why not; NULL: done.
+ */
+const char *connect_new_login(struct conn *c, const struct grapnel_auth_answer *a);
+
 /* ---- the others, in the order of the steps -------------------------------------------------- */
 void connect_send_auth(struct conn *c, uint8_t reason_code, struct grapnel_str data);
 void connect_will(struct conn *c);

@@ -3,6 +3,7 @@
 
 #include "base/arena.h"
 #include "base/log.h"
+#include "core/connecting.h"
 #include "core/retain.h"
 #include "core/session.h"
 #include "core/sys.h"
@@ -210,6 +211,16 @@ core_apply_settings(struct broker *b, struct settings *s)
 static void
 take_revalidation(struct session *s, const struct decision *d)
 {
+	if (d->verdict == GRAPNEL_ALLOW && d->answered) {
+		struct conn *c = s->conn;
+		const char *refused;
+
+		if (c->in_dispatch) /* what came before has the old identity as its author */
+			conn_batch_end(c);
+		if (c->session != NULL && (refused = connect_new_login(c, d->auth)) != NULL)
+			conn_close(c, RC_NOT_AUTHORIZED, refused);
+		return;
+	}
 	if (d->verdict != GRAPNEL_DENY)
 		return;
 	log_at(GRAPNEL_LOG_NOTICE, "login_revoked",

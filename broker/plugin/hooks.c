@@ -214,6 +214,7 @@ ask_decision(struct ask *a, struct decision *d)
 	}
 	if (answer == NULL)
 		return;
+	d->answered = true;
 	switch (answer->kind) {
 	case ANSWER_AUTH:
 		d->auth = &answer->u.auth;

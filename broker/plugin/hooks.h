@@ -73,6 +73,7 @@ struct decision_step {
 struct decision {
 	enum grapnel_verdict verdict; /* ALLOW, DENY, UNAVAILABLE; NEXT: nobody decided (end of chain) */
 	const char *plugin;	      /* name of the instance that decided; NULL: nobody */
+	bool answered;		      /* it attached details */
 	/* the answer's details, by kind of hook; never NULL, zeroed when the plugin attached none */
 	const struct grapnel_auth_answer *auth;
 	const struct grapnel_acl_answer *acl;
