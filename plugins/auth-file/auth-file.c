@@ -17,10 +17,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define MAX_RULES_BYTES  (512u << 20)
-#define QUICK_ITERATIONS 4u /* of PBKDF2; each takes about a microsecond */
-#define QUICK_PASSWORD   256u
-#define SCOPE_MAX        512 /* longest Topic Filter that an answer is kept for as a whole */
+#define MAX_RULES_BYTES (512u << 20)
+#define SCOPE_MAX       512 /* longest Topic Filter that an answer is kept for as a whole */
 
 struct auth_file {
 	const struct grapnel_host *host;
@@ -275,19 +273,6 @@ login_done(void *arg)
 	free(l);
 }
 
-/* A digest or a few: done sooner than handed to another thread. */
-static bool
-quick(struct grapnel_str hash, struct grapnel_str password)
-{
-	struct password_cost cost;
-
-	if (password.len > QUICK_PASSWORD || password_check_format(hash.data, hash.len, &cost) != 0)
-		return false;
-	return cost.scheme == PASSWORD_MOSQUITTO_SHA512 ||
-	    ((cost.scheme == PASSWORD_PBKDF2 || cost.scheme == PASSWORD_GO_AUTH_PBKDF2) &&
-		cost.rounds <= QUICK_ITERATIONS);
-}
-
 /* What the listener has verified itself. The word of a proxy or a handler is for tls-identity (sources). */
 static bool
 vouched_for(const struct grapnel_client_info *client)
@@ -322,7 +307,7 @@ auth_file_client_authenticate(
 			return GRAPNEL_NEXT;
 		}
 	}
-	if (quick(user.hash, q->password))
+	if (password_quick(user.hash.data, user.hash.len, q->password.len))
 		return login_verdict(a, known, q->password.data != NULL,
 		    password_verify(
 			user.hash.data, user.hash.len, q->password.data, q->password.len));

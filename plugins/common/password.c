@@ -7,7 +7,6 @@
 #include <crypt.h>
 #include <errno.h>
 #include <openssl/evp.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -196,6 +195,21 @@ password_verify(const char *hash, size_t hash_len, const char *password, size_t 
 	explicit_bzero(got, sizeof(got));
 	explicit_bzero(&p, sizeof(p));
 	return err;
+}
+
+#define QUICK_ITERATIONS 4u /* of PBKDF2; each takes about a microsecond */
+#define QUICK_PASSWORD   256u
+
+bool
+password_quick(const char *hash, size_t hash_len, size_t password_len)
+{
+	struct password_cost cost;
+
+	if (password_len > QUICK_PASSWORD || password_check_format(hash, hash_len, &cost) != 0)
+		return false;
+	return cost.scheme == PASSWORD_MOSQUITTO_SHA512 ||
+	    ((cost.scheme == PASSWORD_PBKDF2 || cost.scheme == PASSWORD_GO_AUTH_PBKDF2) &&
+		cost.rounds <= QUICK_ITERATIONS);
 }
 
 /* ------------------------------------------------------------------------- making */

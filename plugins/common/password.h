@@ -23,6 +23,7 @@
 #ifndef PLUGINS_COMMON_PASSWORD_H
 #define PLUGINS_COMMON_PASSWORD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -71,6 +72,12 @@ int password_check_format(const char *hash, size_t hash_len, struct password_cos
  * nor more than 511 bytes, so such a password never matches there (it is not cut).
  */
 int password_verify(const char *hash, size_t hash_len, const char *password, size_t password_len);
+
+/*
+ * Is holding a password of that length against it done sooner than handed to another thread: a digest or a few? An
+ * exception to "never on a worker".
+ */
+bool password_quick(const char *hash, size_t hash_len, size_t password_len);
 
 /*
  * Make a hash with fresh salt: Argon2id (19 MiB, t=2, p=1), yescrypt (libcrypt's default), bcrypt

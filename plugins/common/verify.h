@@ -5,6 +5,8 @@
  * Cheap hashes are checked at once, the others in the instance's offload lane. An unknown user costs what the last known
  * one did, so that time does not tell who exists.
  *
+ * Time that the answer takes is not the answer: a plugin that answers NEXT for an unknown user waits for `done` all the same.
+ *
  * Threads:   a struct verifier belongs to one worker of one instance; all functions on that worker.
  * Ownership: verify_start copies hash and password; both are wiped.
  * Bounded:   by offload_threads, offload_queue and the deadline.
@@ -19,10 +21,11 @@
 struct verifier {
 	const struct grapnel_host *host;
 	struct grapnel_instance *self;
-	char last_hash[PASSWORD_HASH_SIZE]; /* of the last user who exists; "" at first */
+	uint64_t quiet_until_ms;	    /* when the next hash that cannot be checked is logged */
+	char last_hash[PASSWORD_HASH_SIZE]; /* of the last user who exists; at first one as grapnelctl makes them */
 };
 void verifier_init(struct verifier *v, const struct grapnel_host *host, struct grapnel_instance *self);
-void verifier_fini(struct verifier *v); /* wipes */
+void verifier_fini(struct verifier *v); /* wipes; after the last `done` */
 
 enum verify_result {
 	VERIFY_RIGHT = 1,
