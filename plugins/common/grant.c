@@ -515,3 +515,27 @@ grant_answer(struct grant *g, struct grapnel_str source)
 	a->limits = g->has_limits ? &g->limits : NULL;
 	return a;
 }
+
+struct grapnel_client_info
+grant_client(
+    const struct grant *g, const struct grapnel_client_info *client, struct grapnel_pair *pairs)
+{
+	struct grapnel_client_info out = { 0 };
+	size_t n = 0;
+
+	/* An older host's is shorter. */
+	memcpy(&out, client, client->size < sizeof(out) ? client->size : sizeof(out));
+	out.size = sizeof(out);
+	/* Before those of an earlier login, which they replace; those of the connection have other names. */
+	for (size_t i = 0; i < g->answer.attribute_count; i++)
+		pairs[n++] = (struct grapnel_pair){ kept(g, g->names[i]), kept(g, g->values[i]) };
+	for (size_t i = 0; i < client->attribute_count; i++)
+		pairs[n++] = client->attributes[i];
+	out.attributes = pairs;
+	out.attribute_count = n;
+	if (g->username.given)
+		out.username = kept(g, g->username);
+	if (g->mountpoint.given)
+		out.mountpoint = kept(g, g->mountpoint);
+	return out;
+}

@@ -88,6 +88,13 @@ struct grapnel_rules *grant_compile(struct grant *g, struct grapnel_str source);
 /* For auth_answer and auth_resolve; NULL with g->error: rules that do not compile, no memory, an error before. Call once. */
 const struct grapnel_auth_answer *grant_answer(struct grant *g, struct grapnel_str source);
 
+/*
+ * The client as it will be with what is known so far (user name, mountpoint, attributes), for the next question to a backend.
+ * @param pairs  Room for GRANT_MAX_ATTRIBUTES + client->attribute_count. Borrowed from g and client until g is given more.
+ */
+struct grapnel_client_info grant_client(const struct grant *g, const struct grapnel_client_info *client,
+    struct grapnel_pair *pairs);
+
 /* "t", "true", "yes", "y", "1", "on" in any case. */
 bool grant_is_true(struct grapnel_str value);
 

@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who somebody is: client_authenticate and client_revalidate, stage by stage
+ *
+ *	user       login_query (or revalidate_query): none NEXT (or DENY)
+ *	password   held against its column; for an unknown user too, for the time it takes
+ *	attributes, superuser, rights   the queries that are configured; trouble in any of them is UNAVAILABLE
+ *
+ * A login is made by the hook and gone after auth_resolve. It has one query or one verification under way at a time.
+ */
+#include "sql_parts.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum stage { STAGE_USER, STAGE_ATTRIBUTES, STAGE_SUPERUSER, STAGE_RIGHTS, STAGE_END };
+static const unsigned query_of[] = {
+	[STAGE_ATTRIBUTES] = SQL_ATTRIBUTES,
+	[STAGE_SUPERUSER] = SQL_SUPERUSER,
+	[STAGE_RIGHTS] = SQL_ACL,
+};
+
+struct login {
+	struct sql_run run; /* first: a run is its login */
+	struct grapnel_request *req;
+	const struct grapnel_client_info *client;
+	struct grapnel_str password; /* the client's; borrowed from the question */
+	struct grant grant;
+	enum stage stage;
+	bool again; /* client_revalidate: no password, no row is DENY */
+	bool cancelled;
+	bool known, has_column; /* there was a row; it had a password */
+	char *hash;             /* wiped with hash_len; NULL: NULL or none */
+	size_t hash_len;
+	struct verify *verify; /* under way */
+};
+
+static void
+count_verdict(const struct login *l, enum grapnel_verdict verdict)
+{
+	const struct sql *s = l->run.w->s;
+
+	if (l->again)
+		return;
+	switch (verdict) {
+	case GRAPNEL_ALLOW:
+		sql_count(s, s->logins_accepted);
+		break;
+	case GRAPNEL_DENY:
+		sql_count(s, s->logins_refused);
+		break;
+	case GRAPNEL_NEXT:
+		sql_count(s, s->logins_unknown);
+		break;
+	case GRAPNEL_PENDING:
+	case GRAPNEL_UNAVAILABLE:
+		sql_count(s, s->logins_unavailable);
+		break;
+	}
+}
+
+static void
+forget_hash(struct login *l)
+{
+	if (l->hash != NULL)
+		explicit_bzero(l->hash, l->hash_len);
+	free(l->hash);
+	l->hash = NULL;
+}
+
+static void
+login_free(struct login *l)
+{
+	forget_hash(l);
+	grant_fini(&l->grant);
+	free(l);
+}
+
+static void
+finish(struct login *l, enum grapnel_verdict verdict)
+{
+	struct sql_worker *w = l->run.w;
+	struct sql *s = w->s;
+	const struct grapnel_auth_answer *answer = NULL;
+
+	if (verdict == GRAPNEL_ALLOW) {
+		answer = grant_answer(&l->grant, s->host->instance_name(s->self));
+		if (answer == NULL) {
+			/* Only rules can still turn out wrong, or memory. */
+			const struct sql_query *acl = s->queries[SQL_ACL];
+
+			sql_complain(w, acl != NULL ? acl : s->queries[SQL_LOGIN], l->grant.error);
+			verdict = GRAPNEL_UNAVAILABLE;
+		} else {
+			for (unsigned i = 0; i < SQL_QUERIES; i++)
+				sql_content(w, s->queries[i]);
+		}
+	}
+	count_verdict(l, verdict);
+	s->host->request_set_data(l->req, NULL);
+	/* GRAPNEL_ECANCELED: the client has left, and there is nothing to undo. */
+	(void)s->host->auth_resolve(l->req, verdict, answer);
+	login_free(l);
+}
+
+/* -------------------------------------------------------------- after the password */
+
+/* `name` and `value`, or columns that are names themselves. */
+static bool
+attribute_row(struct login *l, const struct sql_row *row)
+{
+	int name = -1, value = -1;
+
+	for (unsigned i = 0; i < row->columns; i++) {
+		char column[SQL_NAME_SIZE] = "";
+
+		(void)sql_column(row->names[i], column);
+		if (strcmp(column, "name") == 0)
+			name = (int)i;
+		else if (strcmp(column, "value") == 0)
+			value = (int)i;
+	}
+	if (name < 0 || value < 0 || row->columns != 2) {
+		for (unsigned i = 0; i < row->columns; i++)
+			if (!sql_set_column(&l->run, &l->grant, row, i))
+				return false;
+		return true;
+	}
+	if (row->values[name].data == NULL) {
+		l->run.wrong = "the name of an attribute is NULL";
+		return false;
+	}
+	if (grant_set(&l->grant, row->values[name], row->values[value]))
+		return true;
+	l->run.wrong = l->grant.error;
+	return false;
+}
+
+static bool
+on_row_after(struct sql_run *run, const struct sql_row *row)
+{
+	struct login *l = (struct login *)run;
+
+	if (l->stage == STAGE_ATTRIBUTES)
+		return attribute_row(l, row);
+	if (l->stage == STAGE_RIGHTS)
+		return sql_add_rule(run, &l->grant, row);
+	if (row->columns > 0 && grant_is_true(row->values[0]))
+		l->grant.answer.superuser = true;
+	return true;
+}
+
+static bool
+stage_is_due(const struct login *l)
+{
+	const struct sql *s = l->run.w->s;
+
+	if (s->queries[query_of[l->stage]] == NULL)
+		return false;
+	if (l->stage == STAGE_RIGHTS && !s->acl_on_connect)
+		return false;
+	return l->stage == STAGE_ATTRIBUTES || !l->grant.answer.superuser;
+}
+
+static void on_end_after(struct sql_run *run, bool good);
+
+/* Ask as the client will be with what is known by now. */
+static enum sql_begun
+ask(struct login *l)
+{
+	struct sql *s = l->run.w->s;
+	struct grapnel_pair *pairs =
+	    calloc(GRANT_MAX_ATTRIBUTES + l->client->attribute_count, sizeof(*pairs));
+	struct grapnel_client_info client;
+	struct template_values values = { .client = &client };
+	enum sql_begun begun;
+
+	if (pairs == NULL)
+		return SQL_FAILED;
+	client = grant_client(&l->grant, l->client, pairs);
+	l->run.on_row = on_row_after;
+	l->run.on_end = on_end_after;
+	begun = sql_run_begin(
+	    &l->run, s->queries[query_of[l->stage]], &values, s->host->request_time_left(l->req));
+	free(pairs); /* the run has copied what it needs */
+	return begun;
+}
+
+/* On to the next stage that has something to ask; at the end the login is complete. */
+static void
+advance(struct login *l)
+{
+	while (++l->stage < STAGE_END) {
+		enum sql_begun begun;
+
+		if (!stage_is_due(l))
+			continue;
+		if (l->stage == STAGE_RIGHTS)
+			grant_want_rules(&l->grant);
+		begun = ask(l);
+		if (begun == SQL_BEGUN)
+			return;
+		if (begun == SQL_FAILED) {
+			finish(l, GRAPNEL_UNAVAILABLE);
+			return;
+		}
+		/* Nothing in the database can be meant by a value that is not there: no rows. */
+	}
+	finish(l, GRAPNEL_ALLOW);
+}
+
+static void
+on_end_after(struct sql_run *run, bool good)
+{
+	struct login *l = (struct login *)run;
+
+	if (good && !l->cancelled)
+		advance(l);
+	else
+		finish(l, GRAPNEL_UNAVAILABLE);
+}
+
+/* -------------------------------------------------------------------- the password */
+
+static void
+on_verified(void *arg, enum verify_result result)
+{
+	struct login *l = arg;
+
+	l->verify = NULL;
+	forget_hash(l);
+	if (result == VERIFY_UNAVAILABLE || l->cancelled)
+		finish(l, GRAPNEL_UNAVAILABLE);
+	else if (!l->known)
+		finish(l, GRAPNEL_NEXT);
+	else if (result == VERIFY_RIGHT)
+		advance(l);
+	else
+		finish(l, GRAPNEL_DENY);
+}
+
+static void
+verify_password(struct login *l)
+{
+	struct sql *s = l->run.w->s;
+	struct grapnel_str hash = { l->hash, l->hash_len };
+	struct verify *under_way = verify_start(&l->run.w->verifier,
+	    s->host->request_time_left(l->req), hash, l->password, on_verified, l);
+
+	if (under_way != NULL) /* else l may be gone */
+		l->verify = under_way;
+}
+
+/* ------------------------------------------------------------------------ the user */
+
+static bool
+keep_hash(struct login *l, struct grapnel_str value)
+{
+	l->has_column = true;
+	if (value.data == NULL)
+		return true;
+	if ((l->hash = malloc(value.len + 1)) == NULL) {
+		l->run.wrong = "out of memory";
+		return false;
+	}
+	memcpy(l->hash, value.data, value.len);
+	l->hash_len = value.len;
+	return true;
+}
+
+static bool
+on_row_user(struct sql_run *run, const struct sql_row *row)
+{
+	struct login *l = (struct login *)run;
+	const struct sql *s = run->w->s;
+
+	if (run->rows > 1) {
+		run->wrong = "it has more than one row";
+		return false;
+	}
+	l->known = true;
+	for (unsigned i = 0; i < row->columns; i++) {
+		char name[SQL_NAME_SIZE] = "";
+
+		(void)sql_column(row->names[i], name);
+		if (strcmp(name, "password") != 0) {
+			if (!sql_set_column(run, &l->grant, row, i))
+				return false;
+		} else if (l->has_column) {
+			run->wrong = "it has two columns named password";
+			return false;
+		} else if (!l->again && s->check_password && !keep_hash(l, row->values[i])) {
+			return false;
+		}
+	}
+	if (l->again || !s->check_password || l->has_column)
+		return true;
+	run->wrong = "it has no column named password, and check_password is yes";
+	return false;
+}
+
+static void
+on_end_user(struct sql_run *run, bool good)
+{
+	struct login *l = (struct login *)run;
+
+	if (!good || l->cancelled)
+		finish(l, GRAPNEL_UNAVAILABLE);
+	else if (!l->again && run->w->s->check_password)
+		verify_password(l);
+	else if (l->known)
+		advance(l);
+	else
+		finish(l, l->again ? GRAPNEL_DENY : GRAPNEL_NEXT);
+}
+
+/* -------------------------------------------------------------------------- hooks */
+
+static void
+on_cancel(struct sql_run *run)
+{
+	struct login *l = (struct login *)run;
+
+	l->cancelled = true;
+	if (l->verify != NULL)
+		verify_cancel(l->verify);
+	else
+		sql_run_cancel(run);
+}
+
+static enum grapnel_verdict
+begin(struct sql *s, struct grapnel_request *req, const struct sql_query *query,
+    const struct template_values *values, bool again)
+{
+	struct login *l = calloc(1, sizeof(*l));
+
+	if (l == NULL)
+		return GRAPNEL_UNAVAILABLE;
+	l->run.w = &s->workers[s->host->request_worker(req)];
+	l->run.on_row = on_row_user;
+	l->run.on_end = on_end_user;
+	l->run.on_cancel = on_cancel;
+	l->req = req;
+	l->client = values->client;
+	l->password = values->password;
+	l->again = again;
+	grant_init(&l->grant, s->host);
+	s->host->request_set_data(req, &l->run);
+	switch (sql_run_begin(&l->run, query, values, s->host->request_time_left(req))) {
+	case SQL_BEGUN:
+		return GRAPNEL_PENDING; /* or resolved already */
+	case SQL_ABSENT:
+	case SQL_UNSENDABLE:
+		s->host->request_set_data(req, NULL);
+		login_free(l);
+		return GRAPNEL_NEXT;
+	case SQL_FAILED:
+		break;
+	}
+	s->host->request_set_data(req, NULL);
+	login_free(l);
+	return GRAPNEL_UNAVAILABLE;
+}
+
+enum grapnel_verdict
+sql_authenticate(struct sql *s, struct grapnel_request *req, const struct grapnel_authenticate *q)
+{
+	struct template_values values = template_of_login(q);
+
+	return begin(s, req, s->queries[SQL_LOGIN], &values, false);
+}
+
+enum grapnel_verdict
+sql_revalidate(struct sql *s, struct grapnel_request *req, const struct grapnel_revalidate *q)
+{
+	struct template_values values = { .client = q->client };
+
+	return begin(s, req,
+	    s->queries[s->queries[SQL_REVALIDATE] != NULL ? SQL_REVALIDATE : SQL_LOGIN], &values,
+	    true);
+}

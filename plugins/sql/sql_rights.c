@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What somebody may do, asked of the database each time: acl_check with acl_mode = check. The rows are rules like any
+ * others, and the host's evaluation of rules decides; the query may choose rows by what is asked for, or not.
+ */
+#include "sql_parts.h"
+
+#include <stdlib.h>
+
+struct right {
+	struct sql_run run; /* first: a run is its right */
+	struct grapnel_request *req;
+	const struct grapnel_acl_check *q;
+	struct grant grant;
+};
+
+static bool
+on_row(struct sql_run *run, const struct sql_row *row)
+{
+	struct right *r = (struct right *)run;
+
+	return sql_add_rule(run, &r->grant, row);
+}
+
+/* answer->rule lives as long as the rules. */
+static enum grapnel_verdict
+decide(const struct right *r, const struct grapnel_rules *rules, struct grapnel_acl_answer *answer)
+{
+	const struct grapnel_acl_check *q = r->q;
+	struct grapnel_rules_question question = {
+		.size = sizeof(question),
+		.action = q->action,
+		.qos = q->qos,
+		.retain = q->retain,
+		.topic = q->topic,
+		.client_id = q->client->client_id,
+		.username = q->client->username,
+		.attributes = q->client->attributes,
+		.attribute_count = q->client->attribute_count,
+	};
+	enum grapnel_verdict verdict =
+	    r->run.w->s->host->rules_check(rules, &question, NULL, &answer->rule);
+
+	if (verdict != GRAPNEL_NEXT)
+		return verdict;
+	answer->rule = GRAPNEL_STR("acl_query: no row matches");
+	return GRAPNEL_DENY;
+}
+
+static void
+on_end(struct sql_run *run, bool good)
+{
+	struct right *r = (struct right *)run;
+	struct sql *s = run->w->s;
+	struct grapnel_acl_answer answer = { .size = sizeof(answer) };
+	enum grapnel_verdict verdict = GRAPNEL_UNAVAILABLE;
+	struct grapnel_rules *rules = NULL;
+
+	if (good && run->rows == 0) {
+		verdict = GRAPNEL_NEXT;
+	} else if (good) {
+		rules = grant_compile(&r->grant, s->host->instance_name(s->self));
+		if (rules != NULL)
+			verdict = decide(r, rules, &answer);
+		else
+			sql_complain(run->w, s->queries[SQL_ACL], r->grant.error);
+	}
+	if (verdict != GRAPNEL_UNAVAILABLE)
+		sql_content(run->w, s->queries[SQL_ACL]);
+	s->host->request_set_data(r->req, NULL);
+	/* GRAPNEL_ECANCELED: the client has left, and there is nothing to undo. */
+	(void)s->host->acl_resolve(r->req, verdict, &answer);
+	s->host->rules_unref(rules);
+	grant_fini(&r->grant);
+	free(r);
+}
+
+enum grapnel_verdict
+sql_acl_check(struct sql *s, struct grapnel_request *req, const struct grapnel_acl_check *q)
+{
+	struct template_values values = template_of_acl(q);
+	struct right *r = calloc(1, sizeof(*r));
+	enum sql_begun begun;
+
+	if (r == NULL)
+		return GRAPNEL_UNAVAILABLE;
+	r->run.w = &s->workers[s->host->request_worker(req)];
+	r->run.on_row = on_row;
+	r->run.on_end = on_end;
+	r->run.on_cancel = sql_run_cancel;
+	r->req = req;
+	r->q = q;
+	grant_init(&r->grant, s->host);
+	s->host->request_set_data(req, &r->run);
+	begun =
+	    sql_run_begin(&r->run, s->queries[SQL_ACL], &values, s->host->request_time_left(req));
+	if (begun == SQL_BEGUN)
+		return GRAPNEL_PENDING; /* or resolved already */
+	s->host->request_set_data(req, NULL);
+	grant_fini(&r->grant);
+	free(r);
+	return begun == SQL_ABSENT    ? GRAPNEL_NEXT
+	    : begun == SQL_UNSENDABLE ? GRAPNEL_DENY
+				      : GRAPNEL_UNAVAILABLE;
+}
