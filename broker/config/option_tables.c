@@ -17,6 +17,7 @@
 #define LIS(member)      AT(listener_settings, member)
 #define SNI(member)      AT(server_name_settings, member)
 #define PLU(member)      AT(plugin_settings, member)
+#define REQ(member)      AT(require_settings, member)
 
 #define KIB        INT64_C(1024)
 #define MIB        (KIB * 1024)
@@ -393,6 +394,22 @@ const struct option_def server_name_options[] = {
 	}
 
 const struct option_def plugin_options_common[] = {
+	{ "breaker_failures", OPTION_INT, PLU(breaker_failures), "10", 0, 1000000, RELOAD_LIVE, 0, NULL, NULL,
+	    "Questions in a row that end unavailable before the plugin is not asked for a while; 0: it always is." },
+	{ "breaker_max_wait", OPTION_MS, PLU(breaker_max_wait_ms), "10s", 1, HOUR_MS, RELOAD_LIVE, 0, NULL, NULL,
+	    "Longest time for which a plugin in trouble is not asked." },
+	{ "breaker_wait", OPTION_MS, PLU(breaker_wait_ms), "1s", 1, HOUR_MS, RELOAD_LIVE, 0, NULL, NULL,
+	    "First time for which a plugin in trouble is not asked; it doubles while the trouble lasts." },
+	{ "cache", OPTION_BOOL, PLU(cache), "yes", 0, 0, RELOAD_LIVE, 0, NULL, NULL,
+	    "Whether answers are kept, for plugins that say what their answers depend on." },
+	{ "cache_jitter", OPTION_INT, PLU(cache_jitter), "10", 0, 90, RELOAD_LIVE, 0, NULL, NULL,
+	    "Per cent by which the time of an answer may be shorter, so that not all end at once." },
+	{ "cache_negative_ttl", OPTION_MS, PLU(cache_negative_ttl_ms), "5s", 0, 24 * HOUR_MS, RELOAD_LIVE, 0, NULL, NULL,
+	    "Time for which a refusal, or that a user is not known, is kept; 0: not." },
+	{ "cache_size", OPTION_INT, PLU(cache_size), "10000", 0, 10000000, RELOAD_LIVE, 0, NULL, NULL,
+	    "Answers kept; the one not used for longest goes first." },
+	{ "cache_ttl", OPTION_MS, PLU(cache_ttl_ms), "30s", 0, 24 * HOUR_MS, RELOAD_LIVE, 0, NULL, NULL,
+	    "Time for which an answer that allows is kept, unless the plugin says another; 0: not." },
 	{ "drain", OPTION_MS, PLU(drain_ms), "60s", 0, HOUR_MS, RELOAD_LIVE, 0, NULL, NULL,
 	    "Time that connections a plugin speaks for have to end after a reload replaced it." },
 	{ "enabled", OPTION_BOOL, PLU(enabled), "yes", 0, 0, RELOAD_LIVE, 0, NULL, NULL,
@@ -423,8 +440,29 @@ const struct option_def plugin_options_common[] = {
 	ORDER_OF("message_deliver"),
 	ORDER_OF("message_publish"),
 	ORDER_OF("tls_psk_key"),
+	{ "shadow", OPTION_BOOL, PLU(shadow), "no", 0, 0, RELOAD_LIVE, 0, NULL, NULL,
+	    "Whether the plugin is asked about logins and rights only to log where it would decide otherwise." },
+	{ "stale_for", OPTION_MS, PLU(stale_for_ms), "0", 0, 24 * HOUR_MS, RELOAD_LIVE, 0, NULL, NULL,
+	    "Time for which a kept answer that allows may be used beyond its end while the plugin is unavailable." },
 	{ "timeout", OPTION_MS, PLU(timeout_ms), "0", 0, HOUR_MS, RELOAD_LIVE, 0, NULL, NULL,
 	    "Time the plugin has for a decision; 0: limits.auth_timeout." },
+	{ 0 }
+};
+
+static bool
+check_required_hook(const char *value, char *why, size_t size)
+{
+	if (option_choice("acl_check|client_authenticate", value) >= 0)
+		return true;
+	snprintf(why, size, "must be client_authenticate or acl_check");
+	return false;
+}
+
+const struct option_def require_options[] = {
+	{ "hooks", OPTION_LIST, REQ(hooks), "client_authenticate", 0, 0, RELOAD_LIVE, 0, NULL, check_required_hook,
+	    "For which questions: client_authenticate, acl_check." },
+	{ "plugins", OPTION_LIST, REQ(plugins), NULL, 0, 0, RELOAD_LIVE, OPTION_REQUIRED, NULL, check_not_empty,
+	    "The plugins, by the titles of their sections, in the order they are asked." },
 	{ 0 }
 };
 
@@ -437,6 +475,8 @@ const struct section_def settings_sections[] = {
 	{ "log", NULL, { log_options, NULL }, "What is logged, how and where.", "" },
 	{ "plugin", "plugin", { plugin_options_common, NULL },
 	    "A plugin; its own options stand beside these.", "" },
+	{ "require", "require", { require_options, NULL },
+	    "Plugins that decide as one: all of them, or any; the title says which.", "" },
 	{ "server_name", "server_name", { server_name_options, NULL },
 	    "Certificates for those who ask for a host by this name (SNI).", "listener" },
 	{ "store", NULL, { store_options, NULL }, "What survives a restart.", "" },
@@ -460,6 +500,7 @@ const struct profile_default edge_defaults[] = {
 	{ limits_total_options, "retained_max_bytes", "8m" },
 	{ limits_total_options, "retained_max_messages", "10000" },
 	{ listener_options, "backlog", "128" },
+	{ plugin_options_common, "cache_size", "1000" },
 	{ plugin_options_common, "event_queue", "500" },
 	{ plugin_options_common, "max_pending", "500" },
 	{ plugin_options_common, "offload_queue", "100" },

@@ -68,7 +68,8 @@ const struct section_def *section_find(const char *name); /* NULL: no such */
 extern const struct option_def top_options[], admin_options[], log_options[], store_options[];
 extern const struct option_def limits_total_options[]; /* limits { } only */
 extern const struct option_def limits_options[];       /* limits { } and listener { } */
-extern const struct option_def listener_options[], server_name_options[], plugin_options_common[];
+extern const struct option_def listener_options[], server_name_options[], plugin_options_common[],
+    require_options[];
 
 const struct option_def *option_find(
     const struct option_def *table, const char *name); /* NULL: no such */

@@ -66,8 +66,14 @@ settings_free(struct settings *s)
 		listener_fini(&s->listeners[i]);
 	for (unsigned i = 0; i < s->plugin_count; i++)
 		plugin_fini(&s->plugins[i]);
+	for (unsigned i = 0; i < s->require_count; i++) {
+		options_fini(require_options, &s->requires[i]);
+		free(s->requires[i].name);
+		free(s->requires[i].where);
+	}
 	free(s->listeners);
 	free(s->plugins);
+	free(s->requires);
 	free(s->path);
 	logins_free(s->logins);
 	conf_free(s->tree);
@@ -593,6 +599,38 @@ plugin_apply(struct settings *s, struct conf_node *block, struct conf_errors *er
 	return ok;
 }
 
+/* "all" or "any", and perhaps a colon and a name. */
+static bool
+title_begins(const char *title, const char *word)
+{
+	size_t n = strlen(word);
+
+	return strncmp(title, word, n) == 0 && (title[n] == '\0' || title[n] == ':');
+}
+
+static bool
+require_apply(struct settings *s, struct conf_node *block, struct conf_errors *errs)
+{
+	const struct section_def *section = section_find("require");
+	struct require_settings *r = &s->requires[s->require_count++];
+	bool ok = title_check(block, section, errs);
+	char shown[OPTION_SHOWN];
+
+	r->name = strdup(block->title == NULL ? "" : block->title);
+	r->where = where_of(block);
+	if (r->name == NULL || r->where == NULL || !defaults(s, require_options, r))
+		return no_memory(block, errs);
+	r->all = title_begins(r->name, "all");
+	if (ok && !r->all && !title_begins(r->name, "any")) {
+		conf_errors_add(errs,
+		    "%s: require \"%s\": the title must be \"all\" or \"any\"; several of a kind have a "
+		    "name behind a colon, as in \"all:devices\"",
+		    r->where, conf_shown(shown, sizeof(shown), r->name));
+		ok = false;
+	}
+	return block_apply(block, section, r, NULL, false, errs) && ok;
+}
+
 /* ---- all of it ------------------------------------------------------------------------------- */
 
 /* The processors this process may use: less than the machine has in a container or under taskset. */
@@ -661,7 +699,8 @@ tree_apply(struct settings *s, struct conf_errors *errs)
 
 	s->listeners = calloc(root->item_count + 1, sizeof(*s->listeners));
 	s->plugins = calloc(root->item_count + 1, sizeof(*s->plugins));
-	if (s->listeners == NULL || s->plugins == NULL)
+	s->requires = calloc(root->item_count + 1, sizeof(*s->requires));
+	if (s->listeners == NULL || s->plugins == NULL || s->requires == NULL)
 		return no_memory(root, errs);
 	for (unsigned i = 0; i < root->item_count; i++) {
 		struct conf_node *node = &root->items[i];
@@ -672,6 +711,8 @@ tree_apply(struct settings *s, struct conf_errors *errs)
 		}
 		if (node->kind == CONF_BLOCK && strcmp(node->name, "plugin") == 0)
 			ok = plugin_apply(s, node, errs) && ok;
+		if (node->kind == CONF_BLOCK && strcmp(node->name, "require") == 0)
+			ok = require_apply(s, node, errs) && ok;
 	}
 	if (listeners == 0) {
 		conf_errors_add(errs,

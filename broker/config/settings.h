@@ -141,7 +141,25 @@ struct plugin_settings {
 	uint32_t offload_queue;	  /* default 1000 */
 	uint32_t event_queue;	  /* events per worker; default 10000 */
 	uint32_t drain_ms;	  /* connections it speaks for, after a reload; default 60s */
+	bool cache;		  /* answers are kept where the plugin says what they depend on; default yes */
+	uint32_t cache_ttl_ms;	  /* of an ALLOW; default 30s */
+	uint32_t cache_negative_ttl_ms; /* of DENY and NEXT; default 5s */
+	uint32_t cache_jitter;	  /* per cent; default 10 */
+	uint32_t cache_size;	  /* answers; default 10000 */
+	uint32_t stale_for_ms;	  /* default 0 */
+	uint32_t breaker_failures; /* in a row; 0: never; default 10 */
+	uint32_t breaker_wait_ms, breaker_max_wait_ms; /* default 1s, 10s */
+	bool shadow;		  /* asked but not heeded; default no */
 	struct conf_node *section; /* plugin_options_new marks in it what it understood and what is secret */
+};
+
+/* require "all" { plugins = [...] }: they decide as one */
+struct require_settings {
+	char *name;	/* title: "all" or "any", and perhaps ":" and a name of its own */
+	char *where;
+	bool all;
+	struct string_list plugins; /* instance names, in the order they are asked */
+	struct string_list hooks;   /* "client_authenticate", "acl_check" */
 };
 
 struct settings {
@@ -164,6 +182,8 @@ struct settings {
 	unsigned listener_count;
 	struct plugin_settings *plugins;
 	unsigned plugin_count;
+	struct require_settings *requires;
+	unsigned require_count;
 	struct logins *logins; /* NULL: no listener has identity = peer */
 	struct conf_node *tree;
 };

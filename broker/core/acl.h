@@ -57,6 +57,8 @@
  */
 struct grapnel_rules *acl_rules_compile(struct grapnel_str text, struct grapnel_str source,
     bool mosquitto, char *error, size_t error_size);
+/* Both, first's rules before then's. NULL: no memory, or one of them is an acl_file of Mosquitto's, which ends itself. */
+struct grapnel_rules *acl_rules_join(const struct grapnel_rules *first, const struct grapnel_rules *then);
 struct grapnel_rules *acl_rules_ref(struct grapnel_rules *rules);
 void acl_rules_unref(struct grapnel_rules *rules); /* NULL is fine */
 

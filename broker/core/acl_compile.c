@@ -394,11 +394,78 @@ finish(struct acl_builder *b)
 	return true;
 }
 
+/* An empty set with the two nameless subjects. */
+static bool
+begin(struct acl_builder *b, bool mosquitto)
+{
+	static const struct grapnel_str nobody = { "", 0 };
+
+	if ((b->out = calloc(1, sizeof(*b->out))) == NULL)
+		return acl_fail(b, "out of memory");
+	atomic_init(&b->out->refs, 1);
+	b->out->mosquitto = mosquitto;
+	return subject_add(b, ACL_EVERYONE, nobody) && subject_add(b, ACL_ANONYMOUS, nobody);
+}
+
+/* All rules of another set, behind those that are there. */
+static bool
+append(struct acl_builder *b, const struct grapnel_rules *from)
+{
+	struct grapnel_rules *r = b->out;
+	uint32_t *subjects = malloc(from->subject_count * sizeof(*subjects)), pool,
+		 ops = r->op_count;
+	bool good = subjects != NULL &&
+	    pool_add(b, (struct grapnel_str){ from->pool, from->pool_len }, &pool);
+
+	for (uint32_t i = 0; good && i < from->subject_count; i++) {
+		const struct acl_subject *s = &from->subjects[i];
+
+		if (s->kind == ACL_EVERYONE || s->kind == ACL_ANONYMOUS)
+			subjects[i] = i;
+		else
+			good = acl_build_subject(b, (enum acl_subject_kind)s->kind,
+			    (struct grapnel_str){ from->pool + s->name, s->name_len },
+			    &subjects[i]);
+	}
+	for (uint32_t i = 0; good && i < from->op_count; i++) {
+		struct acl_op op = from->ops[i];
+
+		if (op.kind == ACL_OP_TEXT || op.kind == ACL_OP_ATTRIBUTE)
+			op.at += pool;
+		good = op_add(b, (enum acl_op_kind)op.kind, op.at, op.len);
+	}
+	for (uint32_t i = 0; good && i < from->rule_count; i++) {
+		struct acl_rule rule = from->rules[i];
+
+		rule.first_op += ops;
+		rule.label += pool;
+		rule.subject = subjects[rule.subject];
+		good =
+		    grow(b, (void **)&r->rules, &r->rule_size, r->rule_count, 1, sizeof(*r->rules));
+		if (good)
+			r->rules[r->rule_count++] = rule;
+	}
+	free(subjects);
+	return good;
+}
+
+struct grapnel_rules *
+acl_rules_join(const struct grapnel_rules *first, const struct grapnel_rules *then)
+{
+	struct acl_builder b = { 0 };
+
+	if (first->mosquitto || then->mosquitto || !begin(&b, false) || !append(&b, first) ||
+	    !append(&b, then) || !finish(&b)) {
+		acl_rules_unref(b.out);
+		return NULL;
+	}
+	return b.out;
+}
+
 struct grapnel_rules *
 acl_rules_compile(struct grapnel_str text, struct grapnel_str source, bool mosquitto, char *error,
     size_t error_size)
 {
-	static const struct grapnel_str nobody = { "", 0 };
 	struct acl_builder b = { .source = source, .error = error, .error_size = error_size };
 
 	if (error_size > 0)
@@ -408,13 +475,7 @@ acl_rules_compile(struct grapnel_str text, struct grapnel_str source, bool mosqu
 		(void)acl_fail(&b, "more than %u MiB of rules", ACL_TEXT_MAX >> 20);
 		return NULL;
 	}
-	if ((b.out = calloc(1, sizeof(*b.out))) == NULL) {
-		(void)acl_fail(&b, "out of memory");
-		return NULL;
-	}
-	atomic_init(&b.out->refs, 1);
-	b.out->mosquitto = mosquitto;
-	if (!subject_add(&b, ACL_EVERYONE, nobody) || !subject_add(&b, ACL_ANONYMOUS, nobody))
+	if (!begin(&b, mosquitto))
 		goto fail;
 	if (!(mosquitto ? acl_parse_mosquitto(&b, text) : acl_parse_grapnel(&b, text)))
 		goto fail;

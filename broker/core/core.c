@@ -248,9 +248,12 @@ revalidate(struct session *s, void *arg)
 	struct grapnel_request *pending;
 	struct decision now;
 
-	if (s->conn == NULL || s->auth_plugin == 0 ||
-	    (s->extra != NULL && s->extra->revalidating != NULL))
+	if (s->conn == NULL || s->auth_plugin == 0)
 		return;
+	if (s->extra != NULL && s->extra->revalidating != NULL) { /* that answer may be from before */
+		hooks_cancel(w, s->extra->revalidating);
+		s->extra->revalidating = NULL;
+	}
 	session_info(s, &info);
 	if (hooks_ask(w, HOOK_REVALIDATE, &q, session_plugin_name(w, s->auth_plugin),
 		on_revalidated, s, &now, &pending)) {
@@ -283,6 +286,79 @@ core_rights_changed(struct broker *b)
 		m->fn = on_rights_changed;
 		worker_post(b->workers[i], m);
 	}
+}
+
+/* Whose rights, and whose login, are to be asked about again. */
+struct rights_mail {
+	struct mail mail;
+	struct grapnel_str username, client_id; /* .data NULL: any */
+	char text[];
+};
+
+static bool
+is_any_or(struct grapnel_str wanted, struct grapnel_str s)
+{
+	return wanted.data == NULL ||
+	    (s.data != NULL && wanted.len == s.len && memcmp(wanted.data, s.data, s.len) == 0);
+}
+
+static void
+ask_again(struct session *s, void *arg)
+{
+	const struct rights_mail *m = arg;
+
+	if (!is_any_or(m->username, identity_username(s->identity)) ||
+	    !is_any_or(m->client_id, identity_client_id(s->identity)))
+		return;
+	s->rights_epoch++;
+	if (hook_used(s->w, HOOK_REVALIDATE))
+		revalidate(s, s->w);
+}
+
+static void
+on_rights_ask(struct worker *w, struct mail *m)
+{
+	if (!w->core->stopping)
+		session_each(w, ask_again, m);
+	free(m);
+}
+
+static struct rights_mail *
+rights_mail_new(struct grapnel_str username, struct grapnel_str client_id)
+{
+	struct rights_mail *m = malloc(sizeof(*m) + username.len + client_id.len + 1);
+
+	if (m == NULL)
+		return NULL;
+	m->mail.fn = on_rights_ask;
+	m->username = (struct grapnel_str){ username.data != NULL ? m->text : NULL, username.len };
+	m->client_id = (struct grapnel_str){ client_id.data != NULL ? m->text + username.len : NULL,
+		client_id.len };
+	if (username.len > 0)
+		memcpy(m->text, username.data, username.len);
+	if (client_id.len > 0)
+		memcpy(m->text + username.len, client_id.data, client_id.len);
+	return m;
+}
+
+int
+core_rights_ask(struct broker *b, struct grapnel_str username, struct grapnel_str client_id)
+{
+	int err = GRAPNEL_OK;
+
+	if (username.data == NULL && client_id.data == NULL) {
+		core_rights_changed(b);
+		return GRAPNEL_OK;
+	}
+	for (unsigned i = 0; i < b->worker_count; i++) {
+		struct rights_mail *m = rights_mail_new(username, client_id);
+
+		if (m == NULL)
+			err = GRAPNEL_ENOMEM;
+		else
+			worker_post(b->workers[i], &m->mail);
+	}
+	return err;
 }
 
 /* ---- shutdown -------------------------------------------------------------------------------------------- */

@@ -39,6 +39,12 @@ struct answer {
 int answer_new(struct answer **out, enum answer_kind kind, const void *from, void *space,
     size_t space_len, const char **why);
 void answer_free(struct answer *a); /* NULL is fine */
+/*
+ * Two ALLOWs about one client, or one right, of which both count: later names and attributes replace earlier ones, limits and
+ * times are the narrower of both, rules of the first stand before those of the second. Heap; NULL: no memory, or rule sets
+ * that cannot be put together.
+ */
+struct answer *answer_together(const struct answer *first, const struct answer *then);
 
 /* What a decision shows when nobody attached anything. */
 extern const struct grapnel_auth_answer answer_no_auth;

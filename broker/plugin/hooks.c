@@ -2,6 +2,7 @@
 #include "hooks.h"
 #include "base/log.h"
 #include "core/broker.h"
+#include "policy.h"
 #include "request.h"
 #include "trace.h"
 #include <inttypes.h>
@@ -10,8 +11,6 @@
 
 #define ASKS_KEPT          256u
 #define DEFAULT_TIMEOUT_MS 10000u
-
-static bool ask_run(struct ask *a);
 
 const char *
 hook_name(enum hook h)
@@ -40,94 +39,9 @@ hook_passes_on(enum hook h)
 	    h == HOOK_DELIVER || h == HOOK_ACKNOWLEDGE;
 }
 
-/* ---- the record of a decision ---------------------------------------------------------------- */
-
-static void
-ask_step(struct ask *a, struct instance *in, enum grapnel_verdict verdict, uint64_t microseconds,
-    const struct answer *answer)
-{
-	struct decision_step *step;
-
-	if (a->step_count == DECISION_STEPS)
-		return;
-	step = &a->steps[a->step_count++];
-	step->instance = in;
-	step->verdict = verdict;
-	step->microseconds = microseconds > UINT32_MAX ? UINT32_MAX : (uint32_t)microseconds;
-	step->rule = answer != NULL && answer->kind == ANSWER_ACL ? answer->u.acl.rule
-								  : (struct grapnel_str){ NULL, 0 };
-}
-
-/* What it was about, for the record. */
-static struct grapnel_str
-question_topic(const struct question *q)
-{
-	const struct grapnel_message_info *m = NULL;
-
-	switch (q->hook) {
-	case HOOK_ACL:
-		return q->u.acl.topic;
-	case HOOK_SUBSCRIBE:
-	case HOOK_UNSUBSCRIBE:
-		return q->u.subscribe.filter;
-	case HOOK_PUBLISH:
-		m = q->u.publish.message;
-		break;
-	case HOOK_DELIVER:
-		m = q->u.deliver.message;
-		break;
-	case HOOK_ACKNOWLEDGE:
-		m = q->u.acknowledge.message;
-		break;
-	case HOOK_TLS_PSK:
-		return q->u.psk.identity;
-	case HOOK_AUTHENTICATE:
-	case HOOK_AUTH_EXCHANGE:
-	case HOOK_REVALIDATE:
-	case HOOK_COUNT:
-		break;
-	}
-	return m != NULL ? m->topic_name : (struct grapnel_str){ NULL, 0 };
-}
-
-/* Nobody decided: what that means. */
-static void
-record_nobody(struct record *r)
-{
-	if (r->verdict != GRAPNEL_NEXT)
-		return;
-	if (r->hook == HOOK_ACL) { /* as rights_from takes it */
-		r->verdict = GRAPNEL_DENY;
-		r->rule = GRAPNEL_STR("default (no rule allows it)");
-	} else {
-		r->rule = GRAPNEL_STR("nobody decided");
-	}
-}
-
-static void
-ask_record(const struct ask *a)
-{
-	struct record r = { .hook = a->hook,
-		.verdict = a->verdict,
-		.plugin = a->plugin,
-		.steps = a->steps,
-		.step_count = a->step_count };
-
-	if (!records_used(a->hs->w) || a->question == NULL)
-		return;
-	r.client = &a->question->client;
-	r.topic = question_topic(a->question);
-	if (a->hook == HOOK_ACL) {
-		r.action = a->question->u.acl.action;
-		r.qos = a->question->u.acl.qos;
-	}
-	record_nobody(&r);
-	record_decision(a->hs->w, &r);
-}
-
 /* ---- asks ------------------------------------------------------------------------------------ */
 
-static struct ask *
+struct ask *
 ask_new(struct hook_state *hs, enum hook h)
 {
 	struct ask *a = hs->free_asks;
@@ -143,6 +57,7 @@ ask_new(struct hook_state *hs, enum hook h)
 	a->hook = h;
 	a->set = hs->set;
 	a->set->refs++;
+	a->entries = hs->set->chains[h].entries;
 	a->position = 0;
 	a->end = hs->set->chains[h].length;
 	a->fn = NULL;
@@ -151,6 +66,11 @@ ask_new(struct hook_state *hs, enum hook h)
 	a->waiting = NULL;
 	a->answers = a->deciding = NULL;
 	a->changed = a->finished = a->space_used = false;
+	a->keyed = a->leading = a->alone = a->dry = a->shadow = a->single = false;
+	a->landing = NULL;
+	a->required = (struct required){ 0 };
+	a->how = STEP_ASKED;
+	a->age_ms = 0;
 	a->verdict = GRAPNEL_NEXT;
 	a->plugin = NULL;
 	a->step_count = 0;
@@ -158,7 +78,7 @@ ask_new(struct hook_state *hs, enum hook h)
 	return a;
 }
 
-static void
+void
 ask_free(struct ask *a)
 {
 	struct hook_state *hs = a->hs;
@@ -185,13 +105,15 @@ ask_space(struct ask *a)
 	return a->space_used ? NULL : a->space;
 }
 
-static void
+void
 ask_decision(struct ask *a, struct decision *d)
 {
 	const struct answer *answer = a->deciding;
 
 	a->finished = true;
 	ask_record(a);
+	if (a->set->chains[a->hook].shadow_count > 0 && !a->shadow && !a->dry)
+		shadows_ask(a);
 	memset(d, 0, sizeof(*d));
 	d->verdict = a->verdict;
 	d->plugin = a->plugin;
@@ -325,20 +247,23 @@ ask_take(struct ask *a, const struct chain_entry *e, enum grapnel_verdict verdic
     struct answer *answer, uint64_t microseconds)
 {
 	struct instance *in = e->iw->in;
+	const enum grapnel_verdict asked_verdict = verdict;
 
 	if (answer != NULL) {
 		answer->next = a->answers;
 		a->answers = answer;
 	}
 	ask_step(a, in, verdict, microseconds, answer);
+	if (verdict == GRAPNEL_UNAVAILABLE && e->on_error != ON_ERROR_UNAVAILABLE)
+		verdict = e->on_error == ON_ERROR_NEXT ? GRAPNEL_NEXT : GRAPNEL_DENY;
+	if (asked_verdict == GRAPNEL_UNAVAILABLE)
+		answer = NULL; /* what a plugin in trouble attached is no answer */
+	if (e->group != NULL && !a->single)
+		return require_take(a, e, verdict, answer);
 	if (verdict == GRAPNEL_UNAVAILABLE) {
-		if (e->on_error == ON_ERROR_NEXT)
-			return false;
-		if (e->on_error == ON_ERROR_DENY)
-			verdict = GRAPNEL_DENY;
 		a->verdict = verdict;
 		a->plugin = in->name;
-		a->deciding = NULL; /* what a plugin in trouble attached is no answer */
+		a->deciding = NULL;
 		a->changed = false;
 		return true;
 	}
@@ -360,10 +285,27 @@ ask_take(struct ask *a, const struct chain_entry *e, enum grapnel_verdict verdic
 		}
 		return false;
 	}
+	if (asked_verdict == GRAPNEL_UNAVAILABLE)
+		a->changed = false;
 	a->verdict = verdict;
 	a->plugin = in->name;
 	a->deciding = answer;
 	return true;
+}
+
+bool
+ask_answered(struct ask *a, const struct chain_entry *e, bool asked, enum grapnel_verdict verdict,
+    struct answer *answer, uint64_t microseconds)
+{
+	policy_after(a, e, asked, &verdict, &answer);
+	return ask_take(a, e, verdict, answer, microseconds);
+}
+
+void
+ask_go_on(struct ask *a, bool decided)
+{
+	if (decided || ask_run(a))
+		ask_deliver(a);
 }
 
 /* ---- calling a hook -------------------------------------------------------------------------- */
@@ -418,7 +360,7 @@ ask_on_deadline(struct timer *t, void *owner)
 {
 	struct ask *a = (struct ask *)(void *)((char *)t - offsetof(struct ask, deadline));
 	struct request *r = a->waiting;
-	const struct chain_entry *e = &a->set->chains[a->hook].entries[a->position - 1];
+	const struct chain_entry *e = &a->entries[a->position - 1];
 	struct instance_worker *iw = r->iw;
 	struct hook_stats *stats = &iw->stats.hooks[a->hook];
 	uint64_t entered = plugin_enter(), took = entered - r->started_us;
@@ -445,8 +387,7 @@ ask_on_deadline(struct timer *t, void *owner)
 		iw->in->plugin->request_cancelled(iw->in->state, request_handle(r));
 		plugin_leave(iw, entered, "request_cancelled");
 	}
-	if (ask_take(a, e, GRAPNEL_UNAVAILABLE, NULL, took) || ask_run(a))
-		ask_deliver(a);
+	ask_go_on(a, ask_answered(a, e, true, GRAPNEL_UNAVAILABLE, NULL, took));
 }
 
 /* The plugin has the request now, until it resolves it. */
@@ -470,7 +411,7 @@ ask_drop(struct ask *a, struct answer *answer)
 	answer_free(answer);
 }
 
-enum outcome { STEP_WAITS, STEP_NEXT, STEP_DECIDED };
+enum outcome { OUTCOME_WAITS, OUTCOME_NEXT, OUTCOME_DECIDED };
 
 /* Ask one instance. */
 static enum outcome
@@ -484,8 +425,17 @@ ask_one(struct ask *a, const struct chain_entry *e)
 	struct answer *answer;
 	uint32_t timeout_ms = entry_timeout(hs, e);
 	uint64_t entered, took;
+	enum grapnel_verdict known;
 	int verdict;
 
+	switch (policy_before(a, e, timeout_ms, &known, &answer)) {
+	case POLICY_ASK:
+		break;
+	case POLICY_ANSWER:
+		return ask_take(a, e, known, answer, 0) ? OUTCOME_DECIDED : OUTCOME_NEXT;
+	case POLICY_WAIT:
+		return OUTCOME_WAITS;
+	}
 	entered = plugin_enter();
 	if (instance_callable(iw) &&
 	    atomic_load_explicit(&in->pending, memory_order_relaxed) <
@@ -494,7 +444,8 @@ ask_one(struct ask *a, const struct chain_entry *e)
 	if (r == NULL) {
 		stats_add(&stats->refused, 1);
 		stats_add(&stats->answers[GRAPNEL_UNAVAILABLE], 1);
-		return ask_take(a, e, GRAPNEL_UNAVAILABLE, NULL, 0) ? STEP_DECIDED : STEP_NEXT;
+		return ask_answered(a, e, false, GRAPNEL_UNAVAILABLE, NULL, 0) ? OUTCOME_DECIDED
+									       : OUTCOME_NEXT;
 	}
 	r->ask = a;
 	r->started_us = entered;
@@ -515,7 +466,7 @@ ask_one(struct ask *a, const struct chain_entry *e)
 			if (verdict == GRAPNEL_PENDING)
 				(void)request_move(r, REQUEST_IN_HOOK, REQUEST_PENDING);
 			ask_wait(a, r, timeout_ms);
-			return STEP_WAITS;
+			return OUTCOME_WAITS;
 		}
 		verdict = (int)r->verdict;
 		answer = r->answer;
@@ -532,16 +483,16 @@ ask_one(struct ask *a, const struct chain_entry *e)
 	}
 	request_release(r);
 	stats_answer(stats, (enum grapnel_verdict)verdict, took);
-	return ask_take(a, e, (enum grapnel_verdict)verdict, answer, took) ? STEP_DECIDED
-									   : STEP_NEXT;
+	return ask_answered(a, e, true, (enum grapnel_verdict)verdict, answer, took)
+	    ? OUTCOME_DECIDED
+	    : OUTCOME_NEXT;
 }
 
-/* Walk on. @return true: decided; false: a plugin has it. */
-static bool
+bool
 ask_run(struct ask *a)
 {
 	while (a->position < a->end) {
-		const struct chain_entry *e = &a->set->chains[a->hook].entries[a->position++];
+		const struct chain_entry *e = &a->entries[a->position++];
 
 		if (a->question == NULL) { /* no memory for a copy */
 			a->verdict = GRAPNEL_UNAVAILABLE;
@@ -549,11 +500,11 @@ ask_run(struct ask *a)
 			return true;
 		}
 		switch (ask_one(a, e)) {
-		case STEP_WAITS:
+		case OUTCOME_WAITS:
 			return false;
-		case STEP_DECIDED:
+		case OUTCOME_DECIDED:
 			return true;
-		case STEP_NEXT:
+		case OUTCOME_NEXT:
 			break;
 		}
 	}
@@ -582,9 +533,8 @@ ask_on_mail(struct worker *w, struct mail *m)
 	r->answer = NULL;
 	stats_answer(&r->iw->stats.hooks[a->hook], verdict, took);
 	request_release(r);
-	e = &a->set->chains[a->hook].entries[a->position - 1];
-	if (ask_take(a, e, verdict, answer, took) || ask_run(a))
-		ask_deliver(a);
+	e = &a->entries[a->position - 1];
+	ask_go_on(a, ask_answered(a, e, true, verdict, answer, took));
 }
 
 /* ---- what the core calls --------------------------------------------------------------------- */
@@ -604,9 +554,29 @@ decide_without(struct decision *d, enum grapnel_verdict verdict)
 	return true;
 }
 
-bool
-hooks_ask(struct worker *w, enum hook h, const void *question, const char *only, decision_fn fn,
-    void *arg, struct decision *now, struct grapnel_request **pending)
+/* Nobody but the instance of that name, or the `require` group. */
+static void
+ask_only(struct ask *a, const char *only)
+{
+	for (; a->position < a->end; a->position++) {
+		const struct chain_entry *e = &a->entries[a->position];
+
+		if (e->group != NULL && strcmp(e->group->name, only) == 0) {
+			for (a->end = a->position + 1; !a->entries[a->end - 1].last; a->end++)
+				;
+			return;
+		}
+		if (strcmp(e->iw->in->name, only) == 0) {
+			a->single = true;
+			a->end = a->position + 1;
+			return;
+		}
+	}
+}
+
+static bool
+ask_chain(struct worker *w, enum hook h, const void *question, const char *only, bool dry,
+    decision_fn fn, void *arg, struct decision *now, struct grapnel_request **pending)
 {
 	struct hook_state *hs = w->hooks;
 	const struct chain *chain = &hs->set->chains[h];
@@ -629,13 +599,9 @@ hooks_ask(struct worker *w, enum hook h, const void *question, const char *only,
 	a = ask_new(hs, h);
 	if (a == NULL)
 		return decide_without(now, GRAPNEL_UNAVAILABLE);
-	if (only != NULL) {
-		while (a->position < a->end &&
-		    strcmp(chain->entries[a->position].iw->in->name, only) != 0)
-			a->position++;
-		if (a->position < a->end)
-			a->end = a->position + 1;
-	}
+	if (only != NULL)
+		ask_only(a, only);
+	a->dry = dry;
 	a->question = question_new(&hs->questions, h, question);
 	if (ask_run(a)) {
 		ask_decision(a, now);
@@ -645,6 +611,20 @@ hooks_ask(struct worker *w, enum hook h, const void *question, const char *only,
 	a->arg = arg;
 	*pending = (struct grapnel_request *)(void *)a;
 	return false;
+}
+
+bool
+hooks_ask(struct worker *w, enum hook h, const void *question, const char *only, decision_fn fn,
+    void *arg, struct decision *now, struct grapnel_request **pending)
+{
+	return ask_chain(w, h, question, only, false, fn, arg, now, pending);
+}
+
+bool
+hooks_explain(struct worker *w, enum hook h, const void *question, decision_fn fn, void *arg,
+    struct decision *now, struct grapnel_request **pending)
+{
+	return ask_chain(w, h, question, NULL, true, fn, arg, now, pending);
 }
 
 void
@@ -664,8 +644,13 @@ hooks_cancel(struct worker *w, struct grapnel_request *pending)
 
 	if (a == NULL || a->finished)
 		return;
+	policy_cancel(a);
 	r = a->waiting;
 	timer_disarm(w->wheel, &a->deadline);
+	if (r == NULL) { /* it waited for the answer to an equal question */
+		ask_free(a);
+		return;
+	}
 	r->ask = NULL;
 	/* false: resolved already, its mail is on the way and will find nobody */
 	if (request_move(r, REQUEST_PENDING, REQUEST_CANCELLED)) {

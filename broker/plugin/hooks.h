@@ -61,10 +61,19 @@ events_blocked(const struct worker *w)
 	return ((const struct hook_state_head *)(const void *)w->hooks)->events_blocked;
 }
 
+enum step_how {
+	STEP_ASKED,
+	STEP_KEPT,	/* an earlier answer, age_ms old */
+	STEP_SHARED,	/* the answer to an equal question that was under way */
+	STEP_STALE,	/* an older answer, since its backend is in trouble */
+	STEP_NOT_ASKED, /* its breaker is open */
+};
 /* One line of the record of a decision: kept when asked, for explain and traces. */
 struct decision_step {
 	const struct instance *instance;
 	enum grapnel_verdict verdict;
+	uint8_t how; /* enum step_how */
+	uint32_t age_ms;
 	uint32_t microseconds;
 	struct grapnel_str rule; /* acl_check: what the plugin named; .data NULL: nothing */
 };
@@ -98,6 +107,9 @@ typedef void (*decision_fn)(void *arg, const struct decision *d);
  */
 bool hooks_ask(struct worker *w, enum hook h, const void *question, const char *only, decision_fn fn, void *arg,
     struct decision *now, struct grapnel_request **pending);
+/* The same as a dry run: kept answers are looked at, but nothing is kept, counted against a breaker or recorded. */
+bool hooks_explain(struct worker *w, enum hook h, const void *question, decision_fn fn, void *arg, struct decision *now,
+    struct grapnel_request **pending);
 void decision_release(struct decision *d);
 /* The asker no longer wants the answer: fn will not run; the plugin is told. NULL is fine. */
 void hooks_cancel(struct worker *w, struct grapnel_request *pending);
@@ -158,6 +170,8 @@ void core_unsubscribe(struct grapnel_sub *sub);
 /* Walk all clients of this worker to destroy the slots of an instance that goes. */
 void core_each_client(struct worker *w, void (*fn)(struct grapnel_client *c, void *arg), void *arg);
 void core_rights_changed(struct broker *b); /* any thread */
+/* The same for those of that user name and client id alone; .data NULL: whatever it is. GRAPNEL_ENOMEM. Any thread. */
+int core_rights_ask(struct broker *b, struct grapnel_str username, struct grapnel_str client_id);
 struct stream;
 /* Takes s in any case. As grapnel/host.h says of connection_open. */
 int core_connection_open(struct worker *w, const char *handler, const struct grapnel_connection *c, struct stream *s);

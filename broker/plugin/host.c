@@ -548,12 +548,14 @@ depends_on(struct grapnel_instance *self, const char *hook, uint64_t mask)
 }
 
 static int
-cache_purge(struct grapnel_instance *self, struct grapnel_str username, struct grapnel_str client_id)
+host_cache_purge(
+    struct grapnel_instance *self, struct grapnel_str username, struct grapnel_str client_id)
 {
-	(void)username;
-	(void)client_id;
-	core_rights_changed(instance_of(self)->broker);
-	return GRAPNEL_OK;
+	struct instance *in = instance_of(self);
+
+	if (in->cache != NULL)
+		(void)cache_purge(in->cache, username, client_id);
+	return core_rights_ask(in->broker, username, client_id);
 }
 
 void
@@ -630,6 +632,6 @@ host_fill(struct grapnel_host *host, unsigned workers)
 		.psk_resolve = psk_resolve,
 		.connection_open = connection_open,
 		.depends_on = depends_on,
-		.cache_purge = cache_purge,
+		.cache_purge = host_cache_purge,
 	};
 }

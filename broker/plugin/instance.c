@@ -113,6 +113,7 @@ instance_free(struct instance *in)
 	if (in->number < INSTANCE_MAX && in->registry->by_number[in->number] == in)
 		in->registry->by_number[in->number] = NULL;
 	stream_count_unref(in->connections);
+	cache_free(in->cache);
 	plugin_options_free(in->options);
 	free(in->name);
 	free(in->where);
@@ -272,6 +273,12 @@ instance_new(struct registry *r, const struct plugin_settings *ps, const char *d
 		in->depends[h] = GRAPNEL_DEPENDS_ALL;
 	if (instance_create(in, errs) != GRAPNEL_OK)
 		goto fail;
+	for (unsigned h = 0; h < HOOK_COUNT && in->cache == NULL; h++) {
+		if (!(in->depends[h] & GRAPNEL_DEPENDS_REST) && (in->cache = cache_new()) == NULL) {
+			conf_errors_add(errs, "%s: plugin \"%s\": out of memory", ps->where, ps->name);
+			goto fail;
+		}
+	}
 	free(path);
 	return in;
 fail:

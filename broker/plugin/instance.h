@@ -19,6 +19,8 @@
 #ifndef BROKER_PLUGIN_INSTANCE_H
 #define BROKER_PLUGIN_INSTANCE_H
 
+#include "breaker.h"
+#include "cache.h"
 #include "config/settings.h"
 #include "events.h"
 #include "hooks.h"
@@ -100,6 +102,8 @@ struct instance {
 	struct instance_metric metrics[INSTANCE_METRICS];
 	_Atomic unsigned metric_count;
 	struct instance_command *commands;
+	struct cache *cache; /* NULL: none of its answers can be kept */
+	struct breaker breaker;
 	_Atomic uint64_t main_holds; /* commands that held the main thread */
 	struct stream_count *connections; /* that it speaks for; NULL: it is nobody's handler */
 	_Atomic uint32_t drain_ms;   /* how long they may hold up its end after a reload */
@@ -127,6 +131,7 @@ struct registry {
 	unsigned refs; /* sets */
 	struct broker *broker;
 	struct grapnel_host host; /* constant */
+	uint8_t cache_secret[CACHE_KEY_SIZE]; /* constant */
 	struct module *modules;
 	struct instance *by_number[INSTANCE_MAX];
 	struct offload_pool *pool; /* any thread */

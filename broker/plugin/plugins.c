@@ -22,6 +22,10 @@ registry_new(struct broker *b)
 	r->broker = b;
 	r->on_stopped = switch_on_instance_stopped;
 	host_fill(&r->host, b->worker_count);
+	if (r->host.random_bytes(r->cache_secret, sizeof(r->cache_secret)) != GRAPNEL_OK) {
+		free(r);
+		return NULL;
+	}
 	r->pool = offload_pool_new();
 	if (r->pool == NULL) {
 		free(r);
@@ -72,77 +76,28 @@ entry_fill(struct plugin_entry *e, const struct plugin_settings *ps)
 	e->offload_queue = ps->offload_queue;
 	e->event_queue = ps->event_queue > 0 ? ps->event_queue : 1;
 	e->drain_ms = ps->drain_ms;
+	e->cache = (struct cache_limits){ .on = ps->cache,
+		.ttl_ms = ps->cache_ttl_ms,
+		.negative_ttl_ms = ps->cache_negative_ttl_ms,
+		.jitter = ps->cache_jitter,
+		.stale_ms = ps->stale_for_ms,
+		.max_entries = ps->cache_size };
+	e->breaker_failures = ps->breaker_failures;
+	e->breaker_wait_ms = ps->breaker_wait_ms;
+	e->breaker_max_wait_ms = ps->breaker_max_wait_ms;
+	e->shadow = ps->shadow;
 }
 
-/* Lower order first; equal ones as the files have them. Chains are short: insertion. */
-static int
-chains_sort(struct plugins *p)
+static void
+policies_apply(const struct plugin_entry *e)
 {
-	for (unsigned h = 0; h < HOOK_COUNT; h++) {
-		p->chains[h] = calloc(p->count > 0 ? p->count : 1, sizeof(*p->chains[h]));
-		if (p->chains[h] == NULL)
-			return GRAPNEL_ENOMEM;
-		for (unsigned i = 0; i < p->count; i++) {
-			struct plugin_entry *e = &p->entries[i];
-			unsigned at = p->chain_length[h];
+	struct instance *in = e->in;
 
-			if (!instance_has_hook(e->in, (enum hook)h))
-				continue;
-			for (; at > 0 && p->chains[h][at - 1]->order[h] > e->order[h]; at--)
-				p->chains[h][at] = p->chains[h][at - 1];
-			p->chains[h][at] = e;
-			p->chain_length[h]++;
-		}
-	}
-	return GRAPNEL_OK;
-}
-
-static struct chain_set *
-chain_set_new(const struct plugins *p, unsigned worker)
-{
-	struct chain_set *set = calloc(1, sizeof(*set));
-	bool main = worker == p->registry->broker->worker_count;
-
-	if (set == NULL)
-		return NULL;
-	set->refs = 1;
-	set->instances = calloc(p->count > 0 ? p->count : 1, sizeof(*set->instances));
-	if (set->instances == NULL)
-		goto fail;
-	for (unsigned h = 0; h < HOOK_COUNT && !main; h++) {
-		struct chain *chain = &set->chains[h];
-
-		if (p->chain_length[h] == 0)
-			continue;
-		chain->entries = calloc(p->chain_length[h], sizeof(*chain->entries));
-		if (chain->entries == NULL)
-			goto fail;
-		for (unsigned i = 0; i < p->chain_length[h]; i++) {
-			const struct plugin_entry *e = p->chains[h][i];
-
-			chain->entries[i].iw = &e->in->workers[worker];
-			chain->entries[i].timeout_ms = e->timeout_ms;
-			chain->entries[i].on_error = e->on_error;
-		}
-		chain->length = p->chain_length[h];
-	}
-	for (unsigned i = 0; i < p->count; i++)
-		set->instances[i] = p->entries[i].in;
-	set->instance_count = p->count;
-	return set;
-fail:
-	chain_set_unref(set); /* not installed: it touches no instance */
-	return NULL;
-}
-
-int
-chain_sets_new(struct plugins *p)
-{
-	for (unsigned i = 0; i <= p->registry->broker->worker_count; i++) {
-		if (p->sets[i] == NULL && (p->sets[i] = chain_set_new(p, i)) == NULL)
-			return GRAPNEL_ENOMEM;
-	}
-	return GRAPNEL_OK;
+	if (in->cache != NULL)
+		cache_limit(in->cache, &e->cache);
+	atomic_store(&in->breaker.failures_max, e->breaker_failures);
+	atomic_store(&in->breaker.wait_first_ms, e->breaker_wait_ms);
+	atomic_store(&in->breaker.wait_max_ms, e->breaker_max_wait_ms);
 }
 
 void
@@ -151,6 +106,7 @@ plugins_apply_limits(struct plugins *p)
 	for (unsigned i = 0; i < p->count; i++) {
 		struct plugin_entry *e = &p->entries[i];
 
+		policies_apply(e);
 		atomic_store(&e->in->max_pending, e->max_pending);
 		atomic_store(&e->in->event_capacity, e->event_queue);
 		atomic_store(&e->in->drain_ms, e->drain_ms);
@@ -238,12 +194,11 @@ set_new(struct registry *r, const struct plugins *old, struct settings *s, struc
 		if (e->in == NULL)
 			continue; /* said why; go on, to find all errors */
 		entry_fill(e, ps);
+		if (e->fresh)
+			policies_apply(e);
 		p->count++;
 	}
-	if (errs->count == before &&
-	    (chains_sort(p) != GRAPNEL_OK || chain_sets_new(p) != GRAPNEL_OK))
-		conf_errors_add(errs, "plugins: out of memory");
-	if (errs->count != before) {
+	if (errs->count != before || !chains_make(p, s, errs)) {
 		plugins_free(p);
 		return GRAPNEL_EINVAL;
 	}
@@ -282,8 +237,7 @@ plugins_free(struct plugins *p)
 		chain_set_unref(p->sets[i]);
 	for (unsigned i = 0; i < p->count; i++)
 		instance_unref(p->entries[i].in);
-	for (unsigned h = 0; h < HOOK_COUNT; h++)
-		free(p->chains[h]);
+	chains_free(p);
 	free(p->entries);
 	registry_unref(p->registry);
 	free(p);

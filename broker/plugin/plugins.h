@@ -17,7 +17,25 @@ struct plugin_entry {
 	int order[HOOK_COUNT];
 	int on_error;
 	uint32_t timeout_ms, max_pending, offload_threads, offload_queue, event_queue, drain_ms;
+	struct cache_limits cache;
+	uint32_t breaker_failures, breaker_wait_ms, breaker_max_wait_ms;
+	bool shadow;
 	bool fresh; /* made for this set, not taken over from the one before */
+};
+
+/* A section `require`: its members stand together in the chains of its hooks. */
+struct plugin_group {
+	char *name;
+	bool all;
+	uint16_t hooks; /* bits */
+	unsigned count;
+	struct plugin_entry **members;
+};
+/* One place of a chain. */
+struct plugin_place {
+	struct plugin_entry *entry;
+	int group; /* number in plugins->groups; -1: none */
+	bool last; /* of its group */
 };
 
 struct plugins {
@@ -25,8 +43,12 @@ struct plugins {
 	struct registry *registry;
 	struct plugin_entry *entries; /* in the order of the files */
 	unsigned count;
-	struct plugin_entry **chains[HOOK_COUNT]; /* in the order they are asked */
+	struct plugin_group *groups;
+	unsigned group_count;
+	struct plugin_place *chains[HOOK_COUNT]; /* in the order they are asked */
 	unsigned chain_length[HOOK_COUNT];
+	struct plugin_entry **shadows[HOOK_COUNT];
+	unsigned shadow_count[HOOK_COUNT];
 	struct chain_set *sets[WORKER_MAX + 1]; /* made, not yet installed */
 	/* plugins_start */
 	bool started, ready_known;
@@ -35,9 +57,12 @@ struct plugins {
 	void *ready_arg;
 };
 
+/* chains.c */
+/* From the entries and `require` sections: groups, chains, shadows and p->sets. false: said in errs. */
+bool chains_make(struct plugins *p, const struct settings *s, struct conf_errors *errs);
+void chains_free(struct plugins *p);
 /* plugins.c */
 void registry_unref(struct registry *r);
-int chain_sets_new(struct plugins *p);        /* p->sets; GRAPNEL_ENOMEM */
 void plugins_apply_limits(struct plugins *p); /* what a reload changes of instances that stay */
 /* host.c */
 void host_fill(struct grapnel_host *host, unsigned workers);

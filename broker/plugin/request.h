@@ -27,6 +27,7 @@
 #define BROKER_PLUGIN_REQUEST_H
 
 #include "answer.h"
+#include "cache.h"
 #include "copy.h"
 #include "instance.h"
 
@@ -66,14 +67,23 @@ struct request {
 	struct answer *answer;
 };
 
+/* Several entries that stand together and decide as one: `require`. */
+struct chain_group {
+	char *name; /* "all", "any:devices" */
+	bool all;
+};
 struct chain_entry {
 	struct instance_worker *iw;
 	uint32_t timeout_ms; /* 0: limits.auth_timeout */
 	int on_error;        /* of struct plugin_settings */
+	const struct chain_group *group; /* of the set; NULL: it decides alone */
+	bool last;                       /* of its group */
 };
 struct chain {
 	struct chain_entry *entries;
 	unsigned length;
+	struct chain_entry *shadows; /* asked when all is decided, and not heeded */
+	unsigned shadow_count;
 };
 /*
  * What is in force on one worker, or was and still is walked by an ask. Its owner is the worker
@@ -83,6 +93,8 @@ struct chain_set {
 	uint32_t refs;
 	struct hook_state *hs; /* NULL: not installed yet */
 	struct chain chains[HOOK_COUNT];
+	unsigned group_count;
+	struct chain_group *groups;
 	unsigned instance_count;
 	struct instance **instances;
 };
@@ -90,11 +102,17 @@ struct chain_set {
 /* A plugin's details of most answers fit here, so that an answer at once costs no allocation. */
 #define ASK_SPACE 768u
 
+/* How far a `require` group has got. */
+struct required {
+	bool allowed, denied, unavailable;
+};
+
 struct ask {
 	struct ask *next_free;
 	struct hook_state *hs;
 	enum hook hook;
 	struct chain_set *set;
+	const struct chain_entry *entries;
 	unsigned position, end; /* in the chain */
 	decision_fn fn;         /* NULL: decided at once, or cancelled */
 	void *arg;
@@ -110,8 +128,23 @@ struct ask {
 	bool changed;
 	bool finished;
 	bool space_used;
+	bool single; /* one instance by itself, whatever group it is in */
+	bool dry;    /* explain: leaves no trace */
+	bool shadow; /* its decision is compared with shadow_of and forgotten */
+	enum grapnel_verdict shadow_of;
 	enum grapnel_verdict verdict;
 	const char *plugin;
+	struct required required;
+	/* policy.c, about the entry at position - 1 */
+	bool keyed;   /* key is that of its question */
+	bool leading; /* others may wait for its answer */
+	bool probe;   /* of the breaker */
+	bool alone;   /* share nothing any more */
+	struct cache_key key;
+	struct landing *landing; /* it waits for the answer to an equal question */
+	uint64_t asked_us;
+	uint8_t how; /* enum step_how */
+	uint32_t age_ms;
 	unsigned step_count;
 	struct decision_step steps[DECISION_STEPS];
 	_Alignas(16) char space[ASK_SPACE];
@@ -142,6 +175,7 @@ struct hook_state {
 	uint64_t sequence;
 	struct event_queue *ready;
 	unsigned blocking_queues;
+	struct cache_hasher *hasher; /* NULL: not needed yet */
 	/* services */
 	struct evdns_base *dns;
 	/* leaving */
@@ -173,6 +207,26 @@ void names_set(unsigned number, const char *name); /* main: so that a stale hand
 /* The mail of a request arrived. */
 void ask_on_mail(struct worker *w, struct mail *m);
 void *ask_space(struct ask *a); /* NULL: in use */
+struct ask *ask_new(struct hook_state *hs, enum hook h); /* about the whole chain; NULL: no memory */
+void ask_free(struct ask *a);
+/* Walk on. true: decided; false: a plugin has it, or it waits for the answer to another question. */
+bool ask_run(struct ask *a);
+void ask_decision(struct ask *a, struct decision *d);
+/* The entry has answered, or could not (asked false: it was not even asked). true: the ask is decided. */
+bool ask_answered(struct ask *a, const struct chain_entry *e, bool asked, enum grapnel_verdict verdict, struct answer *answer,
+    uint64_t microseconds);
+/* Back from waiting: walk on if it is not decided; the asker learns what is. */
+void ask_go_on(struct ask *a, bool decided);
+/* ---- record.c */
+void ask_step(struct ask *a, struct instance *in, enum grapnel_verdict verdict, uint64_t microseconds, const struct answer *answer);
+void ask_record(const struct ask *a);
+struct record;
+void record_nobody(struct record *r); /* nobody decided: what that means */
+/* ---- require.c */
+/* A member of a group has answered; its answer is in a->answers. true: the ask is decided. */
+bool require_take(struct ask *a, const struct chain_entry *e, enum grapnel_verdict verdict, struct answer *answer);
+/* ---- shadow.c */
+void shadows_ask(const struct ask *decided);
 /* Put in force on this worker; the old one is let go. Owner of set: hs. */
 void chains_install(struct hook_state *hs, struct chain_set *set);
 void chain_set_unref(struct chain_set *set); /* NULL is fine */

@@ -52,6 +52,7 @@ hooks_free(struct worker *w)
 		return;
 	timer_disarm(w->wheel, &hs->retire_timer);
 	dns_close(hs);
+	cache_hasher_free(hs->hasher);
 	chain_set_unref(hs->set);
 	traces_free(&hs->head.traces);
 	while ((a = hs->free_asks) != NULL) {
@@ -76,8 +77,13 @@ chain_set_unref(struct chain_set *set)
 		if (set->hs != NULL)
 			set->instances[i]->workers[set->hs->w->index].sets--;
 	}
-	for (unsigned h = 0; h < HOOK_COUNT; h++)
+	for (unsigned h = 0; h < HOOK_COUNT; h++) {
 		free(set->chains[h].entries);
+		free(set->chains[h].shadows);
+	}
+	for (unsigned i = 0; i < set->group_count; i++)
+		free(set->groups[i].name);
+	free(set->groups);
 	free(set->instances);
 	free(set);
 }

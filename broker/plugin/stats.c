@@ -91,6 +91,8 @@ hook_sum(const struct instance *in, enum hook h, struct hook_sum *out)
 
 struct instance_sum {
 	uint64_t holds, events_taken, events_lost;
+	uint64_t cache_hits, cache_misses, cache_shared, cache_stale, breaker_refused;
+	uint64_t shadow_agreed, shadow_differed;
 };
 
 static void
@@ -99,9 +101,18 @@ instance_sum(const struct instance *in, struct instance_sum *out)
 	memset(out, 0, sizeof(*out));
 	out->holds = get(&in->main_holds);
 	for (unsigned w = 0; w < in->worker_count; w++) {
-		out->holds += get(&in->workers[w].stats.holds);
-		out->events_taken += get(&in->workers[w].stats.events_taken);
-		out->events_lost += get(&in->workers[w].stats.events_lost);
+		const struct instance_stats *s = &in->workers[w].stats;
+
+		out->holds += get(&s->holds);
+		out->events_taken += get(&s->events_taken);
+		out->events_lost += get(&s->events_lost);
+		out->cache_hits += get(&s->cache_hits);
+		out->cache_misses += get(&s->cache_misses);
+		out->cache_shared += get(&s->cache_shared);
+		out->cache_stale += get(&s->cache_stale);
+		out->breaker_refused += get(&s->breaker_refused);
+		out->shadow_agreed += get(&s->shadow_agreed);
+		out->shadow_differed += get(&s->shadow_differed);
 	}
 }
 
@@ -219,7 +230,17 @@ enum instance_number {
 	NUMBER_EVENTS_LOST,
 	NUMBER_JOBS_RUNNING,
 	NUMBER_JOBS_WAITING,
-	NUMBER_JOBS_REFUSED
+	NUMBER_JOBS_REFUSED,
+	NUMBER_CACHE_ENTRIES,
+	NUMBER_CACHE_HITS,
+	NUMBER_CACHE_MISSES,
+	NUMBER_CACHE_SHARED,
+	NUMBER_CACHE_STALE,
+	NUMBER_CACHE_EVICTED,
+	NUMBER_BREAKER_OPEN,
+	NUMBER_BREAKER_REFUSED,
+	NUMBER_SHADOW_AGREED,
+	NUMBER_SHADOW_DIFFERED
 };
 
 static const struct {
@@ -239,16 +260,39 @@ static const struct {
 	    "Jobs of a plugin that wait for the offload pool" },
 	{ NUMBER_JOBS_REFUSED, "plugin_offload_refused_total", "counter",
 	    "Jobs that the offload pool refused" },
+	{ NUMBER_CACHE_ENTRIES, "plugin_cache_entries", "gauge",
+	    "Answers of a plugin that are kept" },
+	{ NUMBER_CACHE_HITS, "plugin_cache_hits_total", "counter",
+	    "Questions answered by a kept answer" },
+	{ NUMBER_CACHE_MISSES, "plugin_cache_misses_total", "counter",
+	    "Questions for which there was no kept answer" },
+	{ NUMBER_CACHE_SHARED, "plugin_cache_shared_total", "counter",
+	    "Questions that waited for the answer to an equal one" },
+	{ NUMBER_CACHE_STALE, "plugin_cache_stale_total", "counter",
+	    "Kept answers used beyond their time, since the plugin was unavailable" },
+	{ NUMBER_CACHE_EVICTED, "plugin_cache_evicted_total", "counter",
+	    "Kept answers that went because of cache_size" },
+	{ NUMBER_BREAKER_OPEN, "plugin_breaker_open", "gauge",
+	    "Whether a plugin is left alone because its backend is in trouble" },
+	{ NUMBER_BREAKER_REFUSED, "plugin_breaker_refused_total", "counter",
+	    "Questions not asked because the breaker was open" },
+	{ NUMBER_SHADOW_AGREED, "plugin_shadow_agreed_total", "counter",
+	    "Decisions that a shadow plugin would have made, too" },
+	{ NUMBER_SHADOW_DIFFERED, "plugin_shadow_differed_total", "counter",
+	    "Decisions that a shadow plugin would have made otherwise" },
 };
 
 static uint64_t
 instance_number(const struct instance *in, enum instance_number which)
 {
 	struct offload_counts jobs;
+	struct cache_counts kept = { 0 };
 	struct instance_sum s;
 
 	instance_sum(in, &s);
 	offload_counts(in->registry->pool, &in->lane, &jobs);
+	if (in->cache != NULL)
+		cache_counts(in->cache, &kept);
 	switch (which) {
 	case NUMBER_PENDING:
 		return atomic_load_explicit(&in->pending, memory_order_relaxed);
@@ -263,9 +307,29 @@ instance_number(const struct instance *in, enum instance_number which)
 	case NUMBER_JOBS_WAITING:
 		return jobs.waiting;
 	case NUMBER_JOBS_REFUSED:
+		return jobs.refused;
+	case NUMBER_CACHE_ENTRIES:
+		return kept.entries;
+	case NUMBER_CACHE_HITS:
+		return s.cache_hits;
+	case NUMBER_CACHE_MISSES:
+		return s.cache_misses;
+	case NUMBER_CACHE_SHARED:
+		return s.cache_shared;
+	case NUMBER_CACHE_STALE:
+		return s.cache_stale;
+	case NUMBER_CACHE_EVICTED:
+		return kept.evicted;
+	case NUMBER_BREAKER_OPEN:
+		return breaker_open(&in->breaker);
+	case NUMBER_BREAKER_REFUSED:
+		return s.breaker_refused;
+	case NUMBER_SHADOW_AGREED:
+		return s.shadow_agreed;
+	case NUMBER_SHADOW_DIFFERED:
 		break;
 	}
-	return jobs.refused;
+	return s.shadow_differed;
 }
 
 /*
@@ -446,6 +510,22 @@ hook_json(const struct instance *in, const struct plugin_entry *e, enum hook h)
 	    s.count > 0 ? (double)s.sum_us / 1e6 / (double)s.count : 0.0);
 }
 
+/* NULL: none of its answers can be kept. */
+static json_t *
+cache_json(const struct instance *in, const struct instance_sum *s)
+{
+	struct cache_counts kept;
+
+	if (in->cache == NULL)
+		return NULL;
+	cache_counts(in->cache, &kept);
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "entries",
+	    (json_int_t)kept.entries, "waiting", (json_int_t)kept.waiting, "hits",
+	    (json_int_t)s->cache_hits, "misses", (json_int_t)s->cache_misses, "shared",
+	    (json_int_t)s->cache_shared, "stale", (json_int_t)s->cache_stale, "evicted",
+	    (json_int_t)kept.evicted, "purged", (json_int_t)kept.purged);
+}
+
 static json_t *
 entry_json(const struct plugin_entry *e)
 {
@@ -497,6 +577,14 @@ entry_json(const struct plugin_entry *e)
 		    json_pack("{s:s, s:I, s:I}", "mode",
 			in->plugin->event_mode == GRAPNEL_EVENTS_LOSSLESS ? "lossless" : "lossy",
 			"taken", (json_int_t)s.events_taken, "lost", (json_int_t)s.events_lost));
+	json_object_set_new(j, "cache", cache_json(in, &s));
+	json_object_set_new(j, "breaker",
+	    json_pack("{s:b, s:I}", "open", breaker_open(&in->breaker), "refused",
+		(json_int_t)s.breaker_refused));
+	if (e->shadow)
+		json_object_set_new(j, "shadow",
+		    json_pack("{s:I, s:I}", "agreed", (json_int_t)s.shadow_agreed, "differed",
+			(json_int_t)s.shadow_differed));
 	json_object_set_new(j, "metrics", metrics);
 	json_object_set_new(j, "commands", commands);
 	json_object_set_new(j, "options", options_json(in->options, NULL, in->plugin->options));
@@ -523,7 +611,7 @@ plugins_json(const struct plugins *p, const char *name)
 		json_t *names = json_array();
 
 		for (unsigned i = 0; i < p->chain_length[h]; i++)
-			json_array_append_new(names, text(p->chains[h][i]->in->name));
+			json_array_append_new(names, text(p->chains[h][i].entry->in->name));
 		json_object_set_new(chains, hook_name((enum hook)h), names);
 	}
 	return json_pack("{s:o, s:o}", "plugins", list, "chains", chains);

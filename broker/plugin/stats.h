@@ -26,6 +26,9 @@ struct instance_stats {
 	struct hook_stats hooks[HOOK_COUNT];
 	_Atomic uint64_t holds; /* the loop was held too long */
 	_Atomic uint64_t events_taken, events_lost;
+	_Atomic uint64_t cache_hits, cache_misses, cache_shared, cache_stale;
+	_Atomic uint64_t breaker_refused;
+	_Atomic uint64_t shadow_agreed, shadow_differed;
 };
 
 static inline void

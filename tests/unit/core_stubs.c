@@ -97,6 +97,15 @@ core_rights_changed(struct broker *b)
 }
 
 int
+core_rights_ask(struct broker *b, struct grapnel_str username, struct grapnel_str client_id)
+{
+	(void)username;
+	(void)client_id;
+	core_rights_changed(b);
+	return GRAPNEL_OK;
+}
+
+int
 core_connection_open(
     struct worker *w, const char *handler, const struct grapnel_connection *c, struct stream *s)
 {

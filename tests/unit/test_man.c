@@ -26,6 +26,7 @@ static const struct {
 	{ "listener", listener_options },
 	{ "server_name", server_name_options },
 	{ "plugin", plugin_options_common },
+	{ "require", require_options },
 };
 #define LISTS (sizeof(lists) / sizeof(lists[0]))
 

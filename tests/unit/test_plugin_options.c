@@ -284,12 +284,11 @@ static const struct {
 	       "\"flag\" must be yes or no, not \"1\"\n" AT
 	       "unknown option \"nothing_like_it\"; known here: password_file, greeting, empty, "
 	       "count, any, flag, ttl, size, names, "
-	       "hash, code, timeout, server, drain, enabled, event_queue, max_pending, module, "
+	       "hash, code, timeout, server, breaker_failures, breaker_max_wait, breaker_wait, "
+	       "cache, cache_jitter, cache_negative_ttl, cache_size, cache_ttl, drain, enabled, "
+	       "event_queue, max_pending, module, "
 	       "offload_queue, offload_threads, on_error, "
-	       "order, order_acl_check, order_client_auth_exchange, order_client_authenticate, "
-	       "order_client_revalidate, "
-	       "order_client_subscribe, order_client_unsubscribe, order_message_acknowledge, "
-	       "order_message_deliver, ..."
+	       "order, order_acl_check, order_client_auth_exchange, ..."
 	       "\n" AT "server: \"port\" must be a whole number, not \"x\" (TCP port)" },
 };
 
