@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What may be asked over HTTP, and the small texts around it. Requests themselves: tests/integration. */
+#include "../plugins/common/curl_loop.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define S(text) ((struct grapnel_str){ text, sizeof(text) - 1 })
+
+static char error[256];
+
+static struct curl_target *
+target(struct grapnel_str url, const struct grapnel_str *headers, size_t header_count)
+{
+	const struct curl_target_options options = {
+		.url = url,
+		.headers = headers,
+		.header_count = header_count,
+		.user_agent = "test",
+		.connect_timeout_ms = 1000,
+		.timeout_ms = 1000,
+		.max_answer = 1000,
+	};
+
+	error[0] = '\0';
+	return curl_target_new(&options, error, sizeof(error));
+}
+
+static const struct {
+	const char *url, *name;
+} good_urls[] = {
+	{ "http://127.0.0.1:8080/login", "http://127.0.0.1:8080/login" },
+	{ "https://auth.example.org/a/b", "https://auth.example.org:443/a/b" },
+	{ "http://auth.example.org", "http://auth.example.org:80/" },
+	{ "http://[::1]:1/", "http://[::1]:1/" },
+	{ "https://x/login?key=value%20x", "https://x:443/login" }, /* a query is not for the log */
+};
+
+START_TEST(a_url_of_http_or_https_is_taken)
+{
+	struct curl_target *t =
+	    target((struct grapnel_str){ good_urls[_i].url, strlen(good_urls[_i].url) }, NULL, 0);
+
+	ck_assert_msg(t != NULL, "%s: %s", good_urls[_i].url, error);
+	ck_assert_str_eq(curl_target_name(t), good_urls[_i].name);
+	curl_target_free(t);
+}
+END_TEST
+
+static const char *const bad_urls[] = {
+	"",
+	"auth.example.org/login",
+	"ftp://auth.example.org/",
+	"file:///etc/passwd",
+	"gopher://127.0.0.1:25/",
+	"http://user@host/",
+	"http://user:secret@host/",
+	"http://host/#part",
+	"http://%u/", /* nobody chooses whom is asked */
+	"http://%u.example.org/",
+	"http://example.org/%u",
+	"http://example.org/%{tenant}/login",
+	"http://host/a b",
+	"http://host/\r\nHost: other",
+	"http://b\xc3\xbc"
+	"cher.example/",
+	"http://host./",
+	"http://host:99999/",
+	"http:///",
+};
+
+START_TEST(other_urls_are_refused_with_a_reason)
+{
+	struct curl_target *t =
+	    target((struct grapnel_str){ bad_urls[_i], strlen(bad_urls[_i]) }, NULL, 0);
+
+	ck_assert_msg(t == NULL, "%s was taken", bad_urls[_i]);
+	ck_assert_str_ne(error, "");
+	ck_assert_ptr_null(strstr(error, "secret"));
+}
+END_TEST
+
+START_TEST(a_url_with_a_nul_byte_is_refused)
+{
+	ck_assert_ptr_null(target(S("http://good.example\0.evil.example/"), NULL, 0));
+}
+END_TEST
+
+static const struct {
+	struct grapnel_str header;
+	bool good;
+} headers[] = {
+	{ { "X-Api-Key: abc", 14 }, true },
+	{ { "X:y", 3 }, true },
+	{ { "X-Api-Key", 9 }, false },
+	{ { ": abc", 5 }, false },
+	{ { "X Y: abc", 8 }, false },
+	{ { "X: a\r\nY: b", 10 }, false },
+	{ { "X: a\nY: b", 9 }, false },
+	{ { "X: a\0b", 6 }, false },
+	{ { "X:", 2 }, false }, /* libcurl would leave it out */
+	{ { "X;", 2 }, false },
+};
+
+START_TEST(a_header_is_one_line_with_a_name_and_a_value)
+{
+	struct curl_target *t = target(S("http://host/"), &headers[_i].header, 1);
+
+	ck_assert_msg((t != NULL) == headers[_i].good, "row %d: %s", _i, error);
+	ck_assert((error[0] == '\0') == headers[_i].good);
+	curl_target_free(t);
+}
+END_TEST
+
+static const struct {
+	const char *field;
+	bool no_store;
+	uint32_t max_age_ms;
+} cache_cases[] = {
+	{ "", false, 0 },
+	{ "max-age=60", false, 60000 },
+	{ " private , Max-Age=\"7\"", false, 7000 },
+	{ "no-store", true, 0 },
+	{ "max-age=60,NO-STORE", true, 60000 },
+	{ "no-cache", true, 0 },
+	{ "no-cache=\"Set-Cookie\"", true, 0 },
+	{ "max-age=0", true, 0 },
+	{ "max-age", true, 0 },
+	{ "max-age=-1", true, 0 },
+	{ "max-age=1e9", true, 0 },
+	{ "max-age=99999999999999999999999", false, 4294967000u },
+	{ "xmax-age=60, no-stores", false, 0 },
+	{ ",,,", false, 0 },
+};
+
+START_TEST(cache_control_is_read_as_rfc_9111_says)
+{
+	struct grapnel_str field = { cache_cases[_i].field, strlen(cache_cases[_i].field) };
+	uint32_t max_age_ms;
+	bool no_store;
+
+	curl_cache_control(field, &no_store, &max_age_ms);
+	ck_assert_msg(no_store == cache_cases[_i].no_store, "row %d", _i);
+	ck_assert_msg(max_age_ms == cache_cases[_i].max_age_ms, "row %d: %u", _i, max_age_ms);
+}
+END_TEST
+
+START_TEST(all_but_unreserved_bytes_are_percent_encoded)
+{
+	char out[64];
+	size_t len;
+
+	len = curl_percent_encode(out, sizeof(out), S("a&is_admin=1"));
+	ck_assert_uint_eq(len, strlen("a%26is_admin%3D1"));
+	ck_assert_mem_eq(out, "a%26is_admin%3D1", len);
+	len = curl_percent_encode(out, sizeof(out), S("\r\n \0+/?#%\xc3\xa4"));
+	ck_assert_uint_eq(len, 33);
+	ck_assert_mem_eq(out, "%0D%0A%20%00%2B%2F%3F%23%25%C3%A4", len);
+	len = curl_percent_encode(out, sizeof(out), S("aZ09-._~"));
+	ck_assert_uint_eq(len, 8);
+	ck_assert_mem_eq(out, "aZ09-._~", len);
+	ck_assert_uint_eq(curl_percent_encode(out, sizeof(out), S("")), 0);
+	memset(out, '!', sizeof(out));
+	ck_assert_uint_eq(curl_percent_encode(out, 2, S("&")), 3); /* no room: nothing is written */
+	ck_assert_int_eq(out[0], '!');
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("curl_target");
+	TCase *tc = tcase_create("all");
+	SRunner *runner;
+	int failed;
+
+#define ROWS(table) ((int)(sizeof(table) / sizeof((table)[0])))
+	tcase_add_loop_test(tc, a_url_of_http_or_https_is_taken, 0, ROWS(good_urls));
+	tcase_add_loop_test(tc, other_urls_are_refused_with_a_reason, 0, ROWS(bad_urls));
+	tcase_add_test(tc, a_url_with_a_nul_byte_is_refused);
+	tcase_add_loop_test(tc, a_header_is_one_line_with_a_name_and_a_value, 0, ROWS(headers));
+	tcase_add_loop_test(tc, cache_control_is_read_as_rfc_9111_says, 0, ROWS(cache_cases));
+	tcase_add_test(tc, all_but_unreserved_bytes_are_percent_encoded);
+	suite_add_tcase(s, tc);
+	runner = srunner_create(s);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed == 0 ? 0 : 1;
+}
