@@ -60,13 +60,18 @@ class Backend:
         return self.server
 
     def plugin(self, **changed):
-        options = dict({"module": self.module or self.instance, "order": 20, "timeout": self.timeout}, **self.options())
+        """Asked each time, and soon again after trouble: what the host keeps is not what is tested here."""
+        options = dict({"module": self.module or self.instance, "order": 20, "timeout": self.timeout,
+                        "cache": False, "breaker_wait": "100ms", "breaker_max_wait": "200ms"},
+                       **self.options())
         options.update(changed)
         return {k: v for k, v in options.items() if v is not None}
 
     @contextlib.contextmanager
     def broker(self, others=None, workers=2, files=None, top=None, users=None, listeners=None, **changed):
         """A broker with this back end; changed: options of the plugin. users: of auth-file, asked before it."""
+        if users:
+            changed.setdefault("order", 30)
         plugins = {self.instance: self.plugin(**changed)}
         plugins.update(others or {})
         with Broker(listeners=listeners or {"mqtt": {}}, plugins=plugins, workers=workers, files=files, top=top,

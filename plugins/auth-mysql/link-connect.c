@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* link-connect - what both transports do alike: see link.h */
+#include "link.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <errmsg.h>
+#include <mysqld_error.h>
+
+/* MySQL 8.0.24 and later say that they close an idle connection; MariaDB says that somebody has killed it. */
+#define IDLE_TOO_LONG       4031u
+#define CONNECTION_KILLED   1927u
+#define CLIENT_ERROR_FIRST  2000u
+#define CLIENT_ERROR_LAST   2999u
+#define MARIADB_ERROR_FIRST 5000u
+#define MARIADB_ERROR_LAST  5999u
+
+bool
+link_connect_blocking(MYSQL *mysql, const struct settings *s, const char *address, unsigned port)
+{
+	return mysql_real_connect(mysql, SETTINGS_CONNECT(s, address, port)) != NULL;
+}
+
+bool
+link_adopt(struct link *l, int socket)
+{
+	l->fd = fcntl(socket, F_DUPFD_CLOEXEC, 0);
+	if (l->fd < 0)
+		(void)snprintf(l->error, sizeof(l->error), "no descriptor for the connection: %s",
+		    strerror(errno));
+	return l->fd >= 0;
+}
+
+void
+link_discard(struct link *l)
+{
+	const struct grapnel_host *host = link_shared(l)->host;
+
+	if (l->watch != NULL)
+		host->watch_remove(l->watch);
+	l->watch = NULL;
+	if (l->mysql != NULL)
+		mysql_close(l->mysql);
+	l->mysql = NULL;
+	for (unsigned i = 0; i < SQL_QUERIES; i++)
+		statement_fini(&l->statements[i]);
+	if (l->fd >= 0)
+		(void)close(l->fd);
+	l->fd = -1;
+	l->state = LINK_CLOSED;
+}
+
+enum link_result
+link_failed(const struct statement *st, bool preparing, char error[LINK_ERROR_SIZE])
+{
+	unsigned code = mysql_stmt_errno(st->handle);
+
+	/* What it says of a query without values is about the query; later its words may quote a value. */
+	if (preparing)
+		(void)snprintf(error, LINK_ERROR_SIZE, "%s", mysql_stmt_error(st->handle));
+	else
+		(void)snprintf(error, LINK_ERROR_SIZE, "error %u (SQLSTATE %.5s)", code,
+		    mysql_stmt_sqlstate(st->handle));
+	switch (code) {
+	case 0:
+	case CR_SERVER_GONE_ERROR:
+	case CR_SERVER_LOST:
+	case ER_SERVER_SHUTDOWN:
+	case ER_UNKNOWN_STMT_HANDLER:
+	case IDLE_TOO_LONG:
+	case CONNECTION_KILLED:
+		return LINK_LOST;
+	default:
+		if ((code >= CLIENT_ERROR_FIRST && code <= CLIENT_ERROR_LAST) ||
+		    (code >= MARIADB_ERROR_FIRST && code <= MARIADB_ERROR_LAST))
+			return LINK_BAD;
+		return LINK_REFUSED;
+	}
+}
