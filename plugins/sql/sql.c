@@ -114,7 +114,8 @@ read_query(struct sql *s, unsigned number)
 	if (number == SQL_ACL && !s->acl_on_connect)
 		allowed = TEMPLATE_ACL;
 	if (memchr(text.data, '\0', text.len) != NULL) {
-		host->config_error(s->self, NULL, option, "a query cannot have a NUL byte");
+		host->config_error(
+		    s->self, NULL, option, "%s: a query cannot have a NUL byte", option);
 		return false;
 	}
 	if ((q = calloc(1, sizeof(*q))) == NULL) {
@@ -129,7 +130,7 @@ read_query(struct sql *s, unsigned number)
 	else
 		wrong = write_text(q, text.len, s->driver->dollar);
 	if (wrong != NULL)
-		host->config_error(s->self, NULL, option, "%s", wrong);
+		host->config_error(s->self, NULL, option, "%s: %s", option, wrong);
 	return wrong == NULL;
 }
 

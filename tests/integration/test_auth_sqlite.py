@@ -48,6 +48,7 @@ class File:
 
 class Case(sql_cases.Sql):
     instance = "auth-sqlite"
+    long_text = "SUBSTR(HEX(ZEROBLOB(%d)), 1)"
 
     def connection(self):
         return {"database": self.server.path}

@@ -15,23 +15,26 @@ The server has the tables of the plugin's schema.sql after its start (self.serve
 users into them. The SQL in here is what all databases understand; columns that differ are named by the class.
 """
 import base64
+import contextlib
 import hashlib
 import os
+import re
 
-from . import mqtt
-from .backend import USERS, Backend
-from .broker import SRC
-from .mqtt import CONNACK, V5, V311
+from .backend import NASTY, NOT_AUTHORIZED, USERS, Backend
+from .broker import SRC, TIMEOUT, Broker, run_grapneld
+from .mqtt import CONNACK, V311, V5, P, Will
+from .proc import wait_until
 
 CASE = None  # a Sql; set by the test file
 
+# As the plugins' README.md have them, on the tables of their schema.sql.
 QUERIES = {
     "login_query": "SELECT password, superuser FROM mqtt_user WHERE username = %u AND enabled = TRUE",
     "attributes_query": "SELECT name, value FROM mqtt_attribute WHERE username = %u",
     "acl_query": "SELECT permission, action, topic, qos, retain FROM mqtt_acl "
                  "WHERE username = %u OR username IS NULL ORDER BY id",
 }
-CHECK = dict(QUERIES, acl_mode="check")
+ONE_USER = "SELECT password%s FROM mqtt_user WHERE username = %%u"  # with more columns
 
 
 def hashed(password):
@@ -82,6 +85,12 @@ def data():
 
 
 class Sql(Backend):
+    long_text = "REPEAT('x', %d)"
+
+    def __init__(self, server_class):
+        super().__init__(server_class)
+        self.changed = {}
+
     def connection(self):
         raise NotImplementedError
 
@@ -89,7 +98,7 @@ class Sql(Backend):
         raise NotImplementedError
 
     def options(self):
-        return dict(QUERIES, **self.connection())
+        return dict(QUERIES, **dict(self.connection(), **self.changed))
 
     def schema(self):
         """Text of the plugin's schema.sql."""
@@ -100,6 +109,44 @@ class Sql(Backend):
         """After the tables were made."""
         self.execute(data())
 
+    @contextlib.contextmanager
+    def using(self, **changed):
+        """Other options in what runs inside."""
+        self.changed = changed
+        try:
+            yield self
+        finally:
+            self.changed = {}
+
+    @contextlib.contextmanager
+    def with_rows(self, do, undo):
+        self.up()
+        self.execute(do)
+        try:
+            yield self
+        finally:
+            self.execute(undo)
+
+    def refused_configurations(self, *rows):
+        """Each (options, regex): one broker that is asked with -t, as all errors are said."""
+        self.up()
+        plugins = {"%s-%d" % (self.instance, i): self.plugin(**changed) for i, (changed, _) in enumerate(rows)}
+        b = Broker(listeners={"mqtt": {}}, plugins=plugins)
+        try:
+            b.configure()
+            r = run_grapneld("-t", "-c", b.conf)
+            assert r.returncode != 0, r
+            lines = (r.stdout + r.stderr).splitlines()
+            for i, (changed, regex) in enumerate(rows):
+                mine = [x for x in lines if re.search(r"%s-%d\b" % (self.instance, i), x)]
+                assert any(re.search(regex, x) for x in mine), "%r: no /%s/ in %s" % (changed, regex, mine or lines)
+        finally:
+            b.remove()
+
+
+def tenant_of(b, c):
+    return b.ctl_json("clients", "show", c.client_id)["attributes"].get("tenant")
+
 
 # ---- logins -------------------------------------------------------------------------------------
 
@@ -108,9 +155,323 @@ def test_logins():
     CASE.logins()
 
 
-def test_nasty_names():
+def test_nasty_user_names():
     CASE.nasty_names()
+
+
+def test_a_row_without_a_usable_hash_lets_nobody_in():
+    CASE.up()
+    with CASE.broker() as b:
+        for user in ("disabled", "none", "empty"):
+            for password in ("wonder", "", None, "NULL"):
+                CASE.denied(b, user, password)
+        for user, password in (("plain", "wonder"), ("foreign", "wonder")):
+            assert CASE.code(b, user, password) == 0x88, user
+        b.wait_log("a stored password hash could not be checked")
+        assert not b.log_lines("SSHA|wonder"), "a hash or a password is in the log"
+        CASE.allowed(b)
+        plugin = '{plugin="%s"}' % CASE.instance
+        assert b.metric("plugin_logins_refused_total" + plugin) == 8
+        assert b.metric("plugin_logins_unknown_total" + plugin) == 4
+        assert b.metric("plugin_logins_unavailable_total" + plugin) == 2
+        assert b.metric("plugin_logins_accepted_total" + plugin) == 1
+
+
+def test_only_an_unknown_user_goes_to_the_next_plugin():
+    CASE.up()
+    file = {"module": "auth-file", "order": 30, "password_file": "{dir}/pw"}
+    users = "".join("%s:%s\n" % (u, hashed("file")) for u in ("fred", "alice", "none"))
+    with CASE.broker(others={"file": file}, files={"pw": users}, listeners={"mqtt": {"anonymous": True}},
+                     acl_query=None) as b:
+        assert CASE.code(b, "fred", "file") == 0
+        CASE.denied(b, "fred", "wonder")
+        CASE.denied(b, "alice", "file")
+        CASE.denied(b, "none", "file")
+        CASE.allowed(b)
+        b.connect(V5).ping()  # no user name: nothing is asked
+        CASE.denied(b, "", "x")
+
+
+def test_columns_are_what_counts_for_the_user():
+    CASE.up()
+    columns = (", 'Alice L.' AS username, 'globex' AS tenant, 'site/' AS mountpoint, 1 AS max_qos, 'allow all %%{tenant}/#' AS acl, "
+               "NULL AS role, 4102444800 AS valid_until, 3 AS MAX_INFLIGHT")
+    with CASE.broker(login_query=ONE_USER % columns, attributes_query=None, acl_query=None) as b:
+        c = b.connect(V5, "c", username="alice", password="wonder")
+        assert c.connack.prop(P.MAXIMUM_QOS) == 1, c.connack
+        assert c.publish("globex/x", "1", qos=1) in (0, 0x10)
+        assert c.publish("acme/x", "1", qos=1) == 0x87
+        info = b.ctl_json("clients", "show", "--mountpoint", "site/", "c")
+        assert info["username"] == "Alice L." and info["attributes"] == {"tenant": "globex"}, info
+
+
+def test_places_in_a_query_are_parameters():
+    CASE.up()
+    query = ONE_USER % "" + " AND %c <> 'bad' AND %h = '127.0.0.1' AND %l = 'mqtt' AND %m = '' AND 'a%%b' LIKE '_%%_'"
+    with CASE.broker(login_query=query) as b:
+        for client_id in NASTY:
+            assert CASE.code(b, "alice", "wonder", client_id=client_id) == 0, client_id
+        CASE.denied(b, "alice", "wrong")
+        assert CASE.code(b, "alice", "wonder", client_id="bad") in NOT_AUTHORIZED[V5]
+
+
+def test_the_database_may_compare_the_password_itself():
+    CASE.up()
+    with CASE.broker(login_query="SELECT 1 AS found FROM mqtt_user WHERE username = %u AND password = %p",
+                     check_password=False, attributes_query=None) as b:
+        assert CASE.code(b, "plain", "wonder") == 0
+        for password in ("wonde", "' OR '1'='1", "", None, b"\xff\xfe", b"wonder\0", "x" * 60000):
+            CASE.denied(b, "plain", password)
+        assert CASE.code(b, "plain", "wonder", V311) == 0
+
+
+def test_without_check_password_a_row_is_enough():
+    CASE.up()
+    with CASE.broker(check_password=False) as b:
+        for password in ("wonder", "wrong", "", None):
+            assert CASE.code(b, "alice", password) == 0
+        assert CASE.code(b, "foreign", "x") == 0
+        CASE.denied(b, "nobody", "wonder")
+        CASE.denied(b, "disabled", "wonder")
+
+
+# ---- answers that cannot be used ----------------------------------------------------------------
+
+ANSWERS = {  # name: (options, what the log says)
+    "no-column": ({"login_query": "SELECT username FROM mqtt_user WHERE username = %u"}, "login_query .*no column named password"),
+    "two-rows": ({"login_query": "SELECT password FROM mqtt_user WHERE username = %u OR username = 'bob'"},
+                 "login_query .*more than one row"),
+    "two-passwords": ({"login_query": ONE_USER % ", password"}, "login_query .*two columns named password"),
+    "bad-name": ({"login_query": ONE_USER % ', 1 AS "some thing"'}, "login_query .*cannot be an attribute"),
+    "bad-limit": ({"login_query": ONE_USER % ", 'many' AS max_inflight"}, "login_query .*max_inflight is not a number"),
+    "bad-acl": ({"login_query": ONE_USER % ", 'allow everything' AS acl"}, "\\w+_query cannot be used: .*everything"),
+    "no-name": ({"attributes_query": "SELECT NULL AS name, 'x' AS value FROM mqtt_user WHERE username = %u"},
+                "attributes_query .*name of an attribute is NULL"),
+    "password-attribute": ({"attributes_query": "SELECT 'password' AS name, password AS value FROM mqtt_user WHERE username = %u"},
+                           "attributes_query .*cannot be an attribute"),
+    "permission": ({"acl_query": "SELECT 'maybe' AS permission, username AS topic FROM mqtt_user"}, "acl_query .*neither allow nor deny"),
+    "misspelt": ({"acl_query": "SELECT 'deny' AS permision, username AS topic FROM mqtt_user"}, "acl_query .*a column is none of"),
+    "no-topic": ({"acl_query": "SELECT 'allow' AS permission FROM mqtt_user"}, "acl_query .*has no topic"),
+    "bad-filter": ({"acl_query": "SELECT 'a/#/b' AS topic FROM mqtt_user"}, "acl_query .*cannot be used: "),
+    "many-rows": ({"acl_query": "SELECT a.topic FROM mqtt_acl a, mqtt_acl b, mqtt_acl c, mqtt_acl d, mqtt_acl e, mqtt_acl f"},
+                  "acl_query .*too many rows"),
+    "large": ({"acl_query": "SELECT {long} AS permission, {long} AS topic, {long} AS qos FROM mqtt_user WHERE username = 'alice'"},
+              "acl_query .*too large"),
+}
+
+
+def test_an_answer_that_cannot_be_used_is_unavailable_and_logged_once():
+    CASE.up()
+    long = CASE.long_text % 2000000
+    others = {}
+    for i, (name, (options, _)) in enumerate(ANSWERS.items()):
+        options = {k: v.replace("{long}", long) for k, v in options.items()}
+        others[name] = CASE.plugin(order=i + 1, on_error="next", **options)
+    # Only the last one says what becomes of the client.
+    with CASE.broker(others=others, workers=1, login_query="SELECT username FROM mqtt_user WHERE username = %u") as b:
+        for _ in range(3):
+            assert CASE.code(b, "alice", "wonder") == 0x88
+        for name, (_, regex) in ANSWERS.items():
+            b.wait_log(r"\b%s\b.* an answer to .*%s" % (name, regex))
+            lines = b.log_lines(r"\b%s\b.* an answer to .*%s" % (name, regex))
+            assert len(lines) == 1, "%s: %s of %s" % (name, lines, b.log_lines(name))
+            assert b.metric('plugin_answers_unusable_total{plugin="%s"}' % name) == 3, name
+        assert not b.log_lines(re.escape(hashed("wonder"))), "a hash is in the log"
+
+
+def test_a_query_that_the_database_refuses_is_unavailable():
+    CASE.up()
+    with CASE.broker(login_query="SELECT password FROM no_such_table WHERE username = %u", workers=1) as b:
+        for v in (V311, V5):
+            CASE.unavailable(b, v=v)
+        b.wait_log(r" error .*login_query.*no_such_table")
+        lines = b.log_lines(r" error .*login_query.*no_such_table")
+        assert len(lines) == 1, b.log_lines(CASE.instance)
+        assert b.metric('plugin_queries_failed_total{plugin="%s"}' % CASE.instance) == 2
+
+
+def test_queries_that_cannot_be_meant_are_errors_of_the_configuration():
+    question = "SELECT password FROM mqtt_user WHERE username = "
+    CASE.refused_configurations(
+        ({"login_query": question + "'%u'"}, r"login_query.*between quotes"),
+        ({"login_query": question + '"x %u"'}, r"login_query.*between quotes"),
+        ({"login_query": question + "%z"}, r"login_query.*'%' must be followed"),
+        ({"login_query": question + "%t"}, r"login_query.*%t has no meaning here"),
+        ({"acl_query": "SELECT %p AS topic"}, r"acl_query.*%p has no meaning here"),
+        ({"acl_query": "SELECT %t AS topic"}, r"acl_query.*%t has no meaning here"),
+        ({"login_query": None}, r"acl_mode = connect"),
+        ({"login_query": None, "acl_mode": "check"}, r"attributes_query is asked after the login"),
+        ({"login_query": None, "acl_query": None, "attributes_query": None}, r"there is nothing to do"),
+    )
+
+
+# ---- rights -------------------------------------------------------------------------------------
 
 
 def test_rights_at_connect():
     CASE.rights()
+
+
+def test_rights_when_they_are_needed():
+    with CASE.using(acl_mode="check"):
+        CASE.rights()
+
+
+def test_numbers_of_go_auth_are_rights():
+    CASE.up()
+    rules = " UNION ALL ".join("SELECT %s AS topic, %d AS access" % (quoted(t), n) for t, n in (
+        ("r/#", 1), ("w/#", 2), ("rw/#", 3), ("s/#", 4), ("rs/#", 5)))
+    for mode in ("connect", "check"):
+        with CASE.broker(acl_query=rules, acl_mode=mode) as b:
+            alice = b.connect(V5, username="alice", password="wonder")
+            codes = [alice.publish(t + "/x", "1", qos=1) in (0, 0x10) for t in ("r", "w", "rw", "s", "rs")]
+            assert codes == [False, True, True, False, False], (mode, codes)
+            alice.subscribe([t + "/#" for t in ("r", "w", "rw", "s", "rs")], codes=[0x87, 0x87, 0x87, 0, 0])
+
+
+def test_rules_as_text_and_the_first_that_matches():
+    CASE.up()
+    rules = quoted("deny publish t/secret/#\nallow publish t/# qos<=1 retain=no\nallow subscribe t/#\n").replace("%", "%%")
+    for mode in ("connect", "check"):
+        with CASE.broker(acl_query="SELECT %s AS acl" % rules, acl_mode=mode) as b:
+            alice = b.connect(V5, username="alice", password="wonder")
+            assert alice.publish("t/secret/x", "1", qos=1) == 0x87
+            assert alice.publish("t/x", "1", qos=1) in (0, 0x10)
+            assert alice.publish("t/x", "1", qos=2) == 0x87
+            assert alice.publish("t/x", "1", qos=1, retain=True) == 0x87
+            assert alice.publish("else", "1", qos=1) == 0x87
+
+
+def test_no_rows_at_connect_are_no_rights():
+    CASE.up()
+    with CASE.broker(acl_query="SELECT topic FROM mqtt_acl WHERE username = 'nobody'") as b:
+        alice = b.connect(V5, username="alice", password="wonder")
+        assert alice.publish("alice/x", "1", qos=1) == 0x87
+        alice.subscribe("alice/#", codes=[0x87])
+
+
+def test_no_rows_when_checking_ask_the_next_plugin_and_rows_that_do_not_match_deny():
+    CASE.up()
+    file = {"module": "auth-file", "order": 30, "rules": ["{dir}/rules"]}
+    with CASE.broker(others={"file": file}, files={"rules": "allow all file/#\nallow all alice/#\n"}, acl_mode="check",
+                     cache_ttl=0, cache_negative_ttl=0, acl_query="SELECT topic FROM mqtt_acl WHERE username = %u AND permission = 'allow'") as b:
+        alice = b.connect(V5, username="alice", password="wonder")
+        bob = b.connect(V5, username="bob", password="builder")
+        assert alice.publish("alice/x", "1", qos=1) in (0, 0x10)
+        assert alice.publish("file/x", "1", qos=1) == 0x87
+        assert bob.publish("file/x", "1", qos=1) == 0x87
+        with CASE.with_rows("UPDATE mqtt_acl SET username = 'gone' WHERE username = 'bob';",
+                            "UPDATE mqtt_acl SET username = 'bob' WHERE username = 'gone';"):
+            assert bob.publish("file/x", "1", qos=1) in (0, 0x10)
+            assert bob.publish("bob/x", "1", qos=1) == 0x87
+
+
+def test_a_right_may_be_asked_for_with_all_that_is_known():
+    CASE.up()
+    query = ("SELECT topic FROM mqtt_acl WHERE username = %u AND ((%a = 'publish' AND %q = '1' AND %r = '0' AND %t = 'alice/x') "
+             "OR (%a = 'subscribe' AND %t = 'alice/+') OR (%a = 'will' AND %t = 'alice/x'))")
+    with CASE.broker(acl_mode="check", acl_query=query) as b:
+        alice = b.connect(V5, username="alice", password="wonder", will=Will("alice/x"))
+        assert alice.publish("alice/x", "1", qos=1) in (0, 0x10)
+        assert alice.publish("alice/x", "1", qos=2) == 0x87
+        assert alice.publish("alice/x", "1", qos=1, retain=True) == 0x87
+        assert alice.publish("alice/y", "1", qos=1) == 0x87
+        alice.subscribe("alice/+")
+        alice.subscribe("alice/#", codes=[0x87])
+        c = b.client(V5)
+        c.send_connect("w", username="alice", password="wonder", will=Will("alice/y"))
+        assert c.expect(CONNACK).reason == 0x87
+
+
+def test_nasty_topics_are_only_topics():
+    CASE.up()
+    with CASE.broker(acl_mode="check", acl_query="SELECT topic FROM mqtt_acl WHERE username = %u AND topic <> %t") as b:
+        alice = b.connect(V5, username="alice", password="wonder")
+        for name in NASTY:
+            if "+" in name or "#" in name:
+                alice.subscribe(name, codes=[0x87])
+            elif name != "alice/":
+                assert alice.publish(name, "1", qos=1) == 0x87, name
+                assert alice.publish("alice/" + name, "1", qos=1) in (0, 0x10), name
+        alice.subscribe(["alice/'", "' OR '1'='1", "x" * 60000], codes=[0, 0x87, 0x87])
+
+
+def test_a_change_counts_at_once_when_rights_are_checked():
+    CASE.up()
+    with CASE.broker(acl_mode="check", cache_ttl=0, cache_negative_ttl=0) as b:
+        alice = b.connect(V5, username="alice", password="wonder")
+        assert alice.publish("late/x", "1", qos=1) == 0x87
+        with CASE.with_rows(insert("mqtt_acl", id=100, username="alice", topic="late/#"), "DELETE FROM mqtt_acl WHERE id = 100;"):
+            assert alice.publish("late/x", "1", qos=1) in (0, 0x10)
+        assert alice.publish("late/x", "1", qos=1) == 0x87
+
+
+# ---- superusers, and who may stay ---------------------------------------------------------------
+
+
+def test_a_superuser_needs_the_password_too():
+    CASE.up()
+    with CASE.broker(superuser_query="SELECT username = 'alice' AS yes FROM mqtt_user WHERE username = %u",
+                     login_query=ONE_USER % "") as b:
+        for password in ("wrong", "", None):
+            CASE.denied(b, "alice", password)
+        CASE.denied(b, "nobody", "wonder")
+        CASE.denied(b, "none", "wonder")
+        alice = b.connect(V5, username="alice", password="wonder")
+        assert alice.publish("any/thing", "1", qos=1) in (0, 0x10)
+        bob = b.connect(V5, username="bob", password="builder")
+        assert bob.publish("any/thing", "1", qos=1) == 0x87
+    with CASE.broker(superuser_query="SELECT 1 FROM mqtt_user WHERE username = 'nobody'", login_query=ONE_USER % "") as b:
+        root = b.connect(V5, username="root", password="toor")
+        assert root.publish("any/thing", "1", qos=1) == 0x87
+
+
+def test_later_queries_know_what_earlier_ones_found():
+    CASE.up()
+    with CASE.broker(login_query=ONE_USER % ", 'bob' AS username",
+                     attributes_query="SELECT %u AS team",
+                     superuser_query="SELECT %{team} = 'alice'",
+                     acl_query="SELECT topic FROM mqtt_acl WHERE username = %{team}") as b:
+        c = b.connect(V5, username="alice", password="wonder")
+        assert c.publish("bob/x", "1", qos=1) in (0, 0x10)
+        assert c.publish("alice/x", "1", qos=1) == 0x87
+
+
+def test_an_attribute_that_is_not_there_gives_no_rights():
+    CASE.up()
+    with CASE.broker(acl_query="SELECT '#' AS topic, %{tenant} AS permission") as b:
+        bob = b.connect(V5, username="bob", password="builder")
+        assert bob.publish("bob/x", "1", qos=1) == 0x87
+
+
+def test_who_is_online_is_asked_about_again():
+    CASE.up()
+    with CASE.broker() as b:
+        alice = b.connect(V5, "a", username="alice", password="wonder")
+        bob = b.connect(V5, "b", username="bob", password="builder")
+        alice.subscribe("alice/#", qos=1)
+        assert alice.publish("late/x", "1", qos=1) == 0x87
+        with CASE.with_rows("UPDATE mqtt_user SET enabled = FALSE WHERE username = 'bob';\n"
+                            "UPDATE mqtt_user SET password = NULL WHERE username = 'alice';\n" +
+                            insert("mqtt_acl", id=100, username="alice", topic="late/#"),
+                            "UPDATE mqtt_user SET enabled = TRUE WHERE username = 'bob';\n"
+                            "UPDATE mqtt_user SET password = %s WHERE username = 'alice';\n"
+                            "DELETE FROM mqtt_acl WHERE id = 100;" % quoted(hashed("wonder"))):
+            b.reload()
+            bob.expect_close(0x87)
+            wait_until(lambda: alice.publish("late/x", "1", qos=1) in (0, 0x10), "the new right does not count", TIMEOUT)
+            assert alice.publish("alice/x", "1", qos=1) == 0
+            alice.expect_message(topic="alice/x")
+
+
+def test_a_query_of_its_own_says_who_may_stay():
+    CASE.up()
+    with CASE.broker(revalidate_query="SELECT 'new' AS tenant FROM mqtt_user WHERE username = %u AND username <> 'bob'",
+                     attributes_query=None) as b:
+        alice = b.connect(V5, "a", username="alice", password="wonder")
+        bob = b.connect(V5, "b", username="bob", password="builder")
+        alice.subscribe("shared/new/#", codes=[0x87])
+        b.reload()
+        bob.expect_close(0x87)
+        wait_until(lambda: tenant_of(b, alice) == "new", "the new attribute does not count", TIMEOUT)
+        alice.subscribe("shared/new/#")
