@@ -1,0 +1,643 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pool.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_TRIES    2u
+#define MAX_COLUMNS  128u
+#define COMPLAINT_MS 60000u
+#define TICK_MS      20u /* deadlines are looked at no more often than that */
+#define SESSION \
+	"SELECT set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO, MDY', false)"
+#define WITH_TIMEOUT SESSION ", set_config('statement_timeout', $1, false)"
+
+/* A query that waits or is under way. */
+struct job {
+	struct job *next;
+	struct sql_call *call; /* NULL: nobody waits for it any more */
+	const struct sql_query *query;
+	uint64_t deadline, sent_at;
+	unsigned tries, rows;
+	size_t bytes;  /* of the rows */
+	bool answered; /* an end of rows has come */
+	bool refused;  /* the rows are of no use */
+};
+struct job_list {
+	struct job *first, **end;
+};
+
+struct member {
+	struct pg_link link;
+	struct pg_pool *pool;
+	struct job_list flying; /* in the order of their results */
+	unsigned count;         /* of these */
+	uint64_t heard;         /* when a result came last */
+};
+
+struct pg_pool {
+	struct pg *pg;
+	unsigned worker;
+	struct grapnel_timer *timer;
+	uint64_t due; /* what the timer is armed for; UINT64_MAX: it is not */
+	struct job_list waiting;
+	bool dispatching;
+	unsigned ready;
+	bool down; /* nothing is ready, and an attempt failed since */
+	bool few;  /* something is ready, but not all, and it was said */
+	struct member members[];
+};
+
+static void pool_dispatch(struct pg_pool *p);
+
+void
+pg_count(const struct pg *pg, int metric, int64_t delta)
+{
+	if (metric >= 0)
+		pg->link.host->metric_add(pg->link.self, metric, delta);
+}
+
+static void
+list_init(struct job_list *list)
+{
+	list->first = NULL;
+	list->end = &list->first;
+}
+
+static void
+list_append(struct job_list *list, struct job *job)
+{
+	job->next = NULL;
+	*list->end = job;
+	list->end = &job->next;
+}
+
+static struct job *
+list_take(struct job_list *list)
+{
+	struct job *job = list->first;
+
+	if (job != NULL && (list->first = job->next) == NULL)
+		list->end = &list->first;
+	return job;
+}
+
+/* All of `more`, which is empty then, before what `list` has. */
+static void
+list_prepend(struct job_list *list, struct job_list *more)
+{
+	if (more->first == NULL)
+		return;
+	*more->end = list->first;
+	if (list->first == NULL)
+		list->end = more->end;
+	list->first = more->first;
+	list_init(more);
+}
+
+/* The job is done with; the caller of its call may begin another before this returns. */
+static void
+job_end(struct job *job, enum sql_status status)
+{
+	struct sql_call *call = job->call;
+
+	free(job);
+	if (call == NULL)
+		return;
+	call->driver = NULL;
+	call->done(call, status);
+}
+
+static void
+end_all(struct job_list *list)
+{
+	struct job *job;
+
+	while ((job = list_take(list)) != NULL)
+		job_end(job, SQL_UNAVAILABLE);
+}
+
+/* -------------------------------------------------------------------------------- deadlines */
+
+static void
+pool_arm(struct pg_pool *p, uint64_t now, uint64_t deadline)
+{
+	if (deadline >= p->due)
+		return;
+	p->due = deadline > now + TICK_MS ? deadline : now + TICK_MS;
+	if (p->due > now + INT32_MAX)
+		p->due = now + INT32_MAX;
+	(void)p->pg->link.host->timer_arm(p->timer, (uint32_t)(p->due - now));
+}
+
+/*
+ * Take the calls whose time is over off a list of jobs, and put them into `late` (by call->link). @return the next deadline,
+ * also of one nobody waits for: it still tells whether a connection hangs.
+ */
+static uint64_t
+list_late(const struct job_list *list, uint64_t now, struct sql_call **late)
+{
+	uint64_t next = UINT64_MAX;
+
+	for (struct job *job = list->first; job != NULL; job = job->next) {
+		if (job->deadline > now) {
+			next = job->deadline < next ? job->deadline : next;
+			continue;
+		}
+		if (job->call == NULL)
+			continue;
+		job->call->driver = NULL;
+		job->call->link = *late;
+		*late = job->call;
+		job->call = NULL;
+	}
+	return next;
+}
+
+/* Has the server been silent since it got a query whose time is over, whoever waited for it? */
+static bool
+member_hangs(const struct member *m, uint64_t now)
+{
+	for (const struct job *job = m->flying.first; job != NULL; job = job->next) {
+		if (job->deadline <= now && m->heard < job->sent_at)
+			return true;
+	}
+	return false;
+}
+
+static void
+pool_on_timer(void *arg)
+{
+	struct pg_pool *p = arg;
+	uint64_t now = p->pg->link.host->now_ms(), next, at;
+	struct sql_call *late = NULL, *call;
+
+	next = list_late(&p->waiting, now, &late);
+	for (unsigned i = 0; i < p->pg->connections; i++) {
+		at = list_late(&p->members[i].flying, now, &late);
+		next = at < next ? at : next;
+	}
+	p->due = UINT64_MAX;
+	if (next != UINT64_MAX)
+		pool_arm(p, now, next);
+	for (unsigned i = 0; i < p->pg->connections; i++) {
+		if (member_hangs(&p->members[i], now))
+			pg_link_break(&p->members[i].link, "a query was not answered in time");
+	}
+	while ((call = late) != NULL) {
+		late = call->link;
+		pg_count(p->pg, p->pg->timeouts, 1);
+		call->done(call, SQL_UNAVAILABLE);
+	}
+	pool_dispatch(p);
+}
+
+/* --------------------------------------------------------------------------------- sending */
+
+static void
+statement_name(char name[32], const struct sql_query *query)
+{
+	snprintf(name, 32, "grapnel_%s", query->option);
+}
+
+static void
+member_send(struct member *m, struct job *job)
+{
+	const struct sql_call *call = job->call;
+	const char *values[SQL_MAX_PARAMS];
+	PGconn *conn = m->link.conn;
+	char name[32], why[LINK_WHY_SIZE];
+	bool alone = m->count == 0;
+
+	for (unsigned i = 0; i < job->query->param_count; i++)
+		values[i] = call->params[i].data;
+	statement_name(name, job->query);
+	job->tries++;
+	job->answered = false;
+	job->rows = 0;
+	job->bytes = 0;
+	job->sent_at = m->pool->pg->link.host->now_ms();
+	list_append(&m->flying, job);
+	m->count++;
+	if (PQsendQueryPrepared(conn, name, (int)job->query->param_count, values, NULL, NULL, 0) !=
+		1 ||
+	    PQpipelineSync(conn) != 1) {
+		pg_message(why, sizeof(why), PQerrorMessage(conn), true);
+		pg_link_break(&m->link, why);
+		return;
+	}
+	if (alone)
+		(void)PQsetSingleRowMode(conn);
+	pg_link_flush(&m->link);
+}
+
+/* The one with the least to do; NULL: none has room. */
+static struct member *
+pool_choose(struct pg_pool *p)
+{
+	struct member *best = NULL;
+
+	for (unsigned i = 0; i < p->pg->connections; i++) {
+		struct member *m = &p->members[i];
+
+		if (m->link.state == LINK_READY && m->count < p->pg->pipeline &&
+		    (best == NULL || m->count < best->count))
+			best = m;
+	}
+	return best;
+}
+
+static void
+pool_dispatch(struct pg_pool *p)
+{
+	struct member *m;
+	struct job *job;
+
+	if (p->dispatching)
+		return; /* the loop below goes on with it */
+	p->dispatching = true;
+	while ((job = p->waiting.first) != NULL) {
+		if (job->call == NULL) {
+			free(list_take(&p->waiting));
+			continue;
+		}
+		if ((m = pool_choose(p)) == NULL)
+			break;
+		member_send(m, list_take(&p->waiting));
+	}
+	p->dispatching = false;
+}
+
+void
+pg_pool_exec(void *pool, struct sql_call *call)
+{
+	struct pg_pool *p = pool;
+	struct job *job;
+	uint64_t now;
+
+	call->driver = NULL;
+	if (p->down || (job = calloc(1, sizeof(*job))) == NULL) {
+		call->done(call, SQL_UNAVAILABLE);
+		return;
+	}
+	now = p->pg->link.host->now_ms();
+	job->call = call;
+	job->query = call->query;
+	job->deadline = now + call->deadline_ms;
+	call->driver = job;
+	list_append(&p->waiting, job);
+	pool_arm(p, now, job->deadline);
+	pool_dispatch(p);
+}
+
+void
+pg_pool_cancel(void *pool, struct sql_call *call)
+{
+	struct job *job = call->driver;
+
+	(void)pool;
+	if (job == NULL)
+		return;   /* done is about to be called */
+	job->call = NULL; /* a query under way is let finish */
+	call->driver = NULL;
+	call->done(call, SQL_UNAVAILABLE);
+}
+
+/* --------------------------------------------------------------------------------- results */
+
+/* Errors after which a connection is good for nothing, or not for its prepared statements. */
+static bool
+is_fatal(const char *state, const PGresult *result)
+{
+	const char *function = PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION);
+
+	return strncmp(state, "57P", 3) == 0 || strncmp(state, "08", 2) == 0 ||
+	    strcmp(state, "26000") == 0 ||
+	    (strcmp(state, "0A000") == 0 && function != NULL &&
+		strcmp(function, "RevalidateCachedQuery") == 0);
+}
+
+/* The text of an error may hold values of the query; its number does not. */
+static void
+complain(struct pg *pg, const struct sql_query *query, const char *state)
+{
+	static const struct {
+		const char *state, *meaning;
+	} known[] = {
+		{ "42501", "permission denied" },
+		{ "42P01", "there is no such table" },
+		{ "57014", "it was ended by statement_timeout or somebody" },
+		{ "22P02", "a value has not the form of its type" },
+		{ "53200", "the server is out of memory" },
+	};
+	uint64_t now = pg->link.host->now_ms(),
+		 last =
+		     atomic_load_explicit(&pg->complained_ms[query->number], memory_order_relaxed);
+	const char *meaning = "the server's log says more";
+
+	if ((last != 0 && now - last < COMPLAINT_MS) ||
+	    !atomic_compare_exchange_strong(&pg->complained_ms[query->number], &last, now))
+		return;
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+		if (strcmp(state, known[i].state) == 0)
+			meaning = known[i].meaning;
+	}
+	pg->link.host->log(pg->link.self, GRAPNEL_LOG_ERROR,
+	    "%s failed with SQLSTATE %s: %s; not said again for %u s", query->option, state,
+	    meaning, COMPLAINT_MS / 1000);
+}
+
+static void
+member_error(struct member *m, struct job *job, const PGresult *result)
+{
+	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+	char why[64];
+
+	if (state == NULL) /* libpq's own: the connection is gone, or what came is no answer */
+		state = "08006";
+	if (is_fatal(state, result)) {
+		snprintf(why, sizeof(why), "%s: SQLSTATE %.5s", job->query->option, state);
+		pg_link_break(&m->link, why);
+		return;
+	}
+	complain(m->pool->pg, job->query, state);
+}
+
+/* One row to who asked. What is of no use is read to its end, so that the connection stays. */
+static void
+job_row(
+    struct job *job, const PGresult *result, int r, struct sql_row *row, struct grapnel_str *values)
+{
+	for (unsigned c = 0; c < row->columns; c++) {
+		bool null = PQgetisnull(result, r, (int)c);
+
+		values[c].data = null ? NULL : PQgetvalue(result, r, (int)c);
+		values[c].len = null ? 0 : (size_t)PQgetlength(result, r, (int)c);
+		job->bytes += values[c].len;
+	}
+	job->rows++;
+	if (job->call != NULL && !job->refused)
+		job->refused = !job->call->on_row(job->call, row);
+}
+
+/* false: it does not come to an end. */
+static bool
+job_rows(struct job *job, const PGresult *result)
+{
+	struct grapnel_str names[MAX_COLUMNS], values[MAX_COLUMNS];
+	struct sql_row row = {
+		.columns = (unsigned)PQnfields(result), .names = names, .values = values
+	};
+
+	if (row.columns > MAX_COLUMNS) {
+		job->refused = true;
+		row.columns = 0;
+	}
+	for (unsigned c = 0; c < row.columns; c++) {
+		names[c].data = PQfname(result, (int)c);
+		names[c].len = strlen(names[c].data);
+	}
+	for (int r = 0; r < PQntuples(result); r++)
+		job_row(job, result, r, &row, values);
+	return job->rows <= 2 * SQL_MAX_ROWS && job->bytes <= 2 * (size_t)SQL_MAX_BYTES;
+}
+
+/* A query and its sync have come back. */
+static void
+member_complete(struct member *m)
+{
+	struct job *job = list_take(&m->flying);
+	struct pg_pool *p = m->pool;
+
+	if (--m->count > 0)
+		(void)PQsetSingleRowMode(
+		    m->link.conn); /* of the next one, before any of it is read */
+	m->link.useful = true;
+	job_end(job, job->answered && !job->refused ? SQL_OK : SQL_UNAVAILABLE);
+	pool_dispatch(p);
+}
+
+static void
+member_on_result(void *arg, const PGresult *result)
+{
+	struct member *m = arg;
+	struct job *job = m->flying.first;
+
+	m->heard = m->pool->pg->link.host->now_ms();
+	if (job == NULL) {
+		pg_link_break(&m->link, "an answer came that nobody asked for");
+		return;
+	}
+	switch (PQresultStatus(result)) {
+	case PGRES_SINGLE_TUPLE:
+	case PGRES_TUPLES_OK:
+		if (!job_rows(job, result)) {
+			job->refused = true;
+			pg_link_break(&m->link, "an answer is too large");
+			return;
+		}
+		job->answered = PQresultStatus(result) == PGRES_TUPLES_OK;
+		break;
+	case PGRES_COMMAND_OK:
+	case PGRES_EMPTY_QUERY:
+		job->answered = true;
+		break;
+	case PGRES_PIPELINE_SYNC:
+		member_complete(m);
+		break;
+	case PGRES_FATAL_ERROR:
+		member_error(m, job, result);
+		break;
+	case PGRES_BAD_RESPONSE:
+	case PGRES_NONFATAL_ERROR:
+	case PGRES_PIPELINE_ABORTED:
+	case PGRES_COPY_OUT:
+	case PGRES_COPY_IN:
+	case PGRES_COPY_BOTH:
+		job->refused = true;
+		pg_link_break(&m->link, "an answer that is no rows (is a query a COPY?)");
+		break;
+	}
+}
+
+/* --------------------------------------------------------------------------------- members */
+
+static unsigned
+member_set_up(void *arg, PGconn *conn)
+{
+	struct member *m = arg;
+	const struct pg *pg = m->pool->pg;
+	char name[32], timeout[16];
+	const char *values[] = { timeout };
+	unsigned count = 1;
+
+	snprintf(timeout, sizeof(timeout), "%u", (unsigned)pg->statement_timeout_ms);
+	if (PQsendQueryParams(conn, pg->statement_timeout_ms > 0 ? WITH_TIMEOUT : SESSION,
+		pg->statement_timeout_ms > 0, NULL, values, NULL, NULL, 0) != 1 ||
+	    PQpipelineSync(conn) != 1)
+		return 0;
+	for (unsigned i = 0; i < SQL_QUERIES; i++) {
+		const struct sql_query *query = sql_query(pg->sql, i);
+
+		if (query == NULL)
+			continue;
+		statement_name(name, query);
+		if (PQsendPrepare(conn, name, query->text, (int)query->param_count, NULL) != 1 ||
+		    PQpipelineSync(conn) != 1)
+			return 0;
+		count++;
+	}
+	return count;
+}
+
+static const char *
+member_step(void *arg, unsigned step)
+{
+	const struct member *m = arg;
+
+	for (unsigned i = 0; step > 0 && i < SQL_QUERIES; i++) {
+		const struct sql_query *query = sql_query(m->pool->pg->sql, i);
+
+		if (query != NULL && --step == 0)
+			return query->option;
+	}
+	return "setting up the session";
+}
+
+static void
+member_on_ready(void *arg)
+{
+	struct member *m = arg;
+	struct pg_pool *p = m->pool;
+	struct pg *pg = p->pg;
+
+	m->heard = 0;
+	pg_count(pg, pg->connected, 1);
+	if (++p->ready == pg->connections)
+		p->few = false;
+	if (p->down) {
+		p->down = false;
+		if (atomic_fetch_sub(&pg->pools_down, 1) == 1)
+			pg->link.host->log(pg->link.self, GRAPNEL_LOG_NOTICE,
+			    "the database answers again, and so do logins and rights");
+		for (unsigned i = 0; i < pg->connections; i++)
+			pg_link_hurry(&p->members[i].link);
+	}
+	pool_dispatch(p);
+}
+
+static void
+member_on_failed(void *arg, const char *why)
+{
+	struct member *m = arg;
+	struct pg_pool *p = m->pool;
+	struct pg *pg = p->pg;
+
+	pg_count(pg, pg->failures, 1);
+	if (p->ready > 0) {
+		if (!p->few)
+			pg->link.host->log(pg->link.self, GRAPNEL_LOG_WARNING,
+			    "worker %u has %u of %u connections; another cannot be opened: %s",
+			    p->worker, p->ready, pg->connections, why);
+		p->few = true;
+		return;
+	}
+	if (p->down)
+		return;
+	p->down = true;
+	if (atomic_fetch_add(&pg->pools_down, 1) == 0)
+		pg->link.host->log(pg->link.self, GRAPNEL_LOG_ERROR,
+		    "the database cannot be used, and logins and rights that need it are answered "
+		    "as "
+		    "unavailable until it can: %s",
+		    why);
+	end_all(&p->waiting);
+}
+
+/* What was on it is asked again elsewhere, in its old order, but for what has had its chances. */
+static void
+member_on_lost(void *arg, const char *why)
+{
+	struct member *m = arg;
+	struct pg_pool *p = m->pool;
+	struct job_list again, ended;
+	struct job *job;
+
+	p->pg->link.host->log(p->pg->link.self, GRAPNEL_LOG_INFO,
+	    "worker %u lost a connection with %u queries under way: %s", p->worker, m->count, why);
+	p->ready--;
+	pg_count(p->pg, p->pg->connected, -1);
+	list_init(&again);
+	list_init(&ended);
+	while ((job = list_take(&m->flying)) != NULL) {
+		if (job->call == NULL || job->refused || job->tries >= MAX_TRIES) {
+			list_append(&ended, job);
+		} else {
+			pg_count(p->pg, p->pg->retries, 1);
+			list_append(&again, job);
+		}
+	}
+	m->count = 0;
+	list_prepend(&p->waiting, &again);
+	end_all(&ended);
+	pool_dispatch(p);
+}
+
+static const struct pg_link_user member_user = {
+	.set_up = member_set_up,
+	.step = member_step,
+	.ready = member_on_ready,
+	.result = member_on_result,
+	.lost = member_on_lost,
+	.failed = member_on_failed,
+};
+
+/* ------------------------------------------------------------------------------------ life */
+
+struct pg_pool *
+pg_pool_new(struct pg *pg, unsigned worker)
+{
+	struct pg_pool *p = calloc(1, sizeof(*p) + pg->connections * sizeof(p->members[0]));
+
+	if (p == NULL)
+		return NULL;
+	p->pg = pg;
+	p->worker = worker;
+	p->due = UINT64_MAX;
+	list_init(&p->waiting);
+	p->timer = pg->link.host->timer_new(pg->link.self, pool_on_timer, p);
+	if (p->timer == NULL)
+		goto fail;
+	for (unsigned i = 0; i < pg->connections; i++) {
+		p->members[i].pool = p;
+		list_init(&p->members[i].flying);
+		if (pg_link_start(&p->members[i].link, &pg->link, &member_user, &p->members[i]) !=
+		    GRAPNEL_OK)
+			goto fail;
+	}
+	return p;
+fail:
+	pg_pool_free(p);
+	return NULL;
+}
+
+void
+pg_pool_free(struct pg_pool *p)
+{
+	if (p == NULL)
+		return;
+	for (unsigned i = 0; i < p->pg->connections; i++) {
+		pg_link_stop(&p->members[i].link);
+		if (p->members[i].pool != NULL)
+			end_all(&p->members[i].flying);
+	}
+	end_all(&p->waiting);
+	pg_count(p->pg, p->pg->connected, -(int64_t)p->ready);
+	if (p->down)
+		atomic_fetch_sub(&p->pg->pools_down, 1);
+	if (p->timer != NULL)
+		p->pg->link.host->timer_free(p->timer);
+	free(p);
+}
