@@ -4,15 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static enum ctl_exit
+enum ctl_exit
 no_memory(void)
 {
 	fprintf(stderr, "grapnelctl: no memory\n");
 	return CTL_FAILED;
 }
 
-/* Print an answer as it came, one line. */
-static enum ctl_exit
+enum ctl_exit
 print_json(json_t *answer)
 {
 	char *text = json_dumps(answer, JSON_COMPACT | JSON_ENCODE_ANY);

@@ -7,6 +7,8 @@
  * http.c	one request to the broker and its answer
  * show.c	tables and values for people; nothing a peer has chosen reaches the terminal unescaped
  * socket.c	where the broker's admin socket is
+ * rights.c	who may what, and why: explain, cache
+ * secret.c	passwords from a terminal or a pipe
  * passwd.c	password files (with passwd_edit.c); needs no broker
  */
 #ifndef CTL_CTL_H
@@ -15,6 +17,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <sys/types.h>
 
 enum ctl_exit {
 	CTL_OK = 0,
@@ -67,6 +70,10 @@ void show_duration(json_int_t seconds, char *out, size_t size);
 /* From grapnel.conf if it can be read, else the built-in default. Heap; NULL: no memory; "none": switched off. */
 char *socket_default(void);
 
+/* Print an answer as it came, one line; takes it. */
+enum ctl_exit print_json(json_t *answer);
+enum ctl_exit no_memory(void);
+
 /* ---- commands.c; argv[0] is the last word of the command ---- */
 enum ctl_exit cmd_status(const struct ctl *ctl, int argc, char **argv);
 enum ctl_exit cmd_clients_list(const struct ctl *ctl, int argc, char **argv);
@@ -80,6 +87,17 @@ enum ctl_exit cmd_config(const struct ctl *ctl, int argc, char **argv);
 enum ctl_exit cmd_reload(const struct ctl *ctl, int argc, char **argv);
 /* A command that a plugin offers: argv[0] is its name. */
 enum ctl_exit cmd_of_plugin(const struct ctl *ctl, int argc, char **argv);
+
+/* ---- rights.c ---- */
+enum ctl_exit cmd_explain(const struct ctl *ctl, int argc, char **argv);
+enum ctl_exit cmd_cache_purge(const struct ctl *ctl, int argc, char **argv);
+
+/* ---- secret.c ---- */
+/* One line of stdin into *line (getline's buffer), without its end. -1: end, error or signal. */
+ssize_t secret_line(char **line, size_t *size);
+/* The same asked for on the terminal, without echo; a signal restores it and is raised again. */
+ssize_t secret_prompt(const char *question, char **line, size_t *size);
+void secret_wipe(char *line, size_t size); /* and free; NULL is fine */
 
 /* ---- passwd.c ---- */
 int ctl_passwd(int argc, char **argv); /* argv[0] is "passwd"; an exit code */

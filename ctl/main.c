@@ -46,6 +46,22 @@ static const struct command commands[] = {
 	    cmd_plugin_list, NULL },
 	{ { "plugin", "show" }, "NAME", "one plugin: hooks, verdicts, times, options",
 	    cmd_plugin_show, NULL },
+	{ { "explain", NULL }, "--client ID [--username NAME] [--connect] [--publish T | --subscribe F | --read T] ...",
+	    "what would be decided, by whom and why: a dry run", cmd_explain,
+	    "  --client ID      as this client; one that has a session is asked about with that session's rights\n"
+	    "  --username NAME  as this user\n"
+	    "  --connect        explain the login; asks for the password (or reads it from a pipe), and what follows\n"
+	    "                   has the rights that this login gives\n"
+	    "  --publish T      may it publish to the Topic Name T?\n"
+	    "  --subscribe F    may it subscribe to the Topic Filter F?\n"
+	    "  --read T         may a message of the Topic Name T be delivered to it?\n"
+	    "  --qos N, --retain  of the PUBLISH or SUBSCRIBE; default: 0, no\n"
+	    "  --mountpoint M, --listener L  where the client would come in\n"
+	    "\nThe plugins are really asked; nothing is kept, counted or told to anybody.\n" },
+	{ { "cache", "purge" }, "[user=NAME] [client=ID] [plugin=NAME]",
+	    "forget kept answers, and ask again about the clients that are connected", cmd_cache_purge,
+	    "Only answers about that user, that client, of that plugin; without any, all of them.\n"
+	    "Connected clients keep their connection if their login still holds; their rights are asked anew.\n" },
 	{ { "metrics", NULL }, "", "all metrics, in the text format of Prometheus", cmd_metrics,
 	    NULL },
 	{ { "config", NULL }, "", "the configuration in force, secrets as ***", cmd_config, NULL },

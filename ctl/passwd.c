@@ -62,73 +62,6 @@ usage(FILE *to)
 
 /* ------------------------------------------------------------------ reading passwords */
 
-static volatile sig_atomic_t caught;
-
-static void
-on_signal(int signal)
-{
-	caught = signal;
-}
-
-/* One line into *line (getline's buffer). -1: end, error or signal. The line's end is cut. */
-static ssize_t
-read_line(char **line, size_t *size)
-{
-	ssize_t n;
-
-	errno = 0;
-	n = getline(line, size, stdin);
-	if (n < 0)
-		return -1;
-	if (n > 0 && (*line)[n - 1] == '\n')
-		n--;
-	if (n > 0 && (*line)[n - 1] == '\r')
-		n--;
-	(*line)[n] = '\0';
-	return n;
-}
-
-/* Ask on the terminal, without echo; a signal restores it and is raised again. */
-static ssize_t
-prompt(const char *question, char **line, size_t *size)
-{
-	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
-	struct sigaction catch = { .sa_handler = on_signal }, old[4];
-	struct termios before, quiet;
-	ssize_t n = -1;
-
-	if (tcgetattr(STDIN_FILENO, &before) != 0)
-		return -1;
-	quiet = before;
-	quiet.c_lflag &= ~(tcflag_t)ECHO;
-	quiet.c_lflag |= ECHONL;
-	caught = 0;
-	sigemptyset(&catch.sa_mask);
-	for (size_t i = 0; i < 4; i++)
-		sigaction(signals[i], &catch, &old[i]);
-	if (tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet) == 0) {
-		fputs(question, stderr);
-		n = read_line(line, size);
-		(void)tcsetattr(STDIN_FILENO, TCSAFLUSH, &before);
-	}
-	for (size_t i = 0; i < 4; i++)
-		sigaction(signals[i], &old[i], NULL);
-	if (caught != 0) {
-		fputc('\n', stderr);
-		raise(caught);
-		return -1;
-	}
-	return n;
-}
-
-static void
-wipe(char *line, size_t size)
-{
-	if (line != NULL)
-		explicit_bzero(line, size);
-	free(line);
-}
-
 /* The password for `set` and `hash`; heap, for wipe. NULL: said why. */
 static char *
 ask_password(size_t *len, size_t *size)
@@ -139,7 +72,7 @@ ask_password(size_t *len, size_t *size)
 	ssize_t n;
 
 	*size = 0;
-	n = terminal ? prompt("Password: ", &line, size) : read_line(&line, size);
+	n = terminal ? secret_prompt("Password: ", &line, size) : secret_line(&line, size);
 	if (n > 0 && n <= PASSWORD_MAX) {
 		*len = (size_t)n;
 	} else {
@@ -152,16 +85,16 @@ ask_password(size_t *len, size_t *size)
 		n = -1;
 	}
 	if (n > 0 && terminal) {
-		ssize_t m = prompt("Again: ", &again, &again_size);
+		ssize_t m = secret_prompt("Again: ", &again, &again_size);
 
 		if (m != n || memcmp(line, again, (size_t)n) != 0) {
 			say("the two passwords differ; nothing was changed");
 			n = -1;
 		}
-		wipe(again, again_size);
+		secret_wipe(again, again_size);
 	}
 	if (n < 0) {
-		wipe(line, *size);
+		secret_wipe(line, *size);
 		return NULL;
 	}
 	return line;
@@ -196,7 +129,7 @@ changes_add(struct changes *c, struct grapnel_str name, const char *hash)
 		}
 		if (c->text != NULL)
 			memcpy(text, c->text, c->len);
-		wipe(c->text, c->len);
+		secret_wipe(c->text, c->len);
 		c->text = text;
 		c->size = size;
 	}
@@ -273,7 +206,7 @@ set_one(const struct request *r)
 	if (!good_name(name) || (password = ask_password(&len, &size)) == NULL)
 		return CTL_FAILED;
 	good = hash_one(r, &c, name, password, len);
-	wipe(password, size);
+	secret_wipe(password, size);
 	return good ? apply(r, r->create ? PASSWD_CREATE : PASSWD_SET, &c) : CTL_FAILED;
 }
 
@@ -320,12 +253,12 @@ set_batch(const struct request *r)
 	bool good = true;
 	ssize_t n;
 
-	while (good && (n = read_line(&line, &size)) >= 0) {
+	while (good && (n = secret_line(&line, &size)) >= 0) {
 		number++;
 		if (n > 0)
 			good = batch_line(r, &c, line, (size_t)n, number);
 	}
-	wipe(line, size);
+	secret_wipe(line, size);
 	if (good && ferror(stdin)) {
 		say("standard input: %s", strerror(errno));
 		good = false;
@@ -336,7 +269,7 @@ set_batch(const struct request *r)
 	}
 	if (good)
 		return apply(r, r->create ? PASSWD_CREATE : PASSWD_SET, &c);
-	wipe(c.text, c.len);
+	secret_wipe(c.text, c.len);
 	return CTL_FAILED;
 }
 
@@ -351,7 +284,7 @@ print_hash(const struct request *r)
 	if (password == NULL)
 		return CTL_FAILED;
 	err = password_hash(r->scheme, password, len, hash);
-	wipe(password, size);
+	secret_wipe(password, size);
 	if (err != 0)
 		return say("%s", password_strerror(err));
 	printf("%s\n", hash);

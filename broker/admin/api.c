@@ -19,6 +19,7 @@ struct api_route {
 
 static const struct api_route routes[] = {
 	{ API_GET, { "metrics" }, { NULL }, route_metrics },
+	{ API_DELETE, { "v1", "cache" }, { "client", "plugin", "username" }, route_cache_purge },
 	{ API_GET, { "v1", "clients" },
 	    { "after", "after_mountpoint", "limit", "online", "username" }, route_clients },
 	{ API_GET, { "v1", "clients", "*" }, { "mountpoint" }, route_client },
@@ -26,6 +27,7 @@ static const struct api_route routes[] = {
 	{ API_POST, { "v1", "clients", "*", "trace" }, { "mountpoint" }, route_client_trace },
 	{ API_DELETE, { "v1", "clients", "*", "trace" }, { "mountpoint" }, route_client_untrace },
 	{ API_GET, { "v1", "config" }, { NULL }, route_config },
+	{ API_POST, { "v1", "explain" }, { NULL }, route_explain },
 	{ API_GET, { "v1", "plugins" }, { NULL }, route_plugins },
 	{ API_GET, { "v1", "plugins", "*" }, { NULL }, route_plugin },
 	{ API_POST, { "v1", "plugins", "command", "*" }, { NULL }, route_plugin_command },

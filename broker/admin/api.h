@@ -81,6 +81,8 @@ void route_client(struct api_call *call);
 void route_client_kick(struct api_call *call);
 void route_client_trace(struct api_call *call);
 void route_client_untrace(struct api_call *call);
+void route_cache_purge(struct api_call *call);	  /* explain_route.c */
+void route_explain(struct api_call *call);
 void route_plugins(struct api_call *call);	  /* plugins_route.c */
 void route_plugin(struct api_call *call);
 void route_plugin_command(struct api_call *call);

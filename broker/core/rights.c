@@ -311,18 +311,75 @@ rights_from(const struct decision *d, struct rights_answer *a)
 	}
 }
 
-static void
-answer_own(struct worker *w, const struct session *s, const struct identity *id,
-    const struct rights_question *q, struct rights_answer *a, bool allow, uint32_t flags,
-    struct grapnel_str rule)
+static bool
+own(struct rights_answer *a, bool allow, uint32_t flags, struct grapnel_str rule)
 {
 	memset(a, 0, sizeof(*a));
 	a->verdict = allow ? GRAPNEL_ALLOW : GRAPNEL_DENY;
 	a->flags = flags;
 	a->reason_code = allow ? 0 : RC_NOT_AUTHORIZED;
 	a->rule = rule;
-	if (records_used(w))
-		record_own(w, s, id, q, allow, rule);
+	return true;
+}
+
+/* The session's rules as the SDK asks them. */
+static struct grapnel_rules_question
+rules_question(const struct identity *id, const struct rights_question *q)
+{
+	return (struct grapnel_rules_question){ .size = sizeof(struct grapnel_rules_question),
+		.action = q->action,
+		.qos = q->qos,
+		.retain = q->retain,
+		.topic = q->topic,
+		.client_id = identity_client_id(id),
+		.username = identity_username(id),
+		.attributes = identity_attributes(id),
+		.attribute_count = id->attribute_count };
+}
+
+bool
+rights_own(struct worker *w, const struct identity *id, bool superuser, struct grapnel_rules *rules,
+    const struct rights_question *q, struct rights_answer *a, bool *by_rules, bool *covered)
+{
+	*by_rules = *covered = false;
+	if (q->action != GRAPNEL_SUBSCRIBE && q->action != GRAPNEL_READ && is_sys(q->topic))
+		return own(a, false, 0, GRAPNEL_STR("the broker ($SYS is its own)"));
+	if (id->superuser || superuser)
+		return own(a, true, GRAPNEL_ACL_COVERED, GRAPNEL_STR("superuser"));
+	if (rules != NULL) {
+		struct grapnel_rules_question rq = rules_question(id, q);
+		struct grapnel_str rule;
+		uint32_t flags = 0;
+		enum grapnel_verdict v = acl_rules_check(rules, &rq, &flags, &rule);
+
+		if (v == GRAPNEL_ALLOW || v == GRAPNEL_DENY) {
+			*by_rules = true;
+			return own(a, v == GRAPNEL_ALLOW, flags, rule);
+		}
+		*covered = (flags & GRAPNEL_ACL_COVERED) != 0;
+	}
+	if (!hook_used(w, HOOK_ACL)) {
+		bool allow = rules == NULL && (q->topic.len == 0 || q->topic.data[0] != '$');
+
+		return own(a, allow, allow ? GRAPNEL_ACL_COVERED : 0,
+		    rules == NULL ? GRAPNEL_STR("default ($-topics need a rule)")
+				  : GRAPNEL_STR("default (no rule allows it)"));
+	}
+	return false;
+}
+
+/* The session's own rules have decided: it need not ask them again for topics like this one. */
+static void
+keep_by_rules(struct session *s, struct grapnel_rules *rules, const struct identity *id,
+    const struct rights_question *q, const struct rights_answer *a)
+{
+	struct grapnel_rules_question rq = rules_question(id, q);
+	char buf[SCOPE_MAX];
+	struct grapnel_str scope = { buf, acl_rules_scope(rules, &rq, buf, sizeof(buf)) };
+
+	if (scope.len == 0)
+		scope.data = NULL;
+	cache_put(s, q, a->verdict == GRAPNEL_ALLOW, UINT32_MAX, scope);
 }
 
 void
@@ -373,54 +430,17 @@ rights_ask(struct worker *w, struct session *s, const struct identity *id,
 		.retain = q->retain,
 		.topic = q->topic,
 		.share = q->share };
-	bool rules_covered = false;
+	bool rules_covered, by_rules;
 
 	decision_release(&cw->last_decision); /* the last answer's strings */
 	memset(&cw->last_decision, 0, sizeof(cw->last_decision));
 	*pending = NULL;
-	if (q->action != GRAPNEL_SUBSCRIBE && q->action != GRAPNEL_READ && is_sys(q->topic)) {
-		answer_own(w, s, id, q, now, false, 0, GRAPNEL_STR("the broker ($SYS is its own)"));
-		return true;
-	}
-	if (id->superuser || (s != NULL && s->superuser)) {
-		answer_own(w, s, id, q, now, true, GRAPNEL_ACL_COVERED, GRAPNEL_STR("superuser"));
-		return true;
-	}
-	if (rules != NULL) {
-		struct grapnel_rules_question rq = { .size = sizeof(rq),
-			.action = q->action,
-			.qos = q->qos,
-			.retain = q->retain,
-			.topic = q->topic,
-			.client_id = identity_client_id(id),
-			.username = identity_username(id),
-			.attributes = identity_attributes(id),
-			.attribute_count = id->attribute_count };
-		struct grapnel_str rule;
-		uint32_t flags = 0;
-		enum grapnel_verdict v = acl_rules_check(rules, &rq, &flags, &rule);
-
-		if (v == GRAPNEL_ALLOW || v == GRAPNEL_DENY) {
-			answer_own(w, s, id, q, now, v == GRAPNEL_ALLOW, flags, rule);
-			if (s != NULL) {
-				char buf[SCOPE_MAX];
-				struct grapnel_str scope = { buf,
-					acl_rules_scope(rules, &rq, buf, sizeof(buf)) };
-
-				if (scope.len == 0)
-					scope.data = NULL;
-				cache_put(s, q, v == GRAPNEL_ALLOW, UINT32_MAX, scope);
-			}
-			return true;
-		}
-		rules_covered = (flags & GRAPNEL_ACL_COVERED) != 0;
-	}
-	if (!hook_used(w, HOOK_ACL)) {
-		bool allow = rules == NULL && (q->topic.len == 0 || q->topic.data[0] != '$');
-
-		answer_own(w, s, id, q, now, allow, allow ? GRAPNEL_ACL_COVERED : 0,
-		    rules == NULL ? GRAPNEL_STR("default ($-topics need a rule)")
-				  : GRAPNEL_STR("default (no rule allows it)"));
+	if (rights_own(
+		w, id, s != NULL && s->superuser, rules, q, now, &by_rules, &rules_covered)) {
+		if (records_used(w))
+			record_own(w, s, id, q, now->verdict == GRAPNEL_ALLOW, now->rule);
+		if (by_rules && s != NULL)
+			keep_by_rules(s, rules, id, q, now);
 		return true;
 	}
 	if (s != NULL)

@@ -341,6 +341,12 @@ struct rights_answer {
 	struct grapnel_str reason_string, rule; /* borrowed: until the next question on this worker */
 };
 /*
+ * What is decided without a plugin: $SYS, superusers, rules that came with the login, the default. false: the acl_check
+ * chain must be asked. *by_rules: rules decided; *covered: they refuse READ for none of it.
+ */
+bool rights_own(struct worker *w, const struct identity *id, bool superuser, struct grapnel_rules *rules,
+    const struct rights_question *q, struct rights_answer *a, bool *by_rules, bool *covered);
+/*
  * Session rules, then the acl_check chain, then the default. @return true: answered now, in *now; false: fn(arg, decision)
  * runs later (*pending to cancel with hooks_cancel); it makes an answer of the decision with rights_from.
  * s NULL: about an identity only; rules may be NULL.

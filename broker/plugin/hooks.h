@@ -157,6 +157,9 @@ struct json_t;
 struct json_t *plugins_json(const struct plugins *p, const char *name /* NULL: all */); /* order per hook, verdict counters, latency, pending, options (secrets hidden) */
 /* One line per call, without its newline; stops when line returns non-zero, and returns that. */
 int plugins_metrics(const struct plugins *p, int (*line)(void *ctx, const char *text), void *ctx); 
+/* Forget kept answers, of one instance or (plugin NULL) of all, about that user and client (.data NULL: any). GRAPNEL_ENOENT: no such plugin. */
+int plugins_cache_purge(struct plugins *p, const char *plugin, struct grapnel_str username, struct grapnel_str client_id,
+    uint64_t *forgotten);
 /* Run an admin command of a plugin. GRAPNEL_ENOENT: no plugin offers it. */
 int plugins_command(struct plugins *p, const struct grapnel_command *cmd, void (*reply)(void *ctx, struct grapnel_str json), void *ctx);
 

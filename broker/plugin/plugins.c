@@ -250,6 +250,25 @@ plugins_have(const struct plugins *p, enum hook h)
 }
 
 int
+plugins_cache_purge(struct plugins *p, const char *plugin, struct grapnel_str username,
+    struct grapnel_str client_id, uint64_t *forgotten)
+{
+	bool found = plugin == NULL;
+
+	*forgotten = 0;
+	for (unsigned i = 0; p != NULL && i < p->count; i++) {
+		struct instance *in = p->entries[i].in;
+
+		if (plugin != NULL && strcmp(in->name, plugin) != 0)
+			continue;
+		found = true;
+		if (in->cache != NULL)
+			*forgotten += cache_purge(in->cache, username, client_id);
+	}
+	return found ? GRAPNEL_OK : GRAPNEL_ENOENT;
+}
+
+int
 plugins_command(struct plugins *p, const struct grapnel_command *cmd,
     void (*reply)(void *ctx, struct grapnel_str json), void *ctx)
 {

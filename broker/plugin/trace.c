@@ -200,13 +200,27 @@ set_time(json_t *o, int64_t wall_us)
 	set_text(o, "time", text);
 }
 
-static json_t *
-steps_json(const struct record *r)
+static const char *
+how_name(uint8_t how)
+{
+	static const char *const names[] = {
+		[STEP_ASKED] = "asked",
+		[STEP_KEPT] = "kept",
+		[STEP_SHARED] = "shared",
+		[STEP_STALE] = "stale",
+		[STEP_NOT_ASKED] = "not asked",
+	};
+
+	return how < sizeof(names) / sizeof(names[0]) ? names[how] : "?";
+}
+
+json_t *
+decision_steps_json(const struct decision_step *first, unsigned count)
 {
 	json_t *steps = json_array();
 
-	for (unsigned i = 0; steps != NULL && i < r->step_count; i++) {
-		const struct decision_step *s = &r->steps[i];
+	for (unsigned i = 0; steps != NULL && i < count; i++) {
+		const struct decision_step *s = &first[i];
 		json_t *o = json_object();
 
 		set_text(o, "plugin", s->instance->name);
@@ -214,6 +228,10 @@ steps_json(const struct record *r)
 		if (s->rule.data != NULL)
 			set_str(o, "rule", s->rule);
 		json_object_set_new(o, "microseconds", json_integer(s->microseconds));
+		if (s->how != STEP_ASKED)
+			set_text(o, "how", how_name(s->how));
+		if (s->how == STEP_KEPT || s->how == STEP_STALE)
+			json_object_set_new(o, "age_ms", json_integer(s->age_ms));
 		json_array_append_new(steps, o);
 	}
 	return steps;
@@ -249,7 +267,7 @@ record_json(const struct record *r, int64_t wall_us)
 	set_text(o, "plugin", r->plugin);
 	if (r->rule.data != NULL)
 		set_str(o, "rule", r->rule);
-	json_object_set_new(o, "steps", steps_json(r));
+	json_object_set_new(o, "steps", decision_steps_json(r->steps, r->step_count));
 	return o;
 }
 
@@ -351,10 +369,12 @@ put_steps(const struct record *r, char *out, size_t size)
 	out[0] = '\0';
 	for (unsigned i = 0; i < r->step_count && len < size; i++) {
 		const struct decision_step *s = &r->steps[i];
-		int n = snprintf(out + len, size - len, "%s%s: %s%s%.*s in %u us",
+		int n = snprintf(out + len, size - len, "%s%s: %s%s%.*s in %u us%s%s",
 		    i > 0 ? ", " : " (", s->instance->name, verdict_name((int)s->verdict),
 		    s->rule.len > 0 ? " by " : "", (int)(s->rule.len > 128 ? 128 : s->rule.len),
-		    s->rule.data != NULL ? s->rule.data : "", s->microseconds);
+		    s->rule.data != NULL ? s->rule.data : "", s->microseconds,
+		    s->how != STEP_ASKED ? ", " : "",
+		    s->how != STEP_ASKED ? how_name(s->how) : "");
 
 		if (n < 0)
 			break;

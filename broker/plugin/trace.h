@@ -55,6 +55,8 @@ void trace_describe(const struct traces *ts, struct grapnel_str mountpoint,
 bool trace_describe_absent(const struct traces *ts, const char *mountpoint /* NULL: any */,
     const char *client_id, json_t *out_array);
 void traces_free(struct traces **ts);
+/* Who was asked, in order: [{"plugin", "verdict", "rule", "microseconds", "how", "age_ms"}]. NULL: no memory. */
+json_t *decision_steps_json(const struct decision_step *first, unsigned count);
 
 /* ---- on a worker ----------------------------------------------------------------------------- */
 

@@ -5,7 +5,11 @@
  *	hooks = [client_authenticate, acl_check]	which ones are asked; default: all
  *	hold = "/tmp/hold"	as long as this file exists requests stay PENDING; so does the one with number N as long as
  *				/tmp/hold.N exists. Absent or no such file: answered at once
- *	verdict = allow | deny | next | unavailable	(default allow), with reason_code
+ *	verdict = allow | deny | next | unavailable	(default allow), with reason_code. While /tmp/hold.deny, .next or .unavailable
+ *				exists, that
+ *	depends = [username, password ...]	what answers about logins and rights depend on; default: everything
+ *	valid_for = 5s		of logins
+ *	With /tmp/hold.rules a login and its revalidation bring the ACL rules in it.
  *	late = yes		a cancelled request is not given back before the files are gone
  *	only_user, only_topic	the others: NEXT. '*' at the end: beginnings
  *	block = 100ms		sleep on the worker in each hook, which no plugin may do
@@ -30,7 +34,7 @@ struct gate {
 	enum grapnel_verdict verdict;
 	uint8_t reason_code;
 	bool late;
-	int64_t block;
+	int64_t block, valid_for;
 	struct grapnel_str only_user, only_topic;
 	_Atomic unsigned asked, slots_made, slots_freed, workers;
 };
@@ -54,8 +58,46 @@ is_held(const struct gate *g, unsigned number)
 	return access(g->hold, F_OK) == 0 || access(path, F_OK) == 0;
 }
 
+static enum grapnel_verdict
+verdict_now(const struct gate *g)
+{
+	static const struct {
+		const char *name;
+		enum grapnel_verdict verdict;
+	} files[] = { { "deny", GRAPNEL_DENY }, { "next", GRAPNEL_NEXT },
+		{ "unavailable", GRAPNEL_UNAVAILABLE } };
+	char path[512];
+
+	for (size_t i = 0; g->hold != NULL && i < sizeof(files) / sizeof(*files); i++) {
+		snprintf(path, sizeof(path), "%s.%s", g->hold, files[i].name);
+		if (access(path, F_OK) == 0)
+			return files[i].verdict;
+	}
+	return g->verdict;
+}
+
+static struct grapnel_rules *
+rules_now(const struct gate *g)
+{
+	char path[512], text[1024], error[256];
+	size_t n;
+	FILE *f;
+
+	if (g->hold == NULL)
+		return NULL;
+	snprintf(path, sizeof(path), "%s.rules", g->hold);
+	if ((f = fopen(path, "re")) == NULL)
+		return NULL;
+	n = fread(text, 1, sizeof(text), f);
+	fclose(f);
+	return g->host->rules_compile(
+	    (struct grapnel_str){ text, n }, GRAPNEL_STR("gate"), false, error, sizeof(error));
+}
+
+/* resolve false: attach to what the hook is about to return. */
 static int
-attach_or_resolve(const struct gate *g, struct grapnel_request *req, enum kind kind, bool resolve)
+attach_or_resolve(const struct gate *g, struct grapnel_request *req, enum kind kind,
+    enum grapnel_verdict verdict, bool resolve)
 {
 	const struct grapnel_host *host = g->host;
 	struct grapnel_auth_answer auth = { .size = sizeof(auth), .reason_code = g->reason_code };
@@ -67,31 +109,39 @@ attach_or_resolve(const struct gate *g, struct grapnel_request *req, enum kind k
 	struct grapnel_subscribe_answer subscription = { .size = sizeof(subscription),
 		.reason_code = g->reason_code };
 	struct grapnel_ack_answer ack = { .size = sizeof(ack), .reason_code = g->reason_code };
+	int err;
 
 	switch (kind) {
 	case AUTH:
-		return resolve ? host->auth_resolve(req, g->verdict, &auth)
-			       : host->auth_answer(req, &auth);
+		if (verdict == GRAPNEL_ALLOW) {
+			auth.rules = rules_now(g);
+			if (g->valid_for > 0)
+				auth.valid_until = (host->wall_us() / 1000 + g->valid_for) / 1000;
+		}
+		err = resolve ? host->auth_resolve(req, verdict, &auth)
+			      : host->auth_answer(req, &auth);
+		host->rules_unref(auth.rules);
+		return err;
 	case ACL:
-		return resolve ? host->acl_resolve(req, g->verdict, &acl)
+		return resolve ? host->acl_resolve(req, verdict, &acl)
 			       : host->acl_answer(req, &acl);
 	case MESSAGE:
-		return resolve ? host->publish_resolve(req, g->verdict, &message)
+		return resolve ? host->publish_resolve(req, verdict, &message)
 			       : host->publish_answer(req, &message);
 	case SUBSCRIPTION:
-		return resolve ? host->subscribe_resolve(req, g->verdict, &subscription)
+		return resolve ? host->subscribe_resolve(req, verdict, &subscription)
 			       : host->subscribe_answer(req, &subscription);
 	case ACK:
 		break;
 	}
-	return resolve ? host->ack_resolve(req, g->verdict, &ack) : host->ack_answer(req, &ack);
+	return resolve ? host->ack_resolve(req, verdict, &ack) : host->ack_answer(req, &ack);
 }
 
 static void
 finish(struct held *h)
 {
 	const struct grapnel_host *host = h->g->host;
-	int err = attach_or_resolve(h->g, h->req, h->kind, true);
+	int err = attach_or_resolve(h->g, h->req, h->kind, verdict_now(h->g), true);
 
 	host->log(h->g->self, GRAPNEL_LOG_INFO, "resolved %u: %s", h->number,
 	    err == GRAPNEL_OK              ? "ok"
@@ -158,9 +208,13 @@ ask(struct gate *g, struct grapnel_request *req, enum kind kind, const char *hoo
 	number = atomic_fetch_add(&g->asked, 1);
 	g->host->log(g->self, GRAPNEL_LOG_INFO, "asked %u %s %.*s", number, hook,
 	    (int)client->client_id.len, client->client_id.data);
-	if (!is_held(g, number))
-		return attach_or_resolve(g, req, kind, false) == GRAPNEL_OK ? g->verdict
-									    : GRAPNEL_UNAVAILABLE;
+	if (!is_held(g, number)) {
+		enum grapnel_verdict verdict = verdict_now(g);
+
+		return attach_or_resolve(g, req, kind, verdict, false) == GRAPNEL_OK
+		    ? verdict
+		    : GRAPNEL_UNAVAILABLE;
+	}
 	h = malloc(sizeof(*h));
 	if (h == NULL)
 		return GRAPNEL_UNAVAILABLE;
@@ -311,6 +365,33 @@ only_wanted(const struct grapnel_host *host, struct grapnel_instance *self)
 	}
 }
 
+static void
+say_depends(const struct grapnel_host *host, struct grapnel_instance *self)
+{
+	static const struct {
+		const char *name;
+		uint64_t bit;
+	} names[] = { { "username", GRAPNEL_DEPENDS_USERNAME },
+		{ "password", GRAPNEL_DEPENDS_PASSWORD },
+		{ "client_id", GRAPNEL_DEPENDS_CLIENT_ID },
+		{ "address", GRAPNEL_DEPENDS_ADDRESS } };
+	struct grapnel_str s;
+	uint64_t mask = 0;
+
+	if (!host->option_given(self, NULL, "depends"))
+		return;
+	for (size_t i = 0; (s = host->option_list(self, NULL, "depends", i)).data != NULL; i++) {
+		for (size_t n = 0; n < sizeof(names) / sizeof(*names); n++) {
+			if (s.len == strlen(names[n].name) &&
+			    memcmp(s.data, names[n].name, s.len) == 0)
+				mask |= names[n].bit;
+		}
+	}
+	host->depends_on(self, "client_authenticate", mask);
+	host->depends_on(self, "client_revalidate", mask);
+	host->depends_on(self, "acl_check", mask);
+}
+
 static int
 gate_create(const struct grapnel_host *host, struct grapnel_instance *self, void **instance)
 {
@@ -332,9 +413,11 @@ gate_create(const struct grapnel_host *host, struct grapnel_instance *self, void
 	g->reason_code = (uint8_t)host->option_int(self, NULL, "reason_code");
 	g->late = host->option_bool(self, NULL, "late");
 	g->block = host->option_int(self, NULL, "block");
+	g->valid_for = host->option_int(self, NULL, "valid_for");
 	g->only_user = host->option_str(self, NULL, "only_user");
 	g->only_topic = host->option_str(self, NULL, "only_topic");
 	only_wanted(host, self);
+	say_depends(host, self);
 	*instance = g;
 	return GRAPNEL_OK;
 }
@@ -346,6 +429,9 @@ static const struct grapnel_option gate_options[] = {
 	    .min = 0,
 	    .max = 60000,
 	    .help = "How long each hook holds its worker." },
+	{ .name = "depends",
+	    .type = GRAPNEL_OPTION_LIST,
+	    .help = "What answers about logins and rights depend on." },
 	{ .name = "hold",
 	    .type = GRAPNEL_OPTION_STRING,
 	    .help = "While this file exists nothing is answered." },
@@ -368,6 +454,10 @@ static const struct grapnel_option gate_options[] = {
 	    .min = 0,
 	    .max = 255,
 	    .help = "Goes with deny." },
+	{ .name = "valid_for",
+	    .type = GRAPNEL_OPTION_DURATION,
+	    .default_value = "0ms",
+	    .help = "How long a login holds; 0: for ever." },
 	{ .name = "verdict",
 	    .type = GRAPNEL_OPTION_ENUM,
 	    .choices = "allow|deny|next|unavailable",
