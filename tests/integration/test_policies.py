@@ -28,6 +28,12 @@ def code(b, user="alice", password="pw", client_id=None):
     return reason
 
 
+def now(b):
+    """A place in the log behind all that has happened."""
+    settle(b)
+    return b.mark()
+
+
 def asked(b, since=0):
     """How often the gate was asked. What is behind it in the log has been read, too."""
     settle(b)
@@ -88,7 +94,7 @@ PAIRS = ((("XX", "X"), ("X", "XX")), (("a\0b", "c"), ("a", "b\0c")), (("", "ab")
 @broker(**keeps())
 def test_two_principals_never_share_an_answer(b, pair):
     first, second = PAIRS[pair]
-    since = b.mark()
+    since = now(b)
     for user, password in (first, second, first, second):
         c = b.client(V5)
         c.send_connect(b.unique("c"), username=user.replace("\0", "\1"), password=password)
@@ -128,7 +134,7 @@ def test_the_number_of_kept_answers_is_bounded(b):
         assert code(b, user="u%d" % i) == 0
     cache = numbers(b)["cache"]
     assert cache["entries"] == 10 and cache["evicted"] == 20, cache
-    since = b.mark()
+    since = now(b)
     assert code(b, user="u29") == 0 and code(b, user="u0") == 0
     assert asked(b, since) == 1
 
@@ -228,7 +234,7 @@ def test_a_backend_in_trouble_is_left_alone_for_a_while(b):
     b.wait_log(r'breaker_opened: plugin "gate": 3 questions in a row')
     eventually(lambda: code(b) == 0x88 and numbers(b)["breaker"]["refused"] > 0, "it is not asked", LONG)
     assert b.metric('grapnel_plugin_breaker_open{plugin="gate"}') == 1
-    since = b.mark()
+    since = now(b)
     eventually(lambda: code(b) == 0x88 and asked(b, since) > 0, "one is asked now and then", LONG)
     switch(b, "unavailable", False)
     eventually(lambda: code(b) == 0, "it is asked again", LONG)
@@ -448,7 +454,7 @@ def test_explain_says_who_decides_and_why(b):
 def test_explain_asks_with_the_rights_of_the_session_and_keeps_nothing(b):
     rules(b, "allow all mine/#\n")
     b.connect(V5, "there", username="alice", password="pw")
-    since = b.mark()
+    since = now(b)
     x = b.ctl_json("explain", "--client", "there", "--subscribe", "mine/#")
     assert x["session"] is True and x["right"]["verdict"] == "allow" and x["right"]["rule"] == "gate:1", x
     x = b.ctl_json("explain", "--client", "there", "--subscribe", "other")
