@@ -271,12 +271,14 @@ shown(char out[40], struct grapnel_str name)
 	return out;
 }
 
-static bool
-set_attribute(struct grant *g, struct grapnel_str name, struct grapnel_str value)
+bool
+grant_set_attribute(struct grant *g, struct grapnel_str name, struct grapnel_str value)
 {
 	char text[40];
 	size_t i = 0;
 
+	if (value.data == NULL)
+		return true;
 	if (equals(name, "password"))
 		return fail(g, "\"password\" cannot be an attribute of a client");
 	if (name.len > 0 && memchr(name.data, '.', name.len) != NULL)
@@ -307,6 +309,17 @@ set_attribute(struct grant *g, struct grapnel_str name, struct grapnel_str value
 }
 
 bool
+grant_set_limit(struct grant *g, struct grapnel_str name, struct grapnel_str value)
+{
+	char text[40];
+	int limit = value.data != NULL ? set_limit(g, name, value) : 1;
+
+	if (limit == 0)
+		return fail(g, "there is no limit \"%s\"", shown(text, name));
+	return limit > 0;
+}
+
+bool
 grant_set(struct grant *g, struct grapnel_str name, struct grapnel_str value)
 {
 	int limit;
@@ -317,7 +330,7 @@ grant_set(struct grant *g, struct grapnel_str name, struct grapnel_str value)
 		if (equals(name, known[i].name))
 			return known[i].set(g, value);
 	limit = set_limit(g, name, value);
-	return limit != 0 ? limit > 0 : set_attribute(g, name, value);
+	return limit != 0 ? limit > 0 : grant_set_attribute(g, name, value);
 }
 
 /* --------------------------------------------------------------------------- rules */

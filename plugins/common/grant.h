@@ -64,6 +64,9 @@ void grant_fini(struct grant *g);
  * answer of the backend must not be used (UNAVAILABLE, logged).
  */
 bool grant_set(struct grant *g, struct grapnel_str name, struct grapnel_str value);
+/* For backends that keep these apart: a client attribute, whatever its name means above; a limit, and nothing else. */
+bool grant_set_attribute(struct grant *g, struct grapnel_str name, struct grapnel_str value);
+bool grant_set_limit(struct grant *g, struct grapnel_str name, struct grapnel_str value);
 
 /*
  * One rule as a row, by column: permission "allow" | "deny" (default allow); action "publish" | "subscribe" | "read" | "all"
