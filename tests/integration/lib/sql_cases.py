@@ -354,7 +354,7 @@ def test_no_rows_when_checking_ask_the_next_plugin_and_rows_that_do_not_match_de
     CASE.up()
     file = {"module": "auth-file", "order": 30, "rules": ["{dir}/rules"]}
     with CASE.broker(others={"file": file}, files={"rules": "allow all file/#\nallow all alice/#\n"}, acl_mode="check",
-                     cache_ttl=0, cache_negative_ttl=0, acl_query="SELECT topic FROM mqtt_acl WHERE username = %u AND permission = 'allow'") as b:
+ acl_query="SELECT topic FROM mqtt_acl WHERE username = %u AND permission = 'allow'") as b:
         alice = b.connect(V5, username="alice", password="wonder")
         bob = b.connect(V5, username="bob", password="builder")
         assert alice.publish("alice/x", "1", qos=1) in (0, 0x10)
@@ -398,7 +398,7 @@ def test_nasty_topics_are_only_topics():
 
 def test_a_change_counts_at_once_when_rights_are_checked():
     CASE.up()
-    with CASE.broker(acl_mode="check", cache_ttl=0, cache_negative_ttl=0) as b:
+    with CASE.broker(acl_mode="check") as b:
         alice = b.connect(V5, username="alice", password="wonder")
         assert alice.publish("late/x", "1", qos=1) == 0x87
         with CASE.with_rows(insert("mqtt_acl", id=100, username="alice", topic="late/#"), "DELETE FROM mqtt_acl WHERE id = 100;"):
