@@ -2,7 +2,7 @@
 """auth-ldap against slapd."""
 from lib import slapd
 from lib.backend import USERS, Backend
-from lib.case import each, skip_if
+from lib.case import Skip, each
 from lib.mqtt import *  # noqa: F401,F403
 from lib.slapd import GROUPS, PEOPLE, SERVICE, SERVICE_PASSWORD, group, person
 
@@ -36,9 +36,10 @@ class Ldap(Backend):
             "rules": ["allow publish %u/#"],
         }, **self.where())
 
-    def plugin(self, **changed):
-        options = super().plugin(**changed)
-        return options
+    def up(self):
+        if slapd.MISSING:
+            raise Skip("%s is not installed" % slapd.MISSING)
+        return super().up()
 
 
 class Case(Ldap):
