@@ -243,7 +243,7 @@ read_all(struct auth_jwt *a)
 	struct grapnel_str token = host->option_str(a->self, NULL, "token");
 	bool good;
 
-	a->from_username = token.len == 8;
+	a->from_username = token.len > 0 && token.data[0] == 'u'; /* not password */
 	a->pass_on = host->option_bool(a->self, NULL, "pass_on");
 	a->pass_on_issuer = host->option_bool(a->self, NULL, "pass_on_issuer");
 	a->method = host->option_str(a->self, NULL, "method");

@@ -112,6 +112,7 @@ class Broker:
     def write(self, name, text):
         """A file of the temporary folder, replaced as a whole. @return its path."""
         path = self.path(name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path + ".new", "w", encoding="utf-8") as f:
             f.write(text.replace("{dir}", self.dir))
         os.rename(path + ".new", path)
