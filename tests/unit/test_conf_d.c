@@ -15,7 +15,7 @@
 #include <string.h>
 
 /* What is given although it is not the default. */
-static const char *const chosen[] = { "user", "order", "tls", "certificate", "private_key",
+static const char *const chosen[] = { "user", "enabled", "order", "tls", "certificate", "private_key",
 	"identity", "proxy_protocol", "trusted_proxies" };
 static const char *const shown_nowhere[] = {
 	"plugin_directory", /* decided when configure ran */
