@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "password.h"
 
+#include "base64.h"
 #include "password_parse.h"
+#include "scram.h"
+#include "utf8.h"
 
 #include <argon2.h>
 #include <crypt.h>
@@ -27,9 +30,21 @@ password_strerror(int error)
 	case PASSWORD_ESYS:
 		return "a cryptographic function of the system failed";
 	case PASSWORD_EINPUT:
-		return "this scheme cannot hold such a password (NUL byte, or too long)";
+		return "this scheme cannot hold such a password (control character, or too long)";
 	}
 	return "no error";
+}
+
+/* What scram_verify_password says, as password_verify says it. */
+static int
+scram_verify(const char *hash, size_t hash_len, const char *password, size_t password_len)
+{
+	int result = scram_verify_password(
+	    (struct grapnel_str){ hash, hash_len }, (struct grapnel_str){ password, password_len });
+
+	if (result >= 0)
+		return result;
+	return result == SCRAM_ECREDENTIAL ? PASSWORD_EMALFORMED : PASSWORD_ESYS;
 }
 
 /* In time that does not depend on where the first difference is. */
@@ -177,6 +192,9 @@ password_verify(const char *hash, size_t hash_len, const char *password, size_t 
 	case PASSWORD_SHA256_CRYPT:
 	case PASSWORD_SHA512_CRYPT:
 		return crypt_verify(hash, hash_len, password, password_len);
+	case PASSWORD_SCRAM_SHA256:
+	case PASSWORD_SCRAM_SHA512:
+		return scram_verify(hash, hash_len, password, password_len);
 	case PASSWORD_ARGON2ID:
 		err = argon2id(
 		    &p.cost, p.salt, p.salt_len, password, password_len, got, p.digest_len);
@@ -224,6 +242,8 @@ static const struct {
 	{ "argon2id", PASSWORD_ARGON2ID, NULL, 0, INT32_MAX },
 	{ "bcrypt", PASSWORD_BCRYPT, "$2b$", 11, 72 },
 	{ "pbkdf2", PASSWORD_PBKDF2, NULL, 0, INT32_MAX },
+	{ "scram-sha-256", PASSWORD_SCRAM_SHA256, NULL, 0, INT32_MAX },
+	{ "scram-sha-512", PASSWORD_SCRAM_SHA512, NULL, 0, INT32_MAX },
 	{ "sha512", PASSWORD_SHA512_CRYPT, "$6$", 100000, CRYPT_MAX_PASSPHRASE_SIZE - 1 },
 	{ "yescrypt", PASSWORD_YESCRYPT, "$y$", 0, CRYPT_MAX_PASSPHRASE_SIZE - 1 },
 };
@@ -259,7 +279,7 @@ static int
 make_argon2id(const char *password, size_t password_len, char out[PASSWORD_HASH_SIZE])
 {
 	struct password_cost cost = { PASSWORD_ARGON2ID, ARGON2ID_PASSES, ARGON2ID_KIB, 1 };
-	char salt64[PASSWORD_BASE64_SIZE(16)], hash64[PASSWORD_BASE64_SIZE(32)];
+	char salt64[BASE64_SIZE(16)], hash64[BASE64_SIZE(32)];
 	uint8_t salt[16], hash[32];
 	int err;
 
@@ -268,8 +288,8 @@ make_argon2id(const char *password, size_t password_len, char out[PASSWORD_HASH_
 	err = argon2id(&cost, salt, sizeof(salt), password, password_len, hash, sizeof(hash));
 	if (err != 0)
 		return err;
-	password_base64(salt64, salt, sizeof(salt), false);
-	password_base64(hash64, hash, sizeof(hash), false);
+	base64_encode(salt64, salt, sizeof(salt), false);
+	base64_encode(hash64, hash, sizeof(hash), false);
 	snprintf(out, PASSWORD_HASH_SIZE, "$argon2id$v=19$m=%u,t=%u,p=1$%s$%s", cost.kib,
 	    cost.rounds, salt64, hash64);
 	return 0;
@@ -278,7 +298,7 @@ make_argon2id(const char *password, size_t password_len, char out[PASSWORD_HASH_
 static int
 make_pbkdf2(const char *password, size_t password_len, char out[PASSWORD_HASH_SIZE])
 {
-	char salt64[PASSWORD_BASE64_SIZE(PBKDF2_SALT)], hash64[PASSWORD_BASE64_SIZE(64)];
+	char salt64[BASE64_SIZE(PBKDF2_SALT)], hash64[BASE64_SIZE(64)];
 	uint8_t salt[PBKDF2_SALT], hash[64];
 	int err;
 
@@ -288,10 +308,19 @@ make_pbkdf2(const char *password, size_t password_len, char out[PASSWORD_HASH_SI
 	    hash, sizeof(hash));
 	if (err != 0)
 		return err;
-	password_base64(salt64, salt, sizeof(salt), true);
-	password_base64(hash64, hash, sizeof(hash), true);
+	base64_encode(salt64, salt, sizeof(salt), true);
+	base64_encode(hash64, hash, sizeof(hash), true);
 	snprintf(out, PASSWORD_HASH_SIZE, "$7$%u$%s$%s", PBKDF2_ITERATIONS, salt64, hash64);
 	return 0;
+}
+
+static int
+make_scram(enum scram_hash hash, struct grapnel_str password, char out[PASSWORD_HASH_SIZE])
+{
+	_Static_assert(SCRAM_CREDENTIAL_SIZE <= PASSWORD_HASH_SIZE, "a credential is a hash");
+	if (!utf8_is_text(password, false))
+		return PASSWORD_EINPUT;
+	return scram_credential(hash, password, SCRAM_DEFAULT_ITERATIONS, out) ? 0 : PASSWORD_ESYS;
 }
 
 int
@@ -313,5 +342,8 @@ password_hash(enum password_scheme scheme, const char *password, size_t password
 	}
 	if (scheme == PASSWORD_ARGON2ID)
 		return make_argon2id(password, password_len, out);
+	if (scheme == PASSWORD_SCRAM_SHA256 || scheme == PASSWORD_SCRAM_SHA512)
+		return make_scram(scheme == PASSWORD_SCRAM_SHA512 ? SCRAM_SHA_512 : SCRAM_SHA_256,
+		    (struct grapnel_str){ password, password_len }, out);
 	return make_pbkdf2(password, password_len, out);
 }

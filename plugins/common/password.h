@@ -13,6 +13,7 @@
  *							the same tool; told from SHA-crypt by its last
  *							field, base64 of 64 bytes
  *	PBKDF2$sha512$iterations$salt$hash		(or sha256) as mosquitto-go-auth writes it
+ *	SCRAM-SHA-256$iterations:salt$key:key		(or SCRAM-SHA-512) as PostgreSQL writes it; scram.h
  *
  * A hash is data from outside: before anything is computed its cost is held against the limits
  * below, so that one line in a file or a row in a database cannot cost minutes or gigabytes.
@@ -43,6 +44,8 @@ enum password_scheme {
 	PASSWORD_PBKDF2,	   /* Mosquitto's $7$ */
 	PASSWORD_MOSQUITTO_SHA512, /* Mosquitto's $6$; checked, never made */
 	PASSWORD_GO_AUTH_PBKDF2,   /* checked, never made */
+	PASSWORD_SCRAM_SHA256,
+	PASSWORD_SCRAM_SHA512,
 };
 
 enum password_error {
@@ -81,13 +84,14 @@ bool password_quick(const char *hash, size_t hash_len, size_t password_len);
 
 /*
  * Make a hash with fresh salt: Argon2id (19 MiB, t=2, p=1), yescrypt (libcrypt's default), bcrypt
- * (cost 11), SHA512-crypt (100,000 rounds), PBKDF2-SHA512 (210,000 iterations). 0, or an error:
- * PASSWORD_EINPUT for NUL or more than 511 bytes (bcrypt: 72, it would ignore the rest) in crypt(5) schemes.
+ * (cost 11), SHA512-crypt (100,000 rounds), PBKDF2-SHA512 (210,000 iterations), SCRAM (SCRAM_DEFAULT_ITERATIONS). 0, or an
+ * error: PASSWORD_EINPUT for NUL or more than 511 bytes (bcrypt: 72, it would ignore the rest) in crypt(5) schemes, for
+ * control characters and what is not UTF-8 in SCRAM.
  */
 int password_hash(
     enum password_scheme scheme, const char *password, size_t password_len, char out[PASSWORD_HASH_SIZE]);
 
-/* "argon2id", "yescrypt", "bcrypt", "sha512", "pbkdf2"; 0: no such scheme, or one that is only checked. */
+/* "argon2id", "yescrypt", "bcrypt", "sha512", "pbkdf2", "scram-sha-256", "scram-sha-512"; 0: no such scheme, or one that is only checked. */
 enum password_scheme password_scheme_by_name(const char *name);
 
 #endif

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "password_parse.h"
 
+#include "base64.h"
+#include "scram_internal.h"
+
 #include <string.h>
 
 struct field {
@@ -8,75 +11,8 @@ struct field {
 	size_t len;
 };
 
-static const char base64_alphabet[] =
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 static const char crypt_alphabet[] =
     "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-
-void
-password_base64(char *out, const uint8_t *bytes, size_t len, bool padded)
-{
-	uint32_t v = 0;
-	unsigned bits = 0;
-	size_t n = 0;
-
-	for (size_t i = 0; i < len; i++) {
-		v = v << 8 | bytes[i];
-		for (bits += 8; bits >= 6; bits -= 6)
-			out[n++] = base64_alphabet[v >> (bits - 6) & 63];
-	}
-	if (bits > 0)
-		out[n++] = base64_alphabet[v << (6 - bits) & 63];
-	while (padded && n % 4 != 0)
-		out[n++] = '=';
-	out[n] = '\0';
-}
-
-static int
-base64_value(char c)
-{
-	if (c >= 'A' && c <= 'Z')
-		return c - 'A';
-	if (c >= 'a' && c <= 'z')
-		return c - 'a' + 26;
-	if (c >= '0' && c <= '9')
-		return c - '0' + 52;
-	return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
-/* Strict: the right padding or none at all, no bits left over. false: not base64, or too long. */
-static bool
-base64_decode(struct field text, uint8_t *out, size_t size, size_t *out_len)
-{
-	uint32_t v = 0;
-	unsigned bits = 0;
-	size_t n = 0, pad = 0;
-
-	while (text.len > 0 && pad < 2 && text.p[text.len - 1] == '=') {
-		text.len--;
-		pad++;
-	}
-	if (text.len % 4 == 1 || (pad > 0 && (text.len + pad) % 4 != 0))
-		return false;
-	for (size_t i = 0; i < text.len; i++) {
-		int value = base64_value(text.p[i]);
-
-		if (value < 0)
-			return false;
-		v = v << 6 | (uint32_t)value;
-		bits += 6;
-		if (bits >= 8) {
-			if (n == size)
-				return false;
-			bits -= 8;
-			out[n++] = (uint8_t)(v >> bits);
-		}
-	}
-	if ((v & ((1u << bits) - 1)) != 0)
-		return false;
-	*out_len = n;
-	return true;
-}
 
 /* Take the text up to the next '$' (or the end) off the front. false: there is nothing more. */
 static bool
@@ -133,8 +69,9 @@ salt_and_digest(struct field rest, size_t min_salt, size_t min_digest, struct pa
 
 	if (!next_field(&rest, &salt) || !next_field(&rest, &digest) || rest.p != NULL)
 		return PASSWORD_EMALFORMED;
-	if (!base64_decode(salt, out->salt, sizeof(out->salt), &out->salt_len) ||
-	    !base64_decode(digest, out->digest, sizeof(out->digest), &out->digest_len))
+	if (!base64_decode(salt.p, salt.len, out->salt, sizeof(out->salt), &out->salt_len) ||
+	    !base64_decode(
+		digest.p, digest.len, out->digest, sizeof(out->digest), &out->digest_len))
 		return PASSWORD_EMALFORMED;
 	return out->salt_len < min_salt || out->digest_len < min_digest ? PASSWORD_EMALFORMED : 0;
 }
@@ -294,6 +231,22 @@ sha512(struct field rest, struct password_parts *out)
 	return sha_crypt(rest, 86, out);
 }
 
+/* SCRAM-SHA-256$ ...; its keys stay in the text, scram_verify_password reads it again. */
+static int
+scram(struct field text, struct password_parts *out)
+{
+	struct scram_stored stored;
+	bool good = scram_parse_credential((struct grapnel_str){ text.p, text.len }, &stored);
+
+	if (good) {
+		out->cost.scheme =
+		    stored.hash == SCRAM_SHA_512 ? PASSWORD_SCRAM_SHA512 : PASSWORD_SCRAM_SHA256;
+		out->cost.rounds = stored.iterations;
+	}
+	explicit_bzero(&stored, sizeof(stored));
+	return good ? 0 : PASSWORD_EMALFORMED;
+}
+
 int
 password_parse(const char *hash, size_t len, struct password_parts *out)
 {
@@ -308,6 +261,8 @@ password_parse(const char *hash, size_t len, struct password_parts *out)
 		return PASSWORD_EUNSUPPORTED;
 	if (field_is(id, "PBKDF2"))
 		return go_auth(rest, out);
+	if (scram_by_method((struct grapnel_str){ id.p, id.len }) != SCRAM_NONE)
+		return scram((struct field){ hash, len }, out);
 	if (id.len != 0 || !next_field(&rest, &id) || rest.p == NULL)
 		return PASSWORD_EUNSUPPORTED;
 	if (field_is(id, "argon2id"))

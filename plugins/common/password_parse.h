@@ -14,7 +14,6 @@
 
 #define PASSWORD_MAX_SALT   64
 #define PASSWORD_MAX_DIGEST 64
-#define PASSWORD_BASE64_SIZE(bytes) (((bytes) + 2) / 3 * 4 + 1)
 
 struct password_parts {
 	struct password_cost cost;
@@ -26,7 +25,5 @@ struct password_parts {
 
 /* 0, or an enum password_error. */
 int password_parse(const char *hash, size_t len, struct password_parts *out);
-/* out has room for PASSWORD_BASE64_SIZE(len). */
-void password_base64(char *out, const uint8_t *bytes, size_t len, bool padded);
 
 #endif

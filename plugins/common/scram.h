@@ -6,6 +6,9 @@
  *
  *	SCRAM-SHA-256$<iterations>:<salt, base64>$<StoredKey, base64>:<ServerKey, base64>
  *
+ * Base64 is padded. Names and passwords are UTF-8 without control characters. SASLprep's other half, mapping the forms of a
+ * character to one (NFKC), is left to clients: ASCII and UTF-8 in its usual form are the same with and without it.
+ *
  * Threads:   an exchange belongs to one thread at a time. No call takes long: nothing is iterated on the server.
  * Bounded:   SCRAM_MAX_MESSAGE bytes a message, SCRAM_MAX_ITERATIONS.
  */
@@ -33,25 +36,29 @@ enum scram_error {
 struct scram; /* one exchange; opaque: scram.c */
 /*
  * Take the client-first-message. *username: the user it names (decoded, borrowed from the exchange); next is scram_challenge.
- * nonce: fresh random bytes, at least 18.
+ * nonce: fresh random bytes, at least 18; base64 of the first 64 at most becomes ours of the nonce. Channel binding (p=),
+ * mandatory extensions (m=) and an authzid other than the user are refused as malformed.
  */
 int scram_begin(enum scram_hash hash, struct grapnel_str client_first, const unsigned char *nonce, size_t nonce_len,
     struct scram **out, struct grapnel_str *username);
+/* Before scram_challenge: should there be no such user, the challenge has the iterations and the length of salt of this
+ * credential, which is that of another user. Without it, or when it is of another hash: those of scram_credential. */
+void scram_unknown_like(struct scram *x, struct grapnel_str credential);
 /*
  * credential .data NULL: no such user. The challenge then looks like a real one and stays the same for that name (its salt is made
  * from `secret`, 32 bytes that the instance keeps), and the proof is never right.
- * *message (server-first-message) is borrowed from the exchange.
+ * *message (server-first-message) is borrowed from the exchange. After an error the exchange is over.
  */
 int scram_challenge(struct scram *x, struct grapnel_str credential, const unsigned char secret[32], struct grapnel_str *message);
-/* Take the client-final-message. SCRAM_OK: *message (server-final-message) is borrowed from the exchange. */
+/* Take the client-final-message. SCRAM_OK: *message (server-final-message) is borrowed from the exchange. There is one try. */
 int scram_finish(struct scram *x, struct grapnel_str client_final, struct grapnel_str *message);
 void scram_free(struct scram *x); /* wipes; NULL is fine */
 
 /* Make a credential from a password (for tools). false: no memory, a random source that failed, a password that is not UTF-8. */
 bool scram_credential(enum scram_hash hash, struct grapnel_str password, unsigned iterations, char out[SCRAM_CREDENTIAL_SIZE]);
-/* Is this text one? */
+/* Is this text one? *hash is its own. */
 bool scram_is_credential(struct grapnel_str text, enum scram_hash *hash);
-/* Hold a plain password against one: for clients without SCRAM. Iterates: never on a worker. 1, 0, or an enum scram_error. */
+/* Hold a plain password against one: for clients without SCRAM. Iterates: never on a worker. 1, 0, SCRAM_ECREDENTIAL or SCRAM_ENOMEM. */
 int scram_verify_password(struct grapnel_str credential, struct grapnel_str password);
 
 #endif
