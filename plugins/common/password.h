@@ -13,6 +13,7 @@
  *							the same tool; told from SHA-crypt by its last
  *							field, base64 of 64 bytes
  *	PBKDF2$sha512$iterations$salt$hash		(or sha256) as mosquitto-go-auth writes it
+ *	$pbkdf2-sha512$i=N,l=BYTES$salt$hash		likewise, ChirpStack's; of both, digests of 16 to 64 bytes
  *	SCRAM-SHA-256$iterations:salt$key:key		(or SCRAM-SHA-512) as PostgreSQL writes it; scram.h
  *
  * A hash is data from outside: before anything is computed its cost is held against the limits

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#define GO_AUTH_MIN_DIGEST 16 /* its hasher_keylen is the operator's to choose; 32 by default */
+
 struct field {
 	const char *p;
 	size_t len;
@@ -77,7 +79,7 @@ salt_and_digest(struct field rest, size_t min_salt, size_t min_digest, struct pa
 }
 
 static int
-pbkdf2(struct field rest, struct password_parts *out)
+pbkdf2(struct field rest, size_t min_digest, struct password_parts *out)
 {
 	struct field iterations;
 
@@ -86,7 +88,7 @@ pbkdf2(struct field rest, struct password_parts *out)
 		return PASSWORD_EMALFORMED;
 	if (out->cost.rounds > PASSWORD_MAX_ITERATIONS)
 		return PASSWORD_ECOST;
-	return salt_and_digest(rest, 1, out->sha256 ? 32 : 64, out);
+	return salt_and_digest(rest, 1, min_digest, out);
 }
 
 /* PBKDF2$sha512$... */
@@ -101,7 +103,33 @@ go_auth(struct field rest, struct password_parts *out)
 	out->sha256 = field_is(algorithm, "sha256");
 	if (!out->sha256 && !field_is(algorithm, "sha512"))
 		return PASSWORD_EUNSUPPORTED;
-	return pbkdf2(rest, out);
+	return pbkdf2(rest, GO_AUTH_MIN_DIGEST, out);
+}
+
+/* $pbkdf2-sha512$i=N,l=BYTES$salt$digest: the other form that mosquitto-go-auth reads; ChirpStack writes it. */
+static int
+pbkdf2_sha512(struct field rest, struct password_parts *out)
+{
+	struct field costs, iterations;
+	const char *comma;
+	uint32_t len;
+	int err;
+
+	out->cost.scheme = PASSWORD_GO_AUTH_PBKDF2;
+	if (!next_field(&rest, &costs) || costs.len < 3 || memcmp(costs.p, "i=", 2) != 0 ||
+	    (comma = memchr(costs.p, ',', costs.len)) == NULL)
+		return PASSWORD_EMALFORMED;
+	iterations = (struct field){ costs.p + 2, (size_t)(comma - costs.p) - 2 };
+	costs.len -= (size_t)(comma + 1 - costs.p);
+	costs.p = comma + 1;
+	if (costs.len < 3 || memcmp(costs.p, "l=", 2) != 0 ||
+	    !decimal((struct field){ costs.p + 2, costs.len - 2 }, &len) ||
+	    !decimal(iterations, &out->cost.rounds) || out->cost.rounds == 0)
+		return PASSWORD_EMALFORMED;
+	if (out->cost.rounds > PASSWORD_MAX_ITERATIONS)
+		return PASSWORD_ECOST;
+	err = salt_and_digest(rest, 1, GO_AUTH_MIN_DIGEST, out);
+	return err == 0 && out->digest_len != len ? PASSWORD_EMALFORMED : err;
 }
 
 /* "m=19456,t=2,p=1" */
@@ -271,6 +299,8 @@ password_parse(const char *hash, size_t len, struct password_parts *out)
 		return yescrypt(rest, out);
 	if (field_is(id, "2a") || field_is(id, "2b") || field_is(id, "2y"))
 		return bcrypt(rest, out);
+	if (field_is(id, "pbkdf2-sha512"))
+		return pbkdf2_sha512(rest, out);
 	if (field_is(id, "6"))
 		return sha512(rest, out);
 	if (field_is(id, "5")) {
@@ -279,7 +309,7 @@ password_parse(const char *hash, size_t len, struct password_parts *out)
 	}
 	if (field_is(id, "7")) {
 		out->cost.scheme = PASSWORD_PBKDF2;
-		return pbkdf2(rest, out);
+		return pbkdf2(rest, 64, out);
 	}
 	return PASSWORD_EUNSUPPORTED;
 }

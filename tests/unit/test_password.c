@@ -56,6 +56,28 @@ static const struct {
 	    CH, PASSWORD_GO_AUTH_PBKDF2, 1000, 0 },
 	{ "PBKDF2$sha256$1000$c2FsdHNhbHRzYWx0$F7o7+5VTVzFAO998X6s3AHrDsJVdMiIlgndIMe19NvY=", CH,
 	    PASSWORD_GO_AUTH_PBKDF2, 1000, 0 },
+	/* mosquitto-go-auth's own: of its tests, with its default key length, and as ChirpStack writes it */
+	{ "PBKDF2$sha512$100000$os24lcPr9cJt2QDVWssblQ==$"
+	  "BK1BQ2wbwU1zNxv3Ml3wLuu5//hPop3/"
+	  "LvaPYjjCwdBvnpwusnukJPpcXQzyyjOlZdieXTx6sXAcX4WnZRZZnw==",
+	    "testpw", PASSWORD_GO_AUTH_PBKDF2, 100000, 0 },
+	{ "PBKDF2$sha512$1000$c2FsdHNhbHRzYWx0c2FsdA==$EHLBej+"
+	  "uEvxlmr0QnHnceg1vM6h1wbwSP5XErh3Smiw=",
+	    CH, PASSWORD_GO_AUTH_PBKDF2, 1000, 0 },
+	{ "$pbkdf2-sha512$i=100000,l=64$HqJwOCHweNk1pLryiu3RsA$"
+	  "KVSvxKYcibIG5S5n55RvxKRTdAAfCUtBJoy5IuFzdSZyzkwvUcU+FPawEWFPn+06JyZsndfRTfpiEh+2eSJLkg",
+	    "password", PASSWORD_GO_AUTH_PBKDF2, 100000, 0 },
+	/* and its bcrypt (Go writes $2a$) and Argon2id, with its default costs */
+	{ "$2a$10$XajjQvNhvvRt5GSeFk1xFeyqRrsxkhBkUiQeg0dt.wU1qD4aFDcga", "allmine",
+	    PASSWORD_BCRYPT, 10, 0 },
+	{ "$argon2id$v=19$m=4096,t=3,p=2$c2FsdHNhbHRzYWx0c2FsdA$BPLyWyvnAcpmA7B4Brd/"
+	  "0YfLNtAXIiKNyEMWc7UqNQw",
+	    CH, PASSWORD_ARGON2ID, 3, 4096 },
+	/* RFC 7677's */
+	{ "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY="
+	  ":"
+	  "wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=",
+	    "pencil", PASSWORD_SCRAM_SHA256, 4096, 0 },
 };
 
 /* In a buffer of exactly that size, so that a read behind the end is found. */
@@ -122,9 +144,12 @@ START_TEST(a_cut_hash_is_malformed_at_every_length)
 		err = password_check_format(cut, n, NULL);
 		/*
 		 * Cut padding is tolerated in base64; then it is the same hash still. Argon2 makes
-		 * digests of many lengths, and the length goes into them.
+		 * digests of many lengths, and the length goes into them; mosquitto-go-auth makes
+		 * PBKDF2's as long as it is asked for.
 		 */
-		if (err == 0 && vectors[_i].scheme != PASSWORD_ARGON2ID)
+		if (err == 0 && vectors[_i].scheme == PASSWORD_GO_AUTH_PBKDF2)
+			ck_assert_int_eq(hash[0], 'P'); /* the other form says its length */
+		else if (err == 0 && vectors[_i].scheme != PASSWORD_ARGON2ID)
 			ck_assert_int_eq(hash[n], '=');
 		else if (err == 0 && vectors[_i].kib < 1024)
 			ck_assert_int_eq(password_verify(cut, n, vectors[_i].password,
@@ -273,6 +298,8 @@ static const struct {
 	{ "bcrypt", "$2b$11$" },
 	{ "sha512", "$6$rounds=100000$" },
 	{ "pbkdf2", "$7$210000$" },
+	{ "scram-sha-256", "SCRAM-SHA-256$16384:" },
+	{ "scram-sha-512", "SCRAM-SHA-512$16384:" },
 };
 
 START_TEST(what_is_made_is_verified)
@@ -298,6 +325,8 @@ START_TEST(a_password_that_the_scheme_cannot_hold_is_not_hashed)
 	ck_assert_int_eq(password_hash(PASSWORD_BCRYPT, password, 73, hash), PASSWORD_EINPUT);
 	ck_assert_int_eq(password_hash(PASSWORD_YESCRYPT, password, 512, hash), PASSWORD_EINPUT);
 	ck_assert_int_eq(password_hash(PASSWORD_SHA512_CRYPT, "a\0b", 3, hash), PASSWORD_EINPUT);
+	ck_assert_int_eq(password_hash(PASSWORD_SCRAM_SHA256, "a\nb", 3, hash), PASSWORD_EINPUT);
+	ck_assert_int_eq(password_hash(PASSWORD_SCRAM_SHA512, "a\xff", 2, hash), PASSWORD_EINPUT);
 	ck_assert_int_eq(password_hash(PASSWORD_ARGON2ID, "a\0b", 3, hash), 0);
 	ck_assert_int_eq(verify(hash, "a\0b", 3), 1);
 	ck_assert_int_eq(verify(hash, "a", 1), 0);
