@@ -47,9 +47,12 @@ usage(FILE *to)
 	      "  hash    print the hash of a password                (or: --hash-only)\n"
 	      "\n"
 	      "  -c, --create         make a new file; fails when FILE exists\n"
-	      "  -s, --scheme SCHEME  argon2id (default), yescrypt, bcrypt, sha512 (crypt), or "
-	      "pbkdf2,\n"
-	      "                       which Mosquitto 2.0 understands too\n"
+	      "  -s, --scheme SCHEME  argon2id (default), yescrypt, bcrypt, sha512 (crypt), pbkdf2 "
+	      "(which\n"
+	      "                       Mosquitto 2.0 understands too), scram-sha-256 or "
+	      "scram-sha-512;\n"
+	      "                       several with commas between them, for a user who comes "
+	      "either way\n"
 	      "\n"
 	      "FILE is the password_file of the auth-file plugin. It is replaced as a whole; a new "
 	      "one has\n"
@@ -102,8 +105,11 @@ ask_password(size_t *len, size_t *size)
 
 /* ------------------------------------------------------------------------- commands */
 
+#define MAX_SCHEMES 3 /* kinds of lines that a user may have: passwd_file.h */
+
 struct request {
-	enum password_scheme scheme;
+	enum password_scheme schemes[MAX_SCHEMES];
+	size_t scheme_count;
 	bool create;
 	const char *file, *user;
 };
@@ -178,18 +184,23 @@ good_name(struct grapnel_str name)
 	return problem == NULL;
 }
 
-/* Hash and add. */
+/* Hash and add, a line for each scheme. */
 static bool
 hash_one(const struct request *r, struct changes *c, struct grapnel_str name, const char *password,
     size_t len)
 {
 	char hash[PASSWORD_HASH_SIZE];
-	int err = password_hash(r->scheme, password, len, hash);
-	bool good = err == 0 && changes_add(c, name, hash);
+	bool good = true;
 
-	if (err != 0)
-		say("user \"%.*s\": %s%s", (int)name.len, name.data, password_strerror(err),
-		    err == PASSWORD_EINPUT ? "; use another password, or --scheme argon2id" : "");
+	for (size_t i = 0; good && i < r->scheme_count; i++) {
+		int err = password_hash(r->schemes[i], password, len, hash);
+
+		good = err == 0 && changes_add(c, name, hash);
+		if (err != 0)
+			say("user \"%.*s\": %s%s", (int)name.len, name.data, password_strerror(err),
+			    err == PASSWORD_EINPUT ? "; use another password, or --scheme argon2id"
+						   : "");
+	}
 	explicit_bzero(hash, sizeof(hash));
 	return good;
 }
@@ -279,17 +290,16 @@ print_hash(const struct request *r)
 	char hash[PASSWORD_HASH_SIZE];
 	size_t len, size;
 	char *password = ask_password(&len, &size);
-	int err;
+	int err = 0;
 
 	if (password == NULL)
 		return CTL_FAILED;
-	err = password_hash(r->scheme, password, len, hash);
+	for (size_t i = 0; err == 0 && i < r->scheme_count; i++)
+		if ((err = password_hash(r->schemes[i], password, len, hash)) == 0)
+			printf("%s\n", hash);
 	secret_wipe(password, size);
-	if (err != 0)
-		return say("%s", password_strerror(err));
-	printf("%s\n", hash);
 	explicit_bzero(hash, sizeof(hash));
-	return CTL_OK;
+	return err != 0 ? say("%s", password_strerror(err)) : CTL_OK;
 }
 
 static const struct verb {
@@ -303,6 +313,31 @@ static const struct verb {
 	{ "hash", 0, print_hash },
 };
 
+/* "scram-sha-256,argon2id" */
+static bool
+read_schemes(struct request *r, char *text)
+{
+	char *rest = NULL, *name = strtok_r(text, ",", &rest);
+
+	r->scheme_count = 0;
+	for (; name != NULL; name = strtok_r(NULL, ",", &rest)) {
+		enum password_scheme scheme = password_scheme_by_name(name);
+
+		if (scheme == 0) {
+			say("there is no scheme \"%s\"", name);
+			return false;
+		}
+		if (r->scheme_count == MAX_SCHEMES) {
+			say("there can be %d schemes at most", MAX_SCHEMES);
+			return false;
+		}
+		r->schemes[r->scheme_count++] = scheme;
+	}
+	if (r->scheme_count == 0)
+		say("--scheme needs the name of one");
+	return r->scheme_count > 0;
+}
+
 int
 ctl_passwd(int argc, char **argv)
 {
@@ -315,7 +350,7 @@ ctl_passwd(int argc, char **argv)
 		{ "scheme", required_argument, NULL, 's' },
 		{ NULL, 0, NULL, 0 },
 	};
-	struct request r = { .scheme = PASSWORD_ARGON2ID };
+	struct request r = { .schemes = { PASSWORD_ARGON2ID }, .scheme_count = 1 };
 	const struct verb *verb = NULL;
 	int c;
 
@@ -337,9 +372,8 @@ ctl_passwd(int argc, char **argv)
 		case 'h':
 			return usage(stdout);
 		case 's':
-			if ((r.scheme = password_scheme_by_name(optarg)) != 0)
+			if (read_schemes(&r, optarg))
 				break;
-			say("there is no scheme \"%s\"", optarg);
 			return usage(stderr);
 		default:
 			return usage(stderr);

@@ -119,6 +119,42 @@ append_entry(struct edit *e, const struct passwd_entry *entry)
 	append(e, "\n", 1);
 }
 
+/* Is this the first line of its user in that file? */
+static bool
+is_first(const struct passwd_file *f, const struct passwd_entry *entry)
+{
+	struct passwd_entry first;
+
+	return passwd_file_find(f, entry->name, &first) && first.line == entry->line;
+}
+
+/* All lines that a user has now; they take the place of the first one. */
+static void
+append_user(struct edit *e, const struct passwd_file *changes, struct passwd_entry entry)
+{
+	append_entry(e, &entry);
+	while (entry.next != 0) {
+		entry = passwd_file_at(changes, entry.next - 1);
+		append_entry(e, &entry);
+	}
+}
+
+/* An old line with a user of the changes: every old line of such a user goes. */
+static void
+change_line(struct edit *e, enum passwd_edit_mode mode, const struct passwd_entry *old,
+    const struct passwd_file *changes, struct passwd_entry change,
+    struct passwd_edit_result *result)
+{
+	if (!is_first(e->users, old))
+		return;
+	if (mode == PASSWD_DELETE) {
+		result->deleted++;
+		return;
+	}
+	append_user(e, changes, change);
+	result->changed++;
+}
+
 /* The old lines, each kept, changed or left out. */
 static void
 compose_old(struct edit *e, enum passwd_edit_mode mode, const struct passwd_file *changes,
@@ -131,23 +167,20 @@ compose_old(struct edit *e, enum passwd_edit_mode mode, const struct passwd_file
 		const char *eol = memchr(at, '\n', (size_t)(end - at));
 		size_t len = (size_t)((eol != NULL ? eol : end) - at);
 		struct passwd_entry user, change;
+		bool keep = true;
 
 		line++;
 		if (next < users && (user = passwd_file_at(e->users, next)).line == line) {
 			next++;
 			if (passwd_file_find(changes, user.name, &change)) {
-				if (mode == PASSWD_DELETE) {
-					result->deleted++;
-				} else {
-					append_entry(e, &change);
-					result->changed++;
-				}
-				at += len + (eol != NULL);
-				continue;
+				change_line(e, mode, &user, changes, change, result);
+				keep = false;
 			}
 		}
-		append(e, at, len);
-		append(e, "\n", 1);
+		if (keep) {
+			append(e, at, len);
+			append(e, "\n", 1);
+		}
 		at += len + (eol != NULL);
 	}
 }
@@ -173,9 +206,10 @@ compose(struct edit *e, enum passwd_edit_mode mode, const struct passwd_file *ch
 		compose_old(e, mode, changes, result);
 	for (size_t i = 0; mode != PASSWD_DELETE && i < count; i++) {
 		entry = passwd_file_at(changes, i);
-		if (e->users != NULL && passwd_file_find(e->users, entry.name, &there))
+		if (!is_first(changes, &entry) ||
+		    (e->users != NULL && passwd_file_find(e->users, entry.name, &there)))
 			continue;
-		append_entry(e, &entry);
+		append_user(e, changes, entry);
 		result->added++;
 	}
 	return true;

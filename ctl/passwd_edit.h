@@ -22,7 +22,10 @@ struct passwd_edit_result {
 	size_t added, changed, deleted;
 	bool created;
 };
-/* The hashes of changes do not matter to PASSWD_DELETE. false: error (NUL-terminated, cut) says why. */
+/*
+ * A user of changes has the lines that changes has and no others afterwards: no old password stays behind in another
+ * scheme. The hashes of changes do not matter to PASSWD_DELETE. false: error (NUL-terminated, cut) says why.
+ */
 bool passwd_edit(const char *path, enum passwd_edit_mode mode, const struct passwd_file *changes,
     struct passwd_edit_result *result, char *error, size_t error_size);
 

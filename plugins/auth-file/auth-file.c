@@ -194,7 +194,7 @@ auth_file_create(const struct grapnel_host *host, struct grapnel_instance *self,
 	a->logins_unavailable = host->metric_new(self, GRAPNEL_COUNTER, "logins_unavailable_total",
 	    "Logins that could not be checked: offload queue full, deadline passed, no memory.");
 	if (a->users != NULL)
-		host->log(self, GRAPNEL_LOG_INFO, "%zu users", passwd_file_count(a->users));
+		host->log(self, GRAPNEL_LOG_INFO, "%zu users", passwd_file_users(a->users));
 	*instance = a;
 	return GRAPNEL_OK;
 fail:
@@ -301,7 +301,7 @@ auth_file_client_authenticate(
 	}
 	if (!known) {
 		/* Spend the time a known user would cost, so that time does not tell who exists. */
-		user.hash = passwd_file_typical(a->users);
+		user.hash = passwd_file_typical(a->users, SCRAM_NONE);
 		if (user.hash.data == NULL) {
 			count(a, a->logins_unknown);
 			return GRAPNEL_NEXT;

@@ -9,16 +9,19 @@
 struct entry {
 	uint32_t name, hash; /* offsets in the text */
 	uint32_t line;
-	uint16_t name_len, hash_len;
+	uint32_t next; /* index + 1 of the same user's next line; 0: none */
+	uint16_t name_len, hash_len : 14, kind : 2; /* enum scram_hash */
 };
+#define KINDS 3u
+_Static_assert(PASSWORD_HASH_SIZE <= 1 << 14 && SCRAM_SHA_512 < KINDS, "fit in struct entry");
 
 struct passwd_file {
 	char *text;
 	size_t len;
 	struct entry *entries;
 	uint32_t *slots; /* open addressing: index of an entry + 1; 0: free */
-	size_t count, slot_mask;
-	struct grapnel_str typical;
+	size_t count, users, slot_mask;
+	struct grapnel_str typical[KINDS]; /* [SCRAM_NONE]: of first lines */
 };
 
 struct parser {
@@ -102,12 +105,33 @@ passwd_name_problem(struct grapnel_str name)
 	return NULL;
 }
 
+/* Another line of a user: behind the last one. */
+static bool
+chain(struct parser *p, struct entry *e, size_t first)
+{
+	struct passwd_file *f = p->f;
+	struct entry *last = &f->entries[first];
+
+	for (;; last = &f->entries[last->next - 1]) {
+		if (last->kind == e->kind)
+			return fail(p, "user \"%.*s\" is on line %u already%s",
+			    SHOWN(((struct grapnel_str){ f->text + e->name, e->name_len })),
+			    last->line, e->kind != SCRAM_NONE ? " with this SCRAM method" : "");
+		if (last->next == 0)
+			break;
+	}
+	last->next = (uint32_t)f->count + 1;
+	return true;
+}
+
 static bool
 parse_line(struct parser *p, struct grapnel_str line)
 {
 	struct passwd_file *f = p->f;
 	const char *colon = memchr(line.data, ':', line.len), *problem;
+	enum scram_hash kind = SCRAM_NONE;
 	struct grapnel_str name, hash;
+	struct entry e;
 	uint32_t *slot;
 	int err;
 
@@ -123,18 +147,23 @@ parse_line(struct parser *p, struct grapnel_str line)
 	if ((err = password_check_format(hash.data, hash.len, NULL)) != 0)
 		return fail(p, "password of user \"%.*s\": %s; set it with grapnelctl passwd",
 		    SHOWN(name), password_strerror(err));
-	slot = slot_of(f, name);
-	if (*slot != 0)
-		return fail(p, "user \"%.*s\" is on line %u already", SHOWN(name),
-		    f->entries[*slot - 1].line);
-	f->entries[f->count] = (struct entry){
+	(void)scram_is_credential(hash, &kind);
+	e = (struct entry){
 		.name = (uint32_t)(name.data - f->text),
 		.hash = (uint32_t)(hash.data - f->text),
 		.line = (uint32_t)p->line,
 		.name_len = (uint16_t)name.len,
-		.hash_len = (uint16_t)hash.len,
+		.hash_len = hash.len & 0x3fff,
+		.kind = kind & 3,
 	};
-	*slot = (uint32_t)++f->count;
+	slot = slot_of(f, name);
+	if (*slot != 0 && !chain(p, &e, *slot - 1))
+		return false;
+	f->entries[f->count++] = e;
+	if (*slot == 0) {
+		*slot = (uint32_t)f->count;
+		f->users++;
+	}
 	return true;
 }
 
@@ -157,37 +186,38 @@ parse_lines(struct parser *p)
 	return true;
 }
 
-/* The cost that most hashes have, among the first few kinds met. */
-static void
-find_typical(struct passwd_file *f)
+/* The cost that most hashes of that kind have, or most users' first lines, among the first few costs met. */
+static struct grapnel_str
+find_typical(const struct passwd_file *f, enum scram_hash kind)
 {
 	struct {
 		struct password_cost cost;
 		size_t count, entry;
-	} kinds[16];
+	} costs[16];
 	size_t n = 0, best = 0;
 
 	for (size_t i = 0; i < f->count; i++) {
+		struct passwd_entry e = passwd_file_at(f, i);
 		struct password_cost cost;
 		size_t k = 0;
 
-		if (password_check_format(
-			f->text + f->entries[i].hash, f->entries[i].hash_len, &cost) != 0)
+		if (kind != SCRAM_NONE ? f->entries[i].kind != kind : *slot_of(f, e.name) != i + 1)
 			continue;
-		while (k < n && memcmp(&kinds[k].cost, &cost, sizeof(cost)) != 0)
+		if (password_check_format(e.hash.data, e.hash.len, &cost) != 0)
+			continue;
+		while (k < n && memcmp(&costs[k].cost, &cost, sizeof(cost)) != 0)
 			k++;
-		if (k == sizeof(kinds) / sizeof(*kinds))
+		if (k == sizeof(costs) / sizeof(*costs))
 			continue;
 		if (k == n) {
-			kinds[n].cost = cost;
-			kinds[n].entry = i;
-			kinds[n++].count = 0;
+			costs[n].cost = cost;
+			costs[n].entry = i;
+			costs[n++].count = 0;
 		}
-		if (++kinds[k].count > kinds[best].count)
+		if (++costs[k].count > costs[best].count)
 			best = k;
 	}
-	if (n > 0)
-		f->typical = passwd_file_at(f, kinds[best].entry).hash;
+	return n > 0 ? passwd_file_at(f, costs[best].entry).hash : (struct grapnel_str){ NULL, 0 };
 }
 
 static size_t
@@ -236,7 +266,8 @@ passwd_file_parse(char *text, size_t len, const char *source, char *error, size_
 		goto fail;
 	if (f->count > 0 && (smaller = realloc(f->entries, f->count * sizeof(*f->entries))) != NULL)
 		f->entries = smaller;
-	find_typical(f);
+	for (unsigned kind = 0; kind < KINDS; kind++)
+		f->typical[kind] = find_typical(f, (enum scram_hash)kind);
 	return f;
 fail:
 	passwd_file_free(f);
@@ -266,6 +297,26 @@ passwd_file_find(const struct passwd_file *f, struct grapnel_str name, struct pa
 	return true;
 }
 
+bool
+passwd_file_find_scram(const struct passwd_file *f, struct grapnel_str name, enum scram_hash hash,
+    struct passwd_entry *out)
+{
+	uint32_t number = name.len > 0 ? *slot_of(f, name) : 0;
+
+	while (number != 0 && f->entries[number - 1].kind != hash)
+		number = f->entries[number - 1].next;
+	if (number == 0)
+		return false;
+	*out = passwd_file_at(f, number - 1);
+	return true;
+}
+
+size_t
+passwd_file_users(const struct passwd_file *f)
+{
+	return f->users;
+}
+
 size_t
 passwd_file_count(const struct passwd_file *f)
 {
@@ -281,11 +332,12 @@ passwd_file_at(const struct passwd_file *f, size_t i)
 		.name = { f->text + e->name, e->name_len },
 		.hash = { f->text + e->hash, e->hash_len },
 		.line = e->line,
+		.next = e->next,
 	};
 }
 
 struct grapnel_str
-passwd_file_typical(const struct passwd_file *f)
+passwd_file_typical(const struct passwd_file *f, enum scram_hash hash)
 {
-	return f->typical;
+	return f->typical[hash];
 }

@@ -15,6 +15,9 @@
 #define H1 "$2b$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e"
 #define H2 "$argon2id$v=19$m=256,t=2,p=2$c29tZXNhbHQ$bQk8UB/VmZZF4Oo79iDXuL5/0ttZwg2f/5U52iv1cDc"
 
+#define KEY  "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+#define S256 "SCRAM-SHA-256$4096:c2FsdA==$" KEY ":" KEY
+
 static char folder[] = "/tmp/grapnel-passwd-XXXXXX";
 static char path[PATH_MAX];
 static char error[8192];
@@ -116,6 +119,24 @@ START_TEST(comments_order_and_other_users_stay)
 }
 END_TEST
 
+START_TEST(no_line_with_an_old_password_stays)
+{
+	struct passwd_edit_result r;
+
+	write_file("a:" H1 "\nb:" S256 "\na:" S256 "\n", 0600);
+	ck_assert_msg(edit(PASSWD_SET, "a:" H2 "\n", &r), "%s", error);
+	ck_assert(r.added == 0 && r.changed == 1);
+	assert_content("a:" H2 "\nb:" S256 "\n", 0600);
+	ck_assert_msg(
+	    edit(PASSWD_SET, "a:" S256 "\na:" H1 "\nc:" H1 "\nc:" S256 "\n", &r), "%s", error);
+	ck_assert(r.added == 1 && r.changed == 1);
+	assert_content("a:" S256 "\na:" H1 "\nb:" S256 "\nc:" H1 "\nc:" S256 "\n", 0600);
+	ck_assert_msg(edit(PASSWD_DELETE, "a:" H1 "\nc:" H1 "\n", &r), "%s", error);
+	ck_assert_uint_eq(r.deleted, 2);
+	assert_content("b:" S256 "\n", 0600);
+}
+END_TEST
+
 START_TEST(others_lose_their_rights_and_the_group_may_still_read)
 {
 	struct passwd_edit_result r;
@@ -214,6 +235,7 @@ main(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, a_new_file_is_for_its_owner_only);
 	tcase_add_test(tc, comments_order_and_other_users_stay);
+	tcase_add_test(tc, no_line_with_an_old_password_stays);
 	tcase_add_test(tc, others_lose_their_rights_and_the_group_may_still_read);
 	tcase_add_test(tc, delete_removes_all_or_nothing);
 	tcase_add_test(tc, create_refuses_a_file_that_exists);

@@ -13,6 +13,13 @@
 	"BuDiG6EN69VYoJOJw=="
 #define ARGON "$argon2id$v=19$m=256,t=2,p=2$c29tZXNhbHQ$bQk8UB/VmZZF4Oo79iDXuL5/0ttZwg2f/5U52iv1cDc"
 
+#define KEY32 "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+#define KEY64 \
+	"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=="
+#define S256   "SCRAM-SHA-256$4096:c2FsdA==$" KEY32 ":" KEY32
+#define S256_8 "SCRAM-SHA-256$8192:c2FsdA==$" KEY32 ":" KEY32
+#define S512   "SCRAM-SHA-512$4096:c2FsdA==$" KEY64 ":" KEY64
+
 static struct grapnel_str
 str(const char *s)
 {
@@ -76,7 +83,7 @@ START_TEST(an_empty_file_has_no_users)
 		ck_assert_ptr_nonnull(f);
 		ck_assert_uint_eq(passwd_file_count(f), 0);
 		ck_assert(!passwd_file_find(f, str("a"), &e));
-		ck_assert_ptr_null(passwd_file_typical(f).data);
+		ck_assert_ptr_null(passwd_file_typical(f, SCRAM_NONE).data);
 		passwd_file_free(f);
 	}
 }
@@ -132,8 +139,49 @@ START_TEST(the_typical_hash_costs_what_most_cost)
 	struct passwd_file *f = parse(text, sizeof(text) - 1, error, sizeof(error));
 
 	ck_assert_ptr_nonnull(f);
-	ck_assert(is(passwd_file_typical(f), BCRYPT));
+	ck_assert(is(passwd_file_typical(f, SCRAM_NONE), BCRYPT));
 	passwd_file_free(f);
+}
+END_TEST
+
+START_TEST(a_user_has_a_line_for_each_scram_method_and_one_more)
+{
+	static const char text[] = "a:" S512 "\n# between\nb:" BCRYPT "\na:" S256 "\na:" MOSQ
+				   "\nc:" S256_8 "\nd:" S256 "\n";
+	char error[200] = "";
+	struct passwd_file *f = parse(text, sizeof(text) - 1, error, sizeof(error));
+	struct passwd_entry e;
+
+	ck_assert_msg(f != NULL, "%s", error);
+	ck_assert_uint_eq(passwd_file_users(f), 4);
+	ck_assert_uint_eq(passwd_file_count(f), 6);
+	ck_assert(passwd_file_find(f, str("a"), &e) && is(e.hash, S512)); /* the first */
+	e = passwd_file_at(f, e.next - 1);
+	ck_assert(is(e.name, "a") && is(e.hash, S256) && e.line == 4);
+	e = passwd_file_at(f, e.next - 1);
+	ck_assert(is(e.name, "a") && is(e.hash, MOSQ) && e.next == 0);
+	ck_assert(passwd_file_find_scram(f, str("a"), SCRAM_SHA_256, &e) && is(e.hash, S256));
+	ck_assert(passwd_file_find_scram(f, str("a"), SCRAM_SHA_512, &e) && is(e.hash, S512));
+	ck_assert(!passwd_file_find_scram(f, str("b"), SCRAM_SHA_256, &e));
+	ck_assert(!passwd_file_find_scram(f, str("c"), SCRAM_SHA_512, &e));
+	ck_assert(!passwd_file_find_scram(f, str("x"), SCRAM_SHA_256, &e));
+	ck_assert(!passwd_file_find_scram(f, str(""), SCRAM_SHA_256, &e));
+	ck_assert(is(passwd_file_typical(f, SCRAM_SHA_256), S256));
+	ck_assert(is(passwd_file_typical(f, SCRAM_SHA_512), S512));
+	passwd_file_free(f);
+}
+END_TEST
+
+START_TEST(a_second_line_of_a_kind_is_an_error)
+{
+	static const char *const texts[] = { "a:" S256 "\na:" S512 "\na:" S256_8 "\n",
+		"a:" S256 "\na:" MOSQ "\na:" ARGON, "a:" S512 "\na:" BCRYPT "\na:" S512 };
+	char error[200];
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
+		ck_assert_ptr_null(parse(texts[i], strlen(texts[i]), error, sizeof(error)));
+		ck_assert_msg(strstr(error, "pw:3: user \"a\" is on line ") != NULL, "%s", error);
+	}
 }
 END_TEST
 
@@ -190,6 +238,8 @@ main(void)
 	    tc, a_malformed_line_is_an_error_never_a_user_without_a_password, 0, ROWS(bad));
 	tcase_add_test(tc, a_nul_is_an_error_not_the_end_of_a_line);
 	tcase_add_test(tc, the_typical_hash_costs_what_most_cost);
+	tcase_add_test(tc, a_user_has_a_line_for_each_scram_method_and_one_more);
+	tcase_add_test(tc, a_second_line_of_a_kind_is_an_error);
 	tcase_add_test(tc, a_hundred_thousand_users_are_all_found);
 	tcase_add_test(tc, names_that_a_file_cannot_keep_are_told);
 	suite_add_tcase(s, tc);
