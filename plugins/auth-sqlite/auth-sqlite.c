@@ -341,6 +341,14 @@ auth_sqlite_request_cancelled(void *instance, struct grapnel_request *req)
 	sql_request_cancelled(a->sql, req);
 }
 
+static void
+auth_sqlite_client_slot_free(void *instance, void *data)
+{
+	struct auth_sqlite *a = instance;
+
+	sql_client_slot_free(a->sql, data);
+}
+
 static enum grapnel_verdict
 auth_sqlite_client_authenticate(
     void *instance, struct grapnel_request *req, const struct grapnel_authenticate *q)
@@ -348,6 +356,15 @@ auth_sqlite_client_authenticate(
 	struct auth_sqlite *a = instance;
 
 	return sql_authenticate(a->sql, req, q);
+}
+
+static enum grapnel_verdict
+auth_sqlite_client_auth_exchange(
+    void *instance, struct grapnel_request *req, const struct grapnel_auth_exchange *q)
+{
+	struct auth_sqlite *a = instance;
+
+	return sql_auth_exchange(a->sql, req, q);
 }
 
 static enum grapnel_verdict
@@ -373,5 +390,7 @@ GRAPNEL_PLUGIN(auth_sqlite, .version = PLUGIN_VERSION, .license = "Apache-2.0",
     .create = auth_sqlite_create, .destroy = auth_sqlite_destroy,
     .worker_start = auth_sqlite_worker_start, .worker_stop = auth_sqlite_worker_stop,
     .request_cancelled = auth_sqlite_request_cancelled,
+    .client_slot_free = auth_sqlite_client_slot_free,
     .client_authenticate = auth_sqlite_client_authenticate,
+    .client_auth_exchange = auth_sqlite_client_auth_exchange,
     .client_revalidate = auth_sqlite_client_revalidate, .acl_check = auth_sqlite_acl_check);

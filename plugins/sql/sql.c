@@ -171,6 +171,11 @@ read_options(struct sql *s)
 		return false;
 	if (s->queries[SQL_LOGIN] != NULL)
 		return true;
+	if (s->scram) {
+		host->config_error(s->self, NULL, "scram",
+		    "scram looks for the credential with login_query, and there is none");
+		return false;
+	}
 	if (s->queries[SQL_ACL] == NULL) {
 		host->config_error(s->self, NULL, NULL,
 		    "there is nothing to do; set login_query, or acl_query with acl_mode = check");
@@ -270,6 +275,11 @@ sql_new(
 		sql_free(s);
 		return NULL;
 	}
+	if (s->scram && host->random_bytes(s->secret, sizeof(s->secret)) != GRAPNEL_OK) {
+		host->config_error(self, NULL, "scram", "the system gives no random numbers");
+		sql_free(s);
+		return NULL;
+	}
 	if (declare_hooks(s) != GRAPNEL_OK) {
 		host->config_error(self, NULL, NULL, "the broker does not know a hook");
 		sql_free(s);
@@ -284,6 +294,7 @@ sql_free(struct sql *s)
 {
 	if (s == NULL)
 		return;
+	explicit_bzero(s->secret, sizeof(s->secret));
 	for (unsigned i = 0; i < SQL_QUERIES; i++)
 		query_free(s->queries[i]);
 	free(s->workers);
@@ -303,7 +314,10 @@ sql_worker_start(struct sql *s, unsigned worker, void *pool)
 void
 sql_worker_stop(struct sql *s, unsigned worker)
 {
-	verifier_fini(&s->workers[worker].verifier);
+	struct sql_worker *w = &s->workers[worker];
+
+	verifier_fini(&w->verifier);
+	explicit_bzero(w->last_credential, sizeof(w->last_credential));
 }
 
 /* ------------------------------------------------------------------ counts and log */

@@ -1,38 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who somebody is: client_authenticate and client_revalidate, stage by stage
- *
- *	user       login_query (or revalidate_query): none NEXT (or DENY)
- *	password   held against its column; for an unknown user too, for the time it takes
- *	attributes, superuser, rights   the queries that are configured; trouble in any of them is UNAVAILABLE
- *
- * A login is made by the hook and gone after auth_resolve. It has one query or one verification under way at a time.
+ * client_authenticate and client_revalidate, and what they share with client_auth_exchange.
  */
-#include "sql_parts.h"
+#include "sql_login.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum stage { STAGE_USER, STAGE_ATTRIBUTES, STAGE_SUPERUSER, STAGE_RIGHTS, STAGE_END };
 static const unsigned query_of[] = {
-	[STAGE_ATTRIBUTES] = SQL_ATTRIBUTES,
-	[STAGE_SUPERUSER] = SQL_SUPERUSER,
-	[STAGE_RIGHTS] = SQL_ACL,
-};
-
-struct login {
-	struct sql_run run; /* first: a run is its login */
-	struct grapnel_request *req;
-	const struct grapnel_client_info *client;
-	struct grapnel_str password; /* the client's; borrowed from the question */
-	struct grant grant;
-	enum stage stage;
-	bool again; /* client_revalidate: no password, no row is DENY */
-	bool cancelled;
-	bool known, has_column; /* there was a row; it had a password */
-	char *hash;             /* wiped with hash_len; NULL: NULL or none */
-	size_t hash_len;
-	struct verify *verify; /* under way */
+	[LOGIN_ATTRIBUTES] = SQL_ATTRIBUTES,
+	[LOGIN_SUPERUSER] = SQL_SUPERUSER,
+	[LOGIN_RIGHTS] = SQL_ACL,
 };
 
 static void
@@ -40,7 +18,7 @@ count_verdict(const struct login *l, enum grapnel_verdict verdict)
 {
 	const struct sql *s = l->run.w->s;
 
-	if (l->again)
+	if (l->kind == LOGIN_AGAIN)
 		return;
 	switch (verdict) {
 	case GRAPNEL_ALLOW:
@@ -59,8 +37,8 @@ count_verdict(const struct login *l, enum grapnel_verdict verdict)
 	}
 }
 
-static void
-forget_hash(struct login *l)
+void
+sql_login_forget_hash(struct login *l)
 {
 	if (l->hash != NULL)
 		explicit_bzero(l->hash, l->hash_len);
@@ -68,22 +46,24 @@ forget_hash(struct login *l)
 	l->hash = NULL;
 }
 
-static void
-login_free(struct login *l)
+void
+sql_login_free(struct login *l)
 {
-	forget_hash(l);
+	sql_login_forget_hash(l);
+	scram_free(l->scram);
 	grant_fini(&l->grant);
 	free(l);
 }
 
-static void
-finish(struct login *l, enum grapnel_verdict verdict)
+void
+sql_login_finish(struct login *l, enum grapnel_verdict verdict)
 {
 	struct sql_worker *w = l->run.w;
 	struct sql *s = w->s;
 	const struct grapnel_auth_answer *answer = NULL;
 
 	if (verdict == GRAPNEL_ALLOW) {
+		l->grant.answer.data = l->reply;
 		answer = grant_answer(&l->grant, s->host->instance_name(s->self));
 		if (answer == NULL) {
 			/* Only rules can still turn out wrong, or memory. */
@@ -100,7 +80,7 @@ finish(struct login *l, enum grapnel_verdict verdict)
 	s->host->request_set_data(l->req, NULL);
 	/* GRAPNEL_ECANCELED: the client has left, and there is nothing to undo. */
 	(void)s->host->auth_resolve(l->req, verdict, answer);
-	login_free(l);
+	sql_login_free(l);
 }
 
 /* -------------------------------------------------------------- after the password */
@@ -141,9 +121,9 @@ on_row_after(struct sql_run *run, const struct sql_row *row)
 {
 	struct login *l = (struct login *)run;
 
-	if (l->stage == STAGE_ATTRIBUTES)
+	if (l->stage == LOGIN_ATTRIBUTES)
 		return attribute_row(l, row);
-	if (l->stage == STAGE_RIGHTS)
+	if (l->stage == LOGIN_RIGHTS)
 		return sql_add_rule(run, &l->grant, row);
 	if (row->columns > 0 && grant_is_true(row->values[0]))
 		l->grant.answer.superuser = true;
@@ -157,56 +137,55 @@ stage_is_due(const struct login *l)
 
 	if (s->queries[query_of[l->stage]] == NULL)
 		return false;
-	if (l->stage == STAGE_RIGHTS && !s->acl_on_connect)
+	if (l->stage == LOGIN_RIGHTS && !s->acl_on_connect)
 		return false;
-	return l->stage == STAGE_ATTRIBUTES || !l->grant.answer.superuser;
+	return l->stage == LOGIN_ATTRIBUTES || !l->grant.answer.superuser;
 }
 
 static void on_end_after(struct sql_run *run, bool good);
 
 /* Ask as the client will be with what is known by now. */
 static enum sql_begun
-ask(struct login *l)
+ask(struct login *l, const struct sql_query *query)
 {
-	struct sql *s = l->run.w->s;
 	struct grapnel_pair *pairs =
 	    calloc(GRANT_MAX_ATTRIBUTES + l->client->attribute_count, sizeof(*pairs));
 	struct grapnel_client_info client;
-	struct template_values values = { .client = &client };
+	struct template_values values = { .client = &client, .password = l->password };
 	enum sql_begun begun;
 
 	if (pairs == NULL)
 		return SQL_FAILED;
 	client = grant_client(&l->grant, l->client, pairs);
-	l->run.on_row = on_row_after;
-	l->run.on_end = on_end_after;
-	begun = sql_run_begin(
-	    &l->run, s->queries[query_of[l->stage]], &values, s->host->request_time_left(l->req));
-	free(pairs); /* the run has copied what it needs */
+	begun =
+	    sql_run_begin(&l->run, query, &values, l->run.w->s->host->request_time_left(l->req));
+	free(pairs); /* the run has copied what it needs; l may be gone */
 	return begun;
 }
 
 /* On to the next stage that has something to ask; at the end the login is complete. */
-static void
-advance(struct login *l)
+void
+sql_login_advance(struct login *l)
 {
-	while (++l->stage < STAGE_END) {
+	while (++l->stage < LOGIN_COMPLETE) {
 		enum sql_begun begun;
 
 		if (!stage_is_due(l))
 			continue;
-		if (l->stage == STAGE_RIGHTS)
+		if (l->stage == LOGIN_RIGHTS)
 			grant_want_rules(&l->grant);
-		begun = ask(l);
+		l->run.on_row = on_row_after;
+		l->run.on_end = on_end_after;
+		begun = ask(l, l->run.w->s->queries[query_of[l->stage]]);
 		if (begun == SQL_BEGUN)
 			return;
 		if (begun == SQL_FAILED) {
-			finish(l, GRAPNEL_UNAVAILABLE);
+			sql_login_finish(l, GRAPNEL_UNAVAILABLE);
 			return;
 		}
 		/* Nothing in the database can be meant by a value that is not there: no rows. */
 	}
-	finish(l, GRAPNEL_ALLOW);
+	sql_login_finish(l, GRAPNEL_ALLOW);
 }
 
 static void
@@ -215,9 +194,9 @@ on_end_after(struct sql_run *run, bool good)
 	struct login *l = (struct login *)run;
 
 	if (good && !l->cancelled)
-		advance(l);
+		sql_login_advance(l);
 	else
-		finish(l, GRAPNEL_UNAVAILABLE);
+		sql_login_finish(l, GRAPNEL_UNAVAILABLE);
 }
 
 /* -------------------------------------------------------------------- the password */
@@ -228,15 +207,15 @@ on_verified(void *arg, enum verify_result result)
 	struct login *l = arg;
 
 	l->verify = NULL;
-	forget_hash(l);
+	sql_login_forget_hash(l);
 	if (result == VERIFY_UNAVAILABLE || l->cancelled)
-		finish(l, GRAPNEL_UNAVAILABLE);
+		sql_login_finish(l, GRAPNEL_UNAVAILABLE);
 	else if (!l->known)
-		finish(l, GRAPNEL_NEXT);
+		sql_login_finish(l, GRAPNEL_NEXT);
 	else if (result == VERIFY_RIGHT)
-		advance(l);
+		sql_login_advance(l);
 	else
-		finish(l, GRAPNEL_DENY);
+		sql_login_finish(l, GRAPNEL_DENY);
 }
 
 static void
@@ -254,10 +233,16 @@ verify_password(struct login *l)
 /* ------------------------------------------------------------------------ the user */
 
 static bool
+wants_hash(const struct login *l)
+{
+	return l->kind == LOGIN_SCRAM || (l->kind == LOGIN_PASSWORD && l->run.w->s->check_password);
+}
+
+static bool
 keep_hash(struct login *l, struct grapnel_str value)
 {
 	l->has_column = true;
-	if (value.data == NULL)
+	if (value.data == NULL || !wants_hash(l))
 		return true;
 	if ((l->hash = malloc(value.len + 1)) == NULL) {
 		l->run.wrong = "out of memory";
@@ -272,7 +257,6 @@ static bool
 on_row_user(struct sql_run *run, const struct sql_row *row)
 {
 	struct login *l = (struct login *)run;
-	const struct sql *s = run->w->s;
 
 	if (run->rows > 1) {
 		run->wrong = "it has more than one row";
@@ -289,13 +273,15 @@ on_row_user(struct sql_run *run, const struct sql_row *row)
 		} else if (l->has_column) {
 			run->wrong = "it has two columns named password";
 			return false;
-		} else if (!l->again && s->check_password && !keep_hash(l, row->values[i])) {
+		} else if (!keep_hash(l, row->values[i])) {
 			return false;
 		}
 	}
-	if (l->again || !s->check_password || l->has_column)
+	if (l->has_column || !wants_hash(l))
 		return true;
-	run->wrong = "it has no column named password, and check_password is yes";
+	run->wrong = l->kind == LOGIN_SCRAM
+	    ? "it has no column named password, and scram is yes"
+	    : "it has no column named password, and check_password is yes";
 	return false;
 }
 
@@ -305,16 +291,23 @@ on_end_user(struct sql_run *run, bool good)
 	struct login *l = (struct login *)run;
 
 	if (!good || l->cancelled)
-		finish(l, GRAPNEL_UNAVAILABLE);
-	else if (!l->again && run->w->s->check_password)
+		sql_login_finish(l, GRAPNEL_UNAVAILABLE);
+	else if (wants_hash(l))
 		verify_password(l);
 	else if (l->known)
-		advance(l);
+		sql_login_advance(l);
 	else
-		finish(l, l->again ? GRAPNEL_DENY : GRAPNEL_NEXT);
+		sql_login_finish(l, l->kind == LOGIN_AGAIN ? GRAPNEL_DENY : GRAPNEL_NEXT);
 }
 
-/* -------------------------------------------------------------------------- hooks */
+enum sql_begun
+sql_login_ask(
+    struct login *l, const struct sql_query *query, void (*on_end)(struct sql_run *run, bool good))
+{
+	l->run.on_row = on_row_user;
+	l->run.on_end = on_end;
+	return ask(l, query);
+}
 
 static void
 on_cancel(struct sql_run *run)
@@ -328,54 +321,59 @@ on_cancel(struct sql_run *run)
 		sql_run_cancel(run);
 }
 
-static enum grapnel_verdict
-begin(struct sql *s, struct grapnel_request *req, const struct sql_query *query,
-    const struct template_values *values, bool again)
+struct login *
+sql_login_new(struct sql *s, struct grapnel_request *req, const struct grapnel_client_info *client,
+    enum login_kind kind)
 {
 	struct login *l = calloc(1, sizeof(*l));
 
 	if (l == NULL)
-		return GRAPNEL_UNAVAILABLE;
+		return NULL;
 	l->run.w = &s->workers[s->host->request_worker(req)];
-	l->run.on_row = on_row_user;
-	l->run.on_end = on_end_user;
 	l->run.on_cancel = on_cancel;
 	l->req = req;
-	l->client = values->client;
-	l->password = values->password;
-	l->again = again;
+	l->client = client;
+	l->kind = kind;
 	grant_init(&l->grant, s->host);
 	s->host->request_set_data(req, &l->run);
-	switch (sql_run_begin(&l->run, query, values, s->host->request_time_left(req))) {
-	case SQL_BEGUN:
+	return l;
+}
+
+/* -------------------------------------------------------------------------- hooks */
+
+static enum grapnel_verdict
+begin(struct login *l, const struct sql_query *query)
+{
+	struct sql *s = l->run.w->s;
+	struct grapnel_request *req = l->req;
+	enum sql_begun begun = sql_login_ask(l, query, on_end_user);
+
+	if (begun == SQL_BEGUN)
 		return GRAPNEL_PENDING; /* or resolved already */
-	case SQL_ABSENT:
-	case SQL_UNSENDABLE:
-		s->host->request_set_data(req, NULL);
-		login_free(l);
-		return GRAPNEL_NEXT;
-	case SQL_FAILED:
-		break;
-	}
 	s->host->request_set_data(req, NULL);
-	login_free(l);
-	return GRAPNEL_UNAVAILABLE;
+	sql_login_free(l);
+	/* Nobody in the database can be meant by a value that is not there, or cannot be. */
+	return begun == SQL_FAILED ? GRAPNEL_UNAVAILABLE : GRAPNEL_NEXT;
 }
 
 enum grapnel_verdict
 sql_authenticate(struct sql *s, struct grapnel_request *req, const struct grapnel_authenticate *q)
 {
-	struct template_values values = template_of_login(q);
+	struct login *l = sql_login_new(s, req, q->client, LOGIN_PASSWORD);
 
-	return begin(s, req, s->queries[SQL_LOGIN], &values, false);
+	if (l == NULL)
+		return GRAPNEL_UNAVAILABLE;
+	l->password = q->password;
+	return begin(l, s->queries[SQL_LOGIN]);
 }
 
 enum grapnel_verdict
 sql_revalidate(struct sql *s, struct grapnel_request *req, const struct grapnel_revalidate *q)
 {
-	struct template_values values = { .client = q->client };
+	struct login *l = sql_login_new(s, req, q->client, LOGIN_AGAIN);
 
-	return begin(s, req,
-	    s->queries[s->queries[SQL_REVALIDATE] != NULL ? SQL_REVALIDATE : SQL_LOGIN], &values,
-	    true);
+	if (l == NULL)
+		return GRAPNEL_UNAVAILABLE;
+	return begin(
+	    l, s->queries[s->queries[SQL_REVALIDATE] != NULL ? SQL_REVALIDATE : SQL_LOGIN]);
 }

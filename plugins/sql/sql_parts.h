@@ -2,7 +2,8 @@
 /*
  * sql_parts - private to plugins/sql: an instance, and one query of one request
  *
- * sql.c has options and life, sql_run.c a query under way, sql_login.c who somebody is, sql_rights.c what they may do.
+ * sql.c has options and life, sql_run.c a query under way, sql_login.c and sql_scram.c who somebody is, sql_rights.c what
+ * they may do.
  *
  * Data of a request (host->request_data) is its struct sql_run.
  *
@@ -14,12 +15,16 @@
 
 #include "sql.h"
 
+#include "common/scram.h"
+
 enum { SQL_NAME_SIZE = 64 }; /* of a column, with its NUL */
 
 struct sql_worker {
 	struct sql *s;
 	void *pool; /* the driver's */
 	struct verifier verifier;
+	char last_credential[SCRAM_CREDENTIAL_SIZE]; /* for SCRAM: of the last user who has one */
+	size_t last_credential_len;
 	struct {
 		bool said;	  /* since the last good answer */
 		uint64_t said_ms; /* when there was a line last; 0: never */
@@ -32,6 +37,7 @@ struct sql {
 	const struct sql_driver *driver;
 	struct sql_query *queries[SQL_QUERIES];
 	bool check_password, acl_on_connect, scram;
+	unsigned char secret[32]; /* for SCRAM: makes the challenges of users who are not there */
 	int logins_accepted, logins_refused, logins_unknown, logins_unavailable; /* metrics */
 	int queries_total, queries_failed, answers_unusable;
 	struct sql_worker *workers; /* host->workers */
