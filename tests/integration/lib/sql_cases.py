@@ -20,9 +20,10 @@ import hashlib
 import os
 import re
 
+from . import scram
 from .backend import NASTY, NOT_AUTHORIZED, USERS, Backend
 from .broker import SRC, TIMEOUT, Broker, run_grapneld
-from .mqtt import CONNACK, V311, V5, P, Will
+from .mqtt import AUTH, CONNACK, DISCONNECT, V311, V5, P, Will
 from .proc import wait_until
 
 CASE = None  # a Sql; set by the test file
@@ -475,3 +476,100 @@ def test_a_query_of_its_own_says_who_may_stay():
         bob.expect_close(0x87)
         wait_until(lambda: tenant_of(b, alice) == "new", "the new attribute does not count", TIMEOUT)
         alice.subscribe("shared/new/#")
+
+
+# ---- SCRAM --------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def scram_users():
+    rows = [("sam256", scram.credential("SCRAM-SHA-256", "wonder")), ("sam512", scram.credential("SCRAM-SHA-512", "wonder")),
+            ("sam,=", scram.credential("SCRAM-SHA-256", "wonder")),
+            ("broken", scram.credential("SCRAM-SHA-256", "wonder").replace("=", "", 1))]
+    do = "".join(insert("mqtt_user", username=user, password=password) for user, password in rows)
+    do += insert("mqtt_attribute", username="sam256", name="tenant", value="acme")
+    do += insert("mqtt_acl", id=100, username="sam256", topic="%{tenant}/%u/#")
+    undo = "DELETE FROM mqtt_user WHERE username LIKE 'sam%' OR username = 'broken';\n"
+    undo += "DELETE FROM mqtt_attribute WHERE username = 'sam256';\nDELETE FROM mqtt_acl WHERE id = 100;\n"
+    with CASE.with_rows(do, undo), CASE.broker(scram=True) as b:
+        yield b
+
+
+def scram_code(b, method, user, password="wonder"):
+    return scram.login(b.client(), method, user, password, b.unique("c")).reason
+
+
+def test_scram_logs_in_with_what_is_in_the_column_password():
+    with scram_users() as b:
+        for method, user in (("SCRAM-SHA-256", "sam256"), ("SCRAM-SHA-512", "sam512"), ("SCRAM-SHA-256", "sam,=")):
+            assert scram_code(b, method, user) == 0, user
+            for wrong in ("wonde", "", "wonder "):
+                assert scram_code(b, method, user, wrong) == 0x87, (user, wrong)
+            CASE.denied(b, user, "wrong")  # without SCRAM
+            assert CASE.code(b, user, "wonder") == 0
+        c = b.client()
+        p = scram.login(c, "SCRAM-SHA-256", "sam256", "wonder", "sam")
+        assert p.reason == 0
+        info = b.ctl_json("clients", "show", "sam")
+        assert info["username"] == "sam256" and info["attributes"]["tenant"] == "acme", info
+        assert c.publish("acme/sam256/x", "1", qos=1) in (0, 0x10)
+        assert c.publish("acme/sam512/x", "1", qos=1) == 0x87
+
+
+def test_scram_does_not_tell_who_is_there():
+    with scram_users() as b:
+        challenges = []
+        for user in ("nobody", "alice", "none", "disabled", "sam512", "' OR '1'='1", "sam256"):
+            c = b.client()
+            exchange = scram.Exchange("SCRAM-SHA-256", user, "wonder")
+            c.send_connect(b.unique("c"), props=scram.properties("SCRAM-SHA-256", exchange.first))
+            p = c.expect(AUTH)
+            challenge = dict(f.split("=", 1) for f in p.prop(P.AUTH_DATA).decode().split(","))
+            challenges.append({k: len(v) for k, v in challenge.items()})
+            if user != "sam256":
+                assert scram_code(b, "SCRAM-SHA-256", user) == 0x87, user
+        assert all(set(c) == set(challenges[0]) and c["r"] == challenges[0]["r"] for c in challenges), challenges
+
+
+def test_scram_goes_wrong_in_all_the_ways_it_can():
+    method = "SCRAM-SHA-256"
+    with scram_users() as b:
+        for first in (None, "", "n,,", "y,,n=sam256,r=x", "p=tls-unique,,n=sam256,r=x", "n,,n=,r=x", "n,,n=sam256", "x" * 60000,
+                      "n,,n=sam256,r=" + "x" * 3000, "n,,n=a\0b,r=x"):
+            c = b.client()
+            c.send_connect(b.unique("c"), props=scram.properties(method, first))
+            p = c.recv()
+            if p.type == AUTH:  # "y" is fine: a client that would bind, and knows that we cannot
+                assert first.startswith("y,,"), first
+                c.send_raw(P.auth(scram.CONTINUE, scram.properties(method, "c=eSws,r=x,p=AAAA")))
+                p = c.recv()
+            assert p.type == CONNACK and p.reason == 0x87, (first, p)
+        for final in (None, "", "c=biws,r=x,p=AAAA", "x" * 60000):
+            c = b.client()
+            c.send_connect(b.unique("c"), props=scram.properties(method, scram.Exchange(method, "sam256", "x").first))
+            c.expect(AUTH)
+            c.send_raw(P.auth(scram.CONTINUE, scram.properties(method, final)))
+            c.expect(CONNACK, reason=0x87)
+        assert scram_code(b, method, "broken") in (0x87, 0x88)
+        c = b.client()
+        c.send_connect(b.unique("c"), props=scram.properties("PLAIN", "x"))
+        c.expect(CONNACK, reason=0x8C)
+        for _ in range(10):  # gone in the middle
+            c = b.client()
+            c.send_connect("same", props=scram.properties(method, scram.Exchange(method, "sam256", "x").first))
+            c.expect(AUTH)
+            c.close()
+        assert scram_code(b, method, "sam256") == 0
+
+
+def test_scram_again_while_connected():
+    method = "SCRAM-SHA-256"
+    with scram_users() as b:
+        c = b.client()
+        assert scram.login(c, method, "sam256", "wonder", "c").reason == 0
+        assert c.publish("late/x", "1", qos=1) == 0x87
+        with CASE.with_rows(insert("mqtt_acl", id=101, username="sam256", topic="late/#"), "DELETE FROM mqtt_acl WHERE id = 101;"):
+            assert scram.again(c, method, "sam256", "wonder").type == AUTH
+            assert c.publish("late/x", "1", qos=1) in (0, 0x10)
+        p = scram.again(c, method, "sam256", "wrong")
+        assert p.type == DISCONNECT and p.reason == 0x87, p
