@@ -87,6 +87,7 @@ def data():
 
 class Sql(Backend):
     long_text = "REPEAT('x', %d)"
+    readable = ""  # statements after which the broker may read table %s
 
     def __init__(self, server_class):
         super().__init__(server_class)
@@ -476,6 +477,56 @@ def test_a_query_of_its_own_says_who_may_stay():
         bob.expect_close(0x87)
         wait_until(lambda: tenant_of(b, alice) == "new", "the new attribute does not count", TIMEOUT)
         alice.subscribe("shared/new/#")
+
+
+# ---- coming from mosquitto-go-auth --------------------------------------------------------------
+
+GO_AUTH = """
+CREATE TABLE test_user (id INTEGER NOT NULL PRIMARY KEY, username VARCHAR(100) NOT NULL, password_hash VARCHAR(200) NOT NULL,
+    is_admin INTEGER NOT NULL);
+CREATE TABLE test_acl (id INTEGER NOT NULL PRIMARY KEY, test_user_id INTEGER NOT NULL, topic VARCHAR(200) NOT NULL,
+    rw INTEGER NOT NULL);
+"""
+GO_AUTH_QUERIES = {  # README.md of the plugins
+    "login_query": "SELECT password_hash AS password FROM test_user WHERE username = %u limit 1",
+    "superuser_query": "SELECT count(*) > 0 FROM test_user WHERE username = %u AND is_admin = 1",
+    "acl_query": "SELECT topic, rw AS access FROM test_acl, test_user WHERE username = %u AND test_user_id = test_user.id",
+    "attributes_query": None,
+}
+
+
+def go_auth_hash(password):
+    salt = b"0123456789abcdef"
+    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, 4, 64)
+    return "PBKDF2$sha512$4$%s$%s" % (base64.b64encode(salt).decode(), base64.b64encode(digest).decode())
+
+
+def test_the_tables_of_mosquitto_go_auth():
+    script = GO_AUTH + "".join(CASE.readable % table for table in ("test_user", "test_acl") if CASE.readable)
+    for i, (user, password) in enumerate(USERS.items()):
+        script += insert("test_user", id=i, username=user, password_hash=go_auth_hash(password), is_admin=int(user == "root"))
+    for i, (topic, rw) in enumerate((("test/r", 1), ("test/w", 2), ("test/rw", 3), ("test/s", 4), ("%u/%c/#", 7))):
+        script += insert("test_acl", id=i, test_user_id=0, topic=topic, rw=rw)
+    three = GO_AUTH_QUERIES["acl_query"].replace("rw AS", "CASE rw WHEN 3 THEN 7 ELSE rw END AS")
+    with CASE.with_rows(script, "DROP TABLE test_user;\nDROP TABLE test_acl;\n"):
+        with CASE.broker(**GO_AUTH_QUERIES) as b:
+            for user in USERS:
+                CASE.allowed(b, user)
+                CASE.denied(b, user, "wrong")
+            CASE.denied(b, "nobody", "wonder")
+            alice = b.connect(V5, "c", username="alice", password="wonder")
+            root = b.connect(V5, username="root", password="toor")
+            for topic, may_publish, may_subscribe in (
+                    ("test/r", False, False), ("test/w", True, False), ("test/rw", True, False), ("test/s", False, True),
+                    ("alice/c/x", True, True), ("alice/d/x", False, False)):
+                assert alice.publish(topic, "1", qos=1) in ((0, 0x10) if may_publish else (0x87,)), topic
+                alice.subscribe(topic, codes=[0 if may_subscribe else 0x87])
+                assert root.publish(topic, "root", qos=1) in (0, 0x10)
+            alice.expect_message(topic="test/s")
+            alice.expect_message(topic="alice/c/x")
+        with CASE.broker(**dict(GO_AUTH_QUERIES, acl_query=three)) as b:
+            alice = b.connect(V5, "c", username="alice", password="wonder")
+            alice.subscribe(["test/rw", "test/w"], codes=[0, 0x87])
 
 
 # ---- SCRAM --------------------------------------------------------------------------------------
