@@ -4,6 +4,7 @@
 #include "config/options.h"
 #include "core/broker.h"
 #include "core/core.h"
+#include "net/guard.h"
 #include "net/listener.h"
 #include "net/tls_context.h"
 #include "plugin/handler.h"
@@ -243,6 +244,8 @@ apply(struct reload *r)
 	listeners_apply(b->listeners, r->tls);
 	r->tls = NULL;
 	core_apply_settings(b, s);
+	if (!guard_apply(b->guard, &s->guard))
+		log_error("out of memory: the guard keeps its old settings");
 	settings_unref(old);
 	/* Who is connected was let in by what may be gone: ask again. */
 	core_rights_changed(b);

@@ -11,6 +11,7 @@
 #include "core/memory.h"
 #include "core/retain.h"
 #include "core/topic_index.h"
+#include "net/guard.h"
 #include "net/listener.h"
 #include "net/tls_context.h"
 #include "notify.h"
@@ -88,6 +89,8 @@ broker_new(struct settings *s, struct broker **out)
 			return err;
 	b->main = b->workers[b->worker_count];
 	worker_self = b->main;
+	if ((b->guard = guard_new(b)) == NULL || !guard_apply(b->guard, &b->settings->guard))
+		return GRAPNEL_ENOMEM;
 	if ((err = topic_index_new(&b->index, b->worker_count)) != GRAPNEL_OK)
 		return err;
 	return retain_new(&b->retain);
@@ -102,6 +105,7 @@ broker_free(struct broker *b)
 	rcu_wait(); /* nodes of the index on their way out */
 	topic_index_free(b->index);
 	listeners_free(b->listeners);
+	guard_free(b->guard);
 	worker_self = NULL;
 	for (unsigned i = 0; i <= b->worker_count; i++)
 		worker_free(b->workers[i]);

@@ -7,7 +7,7 @@
  * http.c	one request to the broker and its answer
  * show.c	tables and values for people; nothing a peer has chosen reaches the terminal unescaped
  * socket.c	where the broker's admin socket is
- * rights.c	who may what, and why: explain, cache
+ * rights.c	who may what, and why: explain, cache, guard
  * secret.c	passwords from a terminal or a pipe
  * passwd.c	password files (with passwd_edit.c); needs no broker
  */
@@ -90,6 +90,8 @@ enum ctl_exit cmd_of_plugin(const struct ctl *ctl, int argc, char **argv);
 
 /* ---- rights.c ---- */
 enum ctl_exit cmd_explain(const struct ctl *ctl, int argc, char **argv);
+enum ctl_exit cmd_guard_list(const struct ctl *ctl, int argc, char **argv);
+enum ctl_exit cmd_guard_lift(const struct ctl *ctl, int argc, char **argv);
 enum ctl_exit cmd_cache_purge(const struct ctl *ctl, int argc, char **argv);
 
 /* ---- secret.c ---- */

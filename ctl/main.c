@@ -62,6 +62,9 @@ static const struct command commands[] = {
 	    "forget kept answers, and ask again about the clients that are connected", cmd_cache_purge,
 	    "Only answers about that user, that client, of that plugin; without any, all of them.\n"
 	    "Connected clients keep their connection if their login still holds; their rights are asked anew.\n" },
+	{ { "guard", "list" }, "", "the addresses that are kept out for failed logins", cmd_guard_list, NULL },
+	{ { "guard", "lift" }, "ADDRESS | --all", "let an address in again, and forget its failed logins", cmd_guard_lift,
+	    NULL },
 	{ { "metrics", NULL }, "", "all metrics, in the text format of Prometheus", cmd_metrics,
 	    NULL },
 	{ { "config", NULL }, "", "the configuration in force, secrets as ***", cmd_config, NULL },

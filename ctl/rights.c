@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rights - who may what, and why: grapnelctl explain, grapnelctl cache purge */
+/* rights - who may what, and why: grapnelctl explain, cache purge, guard */
 #include "ctl.h"
 
 #include <getopt.h>
@@ -211,6 +211,63 @@ cmd_cache_purge(const struct ctl *ctl, int argc, char **argv)
 	printf("%" JSON_INTEGER_FORMAT
 	       " kept answers are forgotten; rights are asked about again\n",
 	    json_integer_value(json_object_get(answer, "forgotten")));
+	json_decref(answer);
+	return CTL_OK;
+}
+
+/* ---- guard ----------------------------------------------------------------------------------- */
+
+static const struct column ban_columns[] = {
+	{ "ADDRESS", "address", false },
+	{ "SECONDS LEFT", "banned_for", true },
+	{ "BANS", "bans", true },
+};
+
+enum ctl_exit
+cmd_guard_list(const struct ctl *ctl, int argc, char **argv)
+{
+	enum ctl_exit result = argc == 1
+	    ? CTL_OK
+	    : usage_error("guard list takes no argument, and \"%s\" is one", argv[1]);
+	json_t *answer;
+
+	if (result != CTL_OK ||
+	    (result = http_ask_json(ctl, "GET", "/v1/guard", NULL, &answer)) != CTL_OK)
+		return result;
+	if (ctl->json)
+		return print_json(answer);
+	show_table(ban_columns, sizeof(ban_columns) / sizeof(ban_columns[0]),
+	    json_object_get(answer, "bans"));
+	json_decref(answer);
+	return CTL_OK;
+}
+
+enum ctl_exit
+cmd_guard_lift(const struct ctl *ctl, int argc, char **argv)
+{
+	char *path = NULL, *encoded;
+	enum ctl_exit result;
+	json_t *answer;
+
+	if (argc != 2)
+		return usage_error("guard lift takes one address, or --all");
+	if (strcmp(argv[1], "--all") == 0) {
+		path = strdup("/v1/guard");
+	} else if ((encoded = http_encode(argv[1])) != NULL) {
+		if (asprintf(&path, "/v1/guard?address=%s", encoded) < 0)
+			path = NULL;
+		free(encoded);
+	}
+	if (path == NULL)
+		return no_memory();
+	result = http_ask_json(ctl, "DELETE", path, NULL, &answer);
+	free(path);
+	if (result != CTL_OK)
+		return result;
+	if (ctl->json)
+		return print_json(answer);
+	printf("%" JSON_INTEGER_FORMAT " lifted\n",
+	    json_integer_value(json_object_get(answer, "lifted")));
 	json_decref(answer);
 	return CTL_OK;
 }

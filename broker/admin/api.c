@@ -28,6 +28,8 @@ static const struct api_route routes[] = {
 	{ API_DELETE, { "v1", "clients", "*", "trace" }, { "mountpoint" }, route_client_untrace },
 	{ API_GET, { "v1", "config" }, { NULL }, route_config },
 	{ API_POST, { "v1", "explain" }, { NULL }, route_explain },
+	{ API_GET, { "v1", "guard" }, { NULL }, route_guard },
+	{ API_DELETE, { "v1", "guard" }, { "address" }, route_guard_lift },
 	{ API_GET, { "v1", "plugins" }, { NULL }, route_plugins },
 	{ API_GET, { "v1", "plugins", "*" }, { NULL }, route_plugin },
 	{ API_POST, { "v1", "plugins", "command", "*" }, { NULL }, route_plugin_command },

@@ -75,6 +75,8 @@ char *api_error_text(const char *message);
 void route_status(struct api_call *call);	  /* status.c */
 void route_config(struct api_call *call);
 void route_reload(struct api_call *call);
+void route_guard(struct api_call *call);	  /* guard_route.c */
+void route_guard_lift(struct api_call *call);
 void route_metrics(struct api_call *call);	  /* metrics_route.c */
 void route_clients(struct api_call *call);	  /* clients.c */
 void route_client(struct api_call *call);

@@ -13,6 +13,7 @@
 #include "core/retain.h"
 #include "core/topic_index.h"
 #include "metrics_text.h"
+#include "net/guard.h"
 #include "net/tls_context.h"
 #include "net/tls_expiry.h"
 #include "plugin/hooks.h"
@@ -88,6 +89,26 @@ write_memory(FILE *out, const struct broker *b)
 	    "reached, "
 	    "new connections are refused",
 	    overload_level(o));
+}
+
+static void
+write_guard(FILE *out, const struct broker *b)
+{
+	struct guard_counts n;
+
+	guard_counts(b->guard, b->main->now_ms, &n);
+	metrics_text_one(out, PREFIX "guard_banned", true,
+	    "Addresses that are kept out for failed logins", n.banned);
+	metrics_text_one(out, PREFIX "guard_watched", true,
+	    "Addresses, and user names of addresses, whose failed logins are remembered",
+	    n.watched);
+	metrics_text_one(
+	    out, PREFIX "guard_bans_total", false, "Times an address was banned", (int64_t)n.bans);
+	metrics_text_one(out, PREFIX "guard_delayed_total", false,
+	    "Logins that had to wait because others like them had failed", (int64_t)n.delayed);
+	metrics_text_one(out, PREFIX "logins_failed_total", false,
+	    "Logins refused for their credentials, from addresses that are watched",
+	    (int64_t)n.failures);
 }
 
 #define CERT_EXPIRY PREFIX "cert_expiry_seconds"
@@ -176,6 +197,7 @@ route_metrics(struct api_call *call)
 	write_mailboxes(out, b);
 	write_indexes(out, b);
 	write_memory(out, b);
+	write_guard(out, b);
 	tls_expiry_each(b->listeners, write_expiry,
 	    &(struct expiries){ .out = out, .now_s = (int64_t)time(NULL) });
 	write_process(out, b);

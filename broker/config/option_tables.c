@@ -450,6 +450,38 @@ const struct option_def plugin_options_common[] = {
 };
 
 static bool
+check_except(const char *value, char *why, size_t size)
+{
+	struct cidr network;
+
+	return strcmp(value, "loopback") == 0 || cidr_parse(value, &network, why, size);
+}
+
+const struct option_def guard_options[] = {
+	{ "addresses", OPTION_INT, TOP(guard.addresses), "100000", 1, 10000000, RELOAD_LIVE, 0, NULL, NULL,
+	    "Addresses, and user names of addresses, that are remembered; the one quiet for longest goes first." },
+	{ "ban", OPTION_MS, TOP(guard.ban_ms), "10m", 0, 24 * HOUR_MS, RELOAD_LIVE, 0, NULL, NULL,
+	    "Time for which an address with too many failures is kept out; it doubles each time. 0: none is." },
+	{ "ban_max", OPTION_MS, TOP(guard.ban_max_ms), "1d", 1, 24 * HOUR_MS, RELOAD_LIVE, 0, NULL, NULL,
+	    "Longest ban." },
+	{ "delay", OPTION_MS, TOP(guard.delay_ms), "500ms", 0, 60000, RELOAD_LIVE, 0, NULL, NULL,
+	    "Time that a login waits after delay_after failures of its user name from its address; it doubles. 0: none." },
+	{ "delay_after", OPTION_INT, TOP(guard.delay_after), "5", 1, 1000000, RELOAD_LIVE, 0, NULL, NULL,
+	    "Failures of one user name from one address before logins have to wait." },
+	{ "delay_max", OPTION_MS, TOP(guard.delay_max_ms), "5s", 1, 60000, RELOAD_LIVE, 0, NULL, NULL,
+	    "Longest wait; logins that would wait longer, behind others, are refused." },
+	{ "enabled", OPTION_BOOL, TOP(guard.enabled), "yes", 0, 0, RELOAD_LIVE, 0, NULL, NULL,
+	    "Whether failed logins are watched at all." },
+	{ "except", OPTION_LIST, TOP(guard.except), "loopback", 0, 0, RELOAD_LIVE, OPTION_NONE, NULL, check_except,
+	    "Networks that are not watched; loopback: 127.0.0.0/8 and ::1." },
+	{ "failures", OPTION_INT, TOP(guard.failures), "100", 1, 1000000, RELOAD_LIVE, 0, NULL, NULL,
+	    "Failed logins of one address, not yet forgiven, after which it is banned." },
+	{ "forgive", OPTION_MS, TOP(guard.forgive_ms), "2s", 1, HOUR_MS, RELOAD_LIVE, 0, NULL, NULL,
+	    "Time after which one failure is forgiven." },
+	{ 0 }
+};
+
+static bool
 check_required_hook(const char *value, char *why, size_t size)
 {
 	if (option_choice("acl_check|client_authenticate", value) >= 0)
@@ -469,6 +501,7 @@ const struct option_def require_options[] = {
 const struct section_def settings_sections[] = {
 	{ "", NULL, { top_options, NULL }, "The top level.", "" },
 	{ "admin", NULL, { admin_options, NULL }, "The door for grapnelctl.", "" },
+	{ "guard", NULL, { guard_options, NULL }, "Against guessing of passwords.", "" },
 	{ "limits", NULL, { limits_options, limits_total_options },
 	    "Per client or in total; a listener may differ.", "" },
 	{ "listener", "listener", { listener_options, limits_options }, "Where clients connect.", "" },

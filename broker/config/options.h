@@ -69,7 +69,7 @@ extern const struct option_def top_options[], admin_options[], log_options[], st
 extern const struct option_def limits_total_options[]; /* limits { } only */
 extern const struct option_def limits_options[];       /* limits { } and listener { } */
 extern const struct option_def listener_options[], server_name_options[], plugin_options_common[],
-    require_options[];
+    require_options[], guard_options[];
 
 const struct option_def *option_find(
     const struct option_def *table, const char *name); /* NULL: no such */

@@ -62,6 +62,8 @@ settings_free(struct settings *s)
 	options_fini(admin_options, s);
 	options_fini(log_options, s);
 	options_fini(store_options, s);
+	options_fini(guard_options, s);
+	free(s->guard.excepted);
 	for (unsigned i = 0; i < s->listener_count; i++)
 		listener_fini(&s->listeners[i]);
 	for (unsigned i = 0; i < s->plugin_count; i++)
@@ -623,12 +625,36 @@ require_apply(struct settings *s, struct conf_node *block, struct conf_errors *e
 	r->all = title_begins(r->name, "all");
 	if (ok && !r->all && !title_begins(r->name, "any")) {
 		conf_errors_add(errs,
-		    "%s: require \"%s\": the title must be \"all\" or \"any\"; several of a kind have a "
+		    "%s: require \"%s\": the title must be \"all\" or \"any\"; several of a kind "
+		    "have a "
 		    "name behind a colon, as in \"all:devices\"",
 		    r->where, conf_shown(shown, sizeof(shown), r->name));
 		ok = false;
 	}
 	return block_apply(block, section, r, NULL, false, errs) && ok;
+}
+
+/* ---- the guard ------------------------------------------------------------------------------- */
+
+static bool
+guard_finish(struct settings *s, struct conf_errors *errs)
+{
+	struct guard_settings *g = &s->guard;
+	char why[128];
+
+	if ((g->excepted = calloc(2 * g->except.count + 1, sizeof(*g->excepted))) == NULL)
+		return no_memory(s->tree, errs);
+	for (unsigned i = 0; i < g->except.count; i++) {
+		const char *item = g->except.items[i];
+		bool loopback = strcmp(item, "loopback") == 0;
+
+		if (loopback)
+			(void)cidr_parse(
+			    "::1", &g->excepted[g->excepted_count++], why, sizeof(why));
+		(void)cidr_parse(loopback ? "127.0.0.0/8" : item, &g->excepted[g->excepted_count++],
+		    why, sizeof(why));
+	}
+	return true;
 }
 
 /* ---- all of it ------------------------------------------------------------------------------- */
@@ -693,6 +719,7 @@ tree_apply(struct settings *s, struct conf_errors *errs)
 	ok = section_apply(s, "admin", errs) && ok;
 	ok = section_apply(s, "log", errs) && ok;
 	ok = section_apply(s, "store", errs) && ok;
+	ok = section_apply(s, "guard", errs) && guard_finish(s, errs) && ok;
 	ok = section_apply(s, "limits", errs) && ok; /* before listeners, which inherit them */
 	if (s->limits.max_memory == 0)
 		s->limits.max_memory = memory_share();
@@ -740,7 +767,7 @@ settings_from_tree(
 	s->tree = tree;
 	if (!defaults(s, top_options, s) || !defaults(s, admin_options, s) ||
 	    !defaults(s, log_options, s) || !defaults(s, store_options, s) ||
-	    !defaults(s, limits_options, &s->limits) ||
+	    !defaults(s, guard_options, s) || !defaults(s, limits_options, &s->limits) ||
 	    !defaults(s, limits_total_options, &s->limits)) {
 		no_memory(tree, errs);
 	} else if (tree_apply(s, errs)) {

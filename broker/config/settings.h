@@ -153,6 +153,20 @@ struct plugin_settings {
 	struct conf_node *section; /* plugin_options_new marks in it what it understood and what is secret */
 };
 
+/* guard { }: net/guard.h */
+struct guard_settings {
+	bool enabled;
+	uint32_t failures;	/* of one address that fill its bucket; default 100 */
+	uint32_t forgive_ms;	/* one of them; default 2s */
+	uint32_t ban_ms, ban_max_ms; /* default 10m, 1d; 0: none */
+	uint32_t delay_after;	/* failures of one user name from one address; default 5 */
+	uint32_t delay_ms, delay_max_ms; /* default 500ms, 5s; 0: none */
+	uint32_t addresses;	/* entries; default 100000 */
+	struct string_list except; /* default loopback */
+	struct cidr *excepted;	/* the same, parsed */
+	unsigned excepted_count;
+};
+
 /* require "all" { plugins = [...] }: they decide as one */
 struct require_settings {
 	char *name;	/* title: "all" or "any", and perhaps ":" and a name of its own */
@@ -176,6 +190,7 @@ struct settings {
 	struct { char *socket; mode_t mode; char *group; } admin; /* socket NULL: off */
 	struct { int level; int format; /* 0 text, 1 json */ char *to; /* "stderr", "stdout", "syslog", path */ } log;
 	struct { char *directory; int durability; /* 0 strict, 1 relaxed, 2 off */ } store;
+	struct guard_settings guard;
 	uint32_t sys_interval_ms; /* $SYS topics; 0: off; default 10s */
 	struct limits limits;
 	struct listener_settings *listeners;

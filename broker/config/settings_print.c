@@ -147,6 +147,16 @@ print_plugin(const struct plugin_settings *p, FILE *out)
 	fputs("}\n", out);
 }
 
+static void
+print_require(const struct require_settings *r, FILE *out)
+{
+	fprintf(out, "\n# %s\nrequire ", r->where);
+	option_print_string(r->name, out);
+	fputs(" {\n", out);
+	print_rows(require_options, r, "\t", out);
+	fputs("}\n", out);
+}
+
 char *
 settings_print(const struct settings *s)
 {
@@ -162,6 +172,7 @@ settings_print(const struct settings *s)
 	print_section("admin", admin_options, NULL, s, out);
 	print_section("log", log_options, NULL, s, out);
 	print_section("store", store_options, NULL, s, out);
+	print_section("guard", guard_options, NULL, s, out);
 	print_section("limits", limits_options, limits_total_options, &s->limits, out);
 	for (unsigned i = 0; i < s->listener_count; i++) {
 		const struct listener_settings *l = &s->listeners[i];
@@ -185,6 +196,8 @@ settings_print(const struct settings *s)
 	}
 	for (unsigned i = 0; i < s->plugin_count; i++)
 		print_plugin(&s->plugins[i], out);
+	for (unsigned i = 0; i < s->require_count; i++)
+		print_require(&s->requires[i], out);
 	failed = ferror(out) != 0;
 	if (fclose(out) != 0 || failed) {
 		free(text);

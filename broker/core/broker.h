@@ -39,6 +39,7 @@ struct broker {
 	struct sys *sys; /* core/sys.h */
 	struct memory *memory; /* core/memory.h */
 	struct overload overload; /* core/overload.h */
+	struct guard *guard; /* net/guard.h */
 	struct listeners *listeners; /* net/listener.h; lives until the last Network Connection is closed */
 };
 

@@ -18,6 +18,7 @@ connecting_free(struct conn *c)
 
 	if (k == NULL)
 		return;
+	timer_disarm(c->w->wheel, &k->guard_timer);
 	explicit_bzero(k->packet, k->packet_len); /* holds the password */
 	client_slots_free(c->w, &k->client);
 	identity_unref(k->identity);
@@ -86,11 +87,14 @@ connect_refuse_with(struct conn *c, uint8_t reason_code, const char *why,
 	uint8_t *p;
 
 	metric_add(&c->w->metrics, METRIC_CONNECTS_REFUSED, 1);
+	/* Of a failed login the address stands first, where no name that the Client chose can pass for it. */
 	if (log_allowed(conn_peer(c), &suppressed))
-		log_at(GRAPNEL_LOG_NOTICE, "connect_refused",
-		    "client \"%.*s\" user \"%.*s\" from %s refused: %s (0x%02x)%s%s%s", STR(id),
-		    STR(user), conn_peer(c), why, reason_code, plugin != NULL ? " by plugin " : "",
-		    plugin != NULL ? plugin : "", suppressed > 0 ? " [more lines left out]" : "");
+		log_at(GRAPNEL_LOG_NOTICE,
+		    k != NULL && k->login_failed ? "login_failed" : "connect_refused",
+		    "from %s: client \"%.*s\" user \"%.*s\" refused: %s (0x%02x)%s%s%s",
+		    conn_peer(c), STR(id), STR(user), why, reason_code,
+		    plugin != NULL ? " by plugin " : "", plugin != NULL ? plugin : "",
+		    suppressed > 0 ? " [more lines left out]" : "");
 	else
 		metric_add(&c->w->metrics, METRIC_LOG_SUPPRESSED, 1);
 	refused_event(c, reason_code, why);
@@ -167,6 +171,7 @@ conn_on_connect(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 		return HANDLED_CLOSED;
 	}
 	memset(k, 0, sizeof(*k));
+	k->conn = c;
 	k->packet_len = f->remaining;
 	memcpy(k->packet, body, f->remaining);
 	c->connecting = k;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/connecting.h"
 
+#include "base/log.h"
 #include "core/acl.h"
 #include "core/session.h"
+#include "net/guard.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -160,6 +162,81 @@ connect_ask(struct conn *c, enum grapnel_exchange_phase phase, struct grapnel_st
 	}
 }
 
+/* ---- the guard ------------------------------------------------------------------------------- */
+
+/* Whom failures of this login are counted against, together with the address. */
+static struct grapnel_str
+login_name(const struct conn *c)
+{
+	return identity_username(c->connecting->identity);
+}
+
+static bool
+has_credentials(const struct connecting *k)
+{
+	return k->p.has_username || k->p.has_password || k->p.auth_method.data != NULL;
+}
+
+static void
+count_failed_login(struct conn *c, uint8_t reason_code)
+{
+	struct connecting *k = c->connecting;
+	uint64_t banned_ms;
+
+	if (!has_credentials(k) ||
+	    (reason_code != RC_NOT_AUTHORIZED && reason_code != RC_BAD_USER_NAME_OR_PASSWORD))
+		return;
+	k->login_failed = true;
+	banned_ms = guard_failed(c->w->broker->guard, conn_peer(c), login_name(c), c->w->now_ms);
+	if (banned_ms > 0)
+		log_at(GRAPNEL_LOG_WARNING, "address_banned",
+		    "from %s: too many failed logins; this address is kept out for %llu s "
+		    "(grapnelctl guard lift)",
+		    conn_peer(c), (unsigned long long)(banned_ms / 1000));
+}
+
+/* ---- asking ---------------------------------------------------------------------------------- */
+
+static void
+ask_first(struct conn *c)
+{
+	if (c->connecting->p.auth_method.data != NULL)
+		connect_ask(c, GRAPNEL_EXCHANGE_CONNECT, c->connecting->p.auth_data);
+	else
+		connect_ask(c, 0, (struct grapnel_str){ 0 });
+}
+
+static void
+on_guard_timer(struct timer *t, void *owner)
+{
+	struct connecting *k =
+	    (struct connecting *)(void *)((char *)t - offsetof(struct connecting, guard_timer));
+
+	(void)owner;
+	ask_first(k->conn);
+}
+
+/* At once, or after a while when logins like this one have failed before. */
+static void
+ask_guarded(struct conn *c)
+{
+	struct connecting *k = c->connecting;
+	uint32_t wait_ms = has_credentials(k)
+	    ? guard_wait(c->w->broker->guard, conn_peer(c), login_name(c), c->w->now_ms)
+	    : 0;
+
+	if (wait_ms == UINT32_MAX) {
+		connect_refuse(c, RC_CONNECTION_RATE_EXCEEDED,
+		    "too many logins with this user name have failed from this address; try again "
+		    "later");
+	} else if (wait_ms > 0) {
+		timer_init(&k->guard_timer, on_guard_timer);
+		worker_timer(c->w, &k->guard_timer, wait_ms);
+	} else {
+		ask_first(c);
+	}
+}
+
 void
 connect_authenticate(struct conn *c)
 {
@@ -188,10 +265,8 @@ connect_authenticate(struct conn *c)
 			return;
 		}
 		x->auth_method_len = k->p.auth_method.len;
-		connect_ask(c, GRAPNEL_EXCHANGE_CONNECT, k->p.auth_data);
-		return;
 	}
-	connect_ask(c, 0, (struct grapnel_str){ 0 });
+	ask_guarded(c);
 }
 
 /* Keep what the answer of an ALLOW says; the answer's memory is gone afterwards. */
@@ -292,6 +367,8 @@ on_auth_decision(void *arg, const struct decision *d)
 			conn_resume(c, PAUSE_DECISION);
 			return;
 		}
+		if (has_credentials(k))
+			guard_passed(c->w->broker->guard, conn_peer(c), login_name(c));
 		if (!take_answer(c, d)) {
 			connect_refuse(c, RC_SERVER_UNAVAILABLE, "out of memory");
 			return;
@@ -318,6 +395,7 @@ on_auth_decision(void *arg, const struct decision *d)
 			connect_will(c);
 			return;
 		}
+		count_failed_login(c, RC_NOT_AUTHORIZED);
 		connect_refuse(c, RC_NOT_AUTHORIZED, "not authorised");
 		return;
 	case GRAPNEL_UNAVAILABLE:
@@ -328,6 +406,7 @@ on_auth_decision(void *arg, const struct decision *d)
 	case GRAPNEL_PENDING:
 		break;
 	}
+	count_failed_login(c, connect_plugin_code(MQTT_CONNACK, d));
 	connect_refuse_with(c, connect_plugin_code(MQTT_CONNACK, d),
 	    connect_plugin_reason(why, sizeof(why), d, "not authorised"), d->auth->server_reference,
 	    d->plugin);

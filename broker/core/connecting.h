@@ -32,12 +32,15 @@ struct connecting {
 	struct grapnel_client_limits asked_limits;
 	bool has_limits, superuser, anonymous, waiting_for_auth;
 	bool refused; /* its event has been emitted */
+	bool login_failed;
 	int64_t valid_until;
 	uint16_t auth_plugin; /* session_plugin_name */
 	char *response_info, *auth_data;
 	size_t response_info_len, auth_data_len;
 	struct message *will;
 	struct grapnel_request *pending;
+	struct conn *conn;        /* back, for the timer */
+	struct timer guard_timer; /* the login waits, since others like it failed */
 	uint32_t packet_len;
 	uint8_t packet[]; /* the CONNECT's body, kept while plugins may look at it */
 };

@@ -6,6 +6,7 @@
 #include "net/acceptor.h"
 #include "net/activation.h"
 #include "net/addresses.h"
+#include "net/guard.h"
 #include "net/tls_context.h"
 #include "net/tls_expiry.h"
 #include <arpa/inet.h>
@@ -130,6 +131,11 @@ listener_address_enter(struct worker *w, const struct listener_settings *ls,
 	struct address_key key;
 
 	*counted = false;
+	if (!guard_admits(w->broker->guard, peer, w->now_ms)) {
+		metric_add(&w->metrics, METRIC_CONNECTIONS_REFUSED_BANNED, 1);
+		*why = "its address is banned for failed logins (grapnelctl guard list)";
+		return false;
+	}
 	if ((limits->max_connections_per_address == 0 &&
 		limits->connection_rate_per_address == 0) ||
 	    !address_key_of(peer, &key))

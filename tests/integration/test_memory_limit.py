@@ -182,7 +182,7 @@ def test_at_the_limit_new_clients_are_refused_and_those_that_are_there_stay():
             c.connect("new", reason=3)
             c.expect_close()
         assert b.metric("connects_refused_total") == refused + 3
-        b.wait_log(r"connect_refused: client \"new\" user \"\" from 127\.0\.0\.1:\d+ refused: max_memory")
+        b.wait_log(r"connect_refused: from 127\.0\.0\.1:\d+: client \"new\" user \"\" refused: max_memory")
         # One whose session is here may come for what it keeps.
         c = b.connect(V5, client_id="offline", clean=False, props=DURABLE, session_present=True)
         c.close()

@@ -381,7 +381,7 @@ def test_other_users_are_other_users(b, listener):
     c = connected_as(b, nobody.pw_uid, nobody.pw_gid, listener)
     c.send_connect(b.unique("x"), username=ME, password=b"me")
     assert c.expect(CONNACK).reason in (0x86, 0x87)
-    b.wait_log('connect_refused: .* user "nobody" from unix:uid=%d' % nobody.pw_uid)
+    b.wait_log('login_failed: from unix:uid=%d.* user "nobody" refused' % nobody.pw_uid)
     c = connected_as(b, 54321, 54322, listener)  # has no login name
     c.connect(b.unique("u"), username=ME)
     o = b.ctl_json("clients", "show", c.client_id)

@@ -27,6 +27,7 @@ static const struct {
 	{ "server_name", server_name_options },
 	{ "plugin", plugin_options_common },
 	{ "require", require_options },
+	{ "guard", guard_options },
 };
 #define LISTS (sizeof(lists) / sizeof(lists[0]))
 

@@ -791,7 +791,7 @@ static const struct {
 	{ "listener \"a\" { bind = \"*:1\"\ntls = yes certificate = c private_key = k\nserver_name \"h\" { certificate = c private_key = k client_ca = a } }",
 	    "grapnel.conf:3: server_name \"h\": unknown option \"client_ca\"; known here: certificate, ocsp_response, private_key" },
 	{ "server_name \"h\" { certificate = c private_key = k }\n" LISTENER "",
-	    "grapnel.conf:1: unknown section \"server_name\"; known here: group, max_traces, node_name, pid_file, plugin_directory, profile, read_buffer, sys_interval, user, workers, admin, limits, listener, log, plugin, require, store" },
+	    "grapnel.conf:1: unknown section \"server_name\"; known here: group, max_traces, node_name, pid_file, plugin_directory, profile, read_buffer, sys_interval, user, workers, admin, guard, limits, listener, log, plugin, require, store" },
 	{ "listener \"a\" { bind = \"*:1\"\ntls = yes certificate = c private_key = k\ntls_minimum = 1.1 }",
 	    "grapnel.conf:3: listener \"a\": \"tls_minimum\" must be 1.2 or 1.3, not \"1.1\"; did you mean \"1.2\"? (oldest version of TLS)" },
 	{ "listener \"a\" { bind = \"*:1\"\ntls = yes certificate = c private_key = k\nclient_certificate = maybe }",
@@ -831,7 +831,7 @@ START_TEST(all_semantic_errors_of_all_files_are_reported)
 	    "clients; auto: one per CPU)\n"
 	    "grapnel.conf:2: unknown option \"foo\"; known here: group, max_traces, node_name, "
 	    "pid_file, plugin_directory, profile, read_buffer, sys_interval, "
-	    "user, workers, admin, limits, listener, log, plugin, require, store\n"
+	    "user, workers, admin, guard, limits, listener, log, plugin, require, store\n"
 	    "conf.d/20-b.conf:6: log: \"level\" must be error, warning, notice, info, debug or "
 	    "trace, not \"loud\" "
 	    "(the least important messages that are logged)\n"
