@@ -170,9 +170,9 @@ scram_verify_password(struct grapnel_str credential, struct grapnel_str password
 		derived = stored;
 		result = derive(&derived, password);
 		if (result == 1)
-			result =
-			    scram_equal(derived.stored_key, stored.stored_key, stored.key_len) &
-			    scram_equal(derived.server_key, stored.server_key, stored.key_len);
+			result = (int)scram_equal(
+				     derived.stored_key, stored.stored_key, stored.key_len) &
+			    (int)scram_equal(derived.server_key, stored.server_key, stored.key_len);
 		explicit_bzero(&derived, sizeof(derived));
 	}
 	explicit_bzero(&stored, sizeof(stored));
