@@ -208,6 +208,13 @@ auth_mysql_client_authenticate(
 }
 
 static enum grapnel_verdict
+auth_mysql_client_auth_exchange(
+    void *instance, struct grapnel_request *req, const struct grapnel_auth_exchange *q)
+{
+	return sql_auth_exchange(((struct auth_mysql *)instance)->sql, req, q);
+}
+
+static enum grapnel_verdict
 auth_mysql_client_revalidate(
     void *instance, struct grapnel_request *req, const struct grapnel_revalidate *q)
 {
@@ -226,10 +233,18 @@ auth_mysql_request_cancelled(void *instance, struct grapnel_request *req)
 	sql_request_cancelled(((struct auth_mysql *)instance)->sql, req);
 }
 
+static void
+auth_mysql_client_slot_free(void *instance, void *data)
+{
+	sql_client_slot_free(((struct auth_mysql *)instance)->sql, data);
+}
+
 GRAPNEL_PLUGIN(auth_mysql, .version = PLUGIN_VERSION, .license = "Apache-2.0",
     .description = "Users and rights from a MySQL or MariaDB server.",
     .options = auth_mysql_options, .create = auth_mysql_create, .destroy = auth_mysql_destroy,
     .worker_start = auth_mysql_worker_start, .worker_stop = auth_mysql_worker_stop,
     .request_cancelled = auth_mysql_request_cancelled,
+    .client_slot_free = auth_mysql_client_slot_free,
     .client_authenticate = auth_mysql_client_authenticate,
+    .client_auth_exchange = auth_mysql_client_auth_exchange,
     .client_revalidate = auth_mysql_client_revalidate, .acl_check = auth_mysql_acl_check);

@@ -242,6 +242,15 @@ auth_postgres_client_authenticate(
 }
 
 static enum grapnel_verdict
+auth_postgres_client_auth_exchange(
+    void *instance, struct grapnel_request *req, const struct grapnel_auth_exchange *q)
+{
+	struct auth_postgres *a = instance;
+
+	return sql_auth_exchange(a->pg.sql, req, q);
+}
+
+static enum grapnel_verdict
 auth_postgres_client_revalidate(
     void *instance, struct grapnel_request *req, const struct grapnel_revalidate *q)
 {
@@ -267,10 +276,20 @@ auth_postgres_request_cancelled(void *instance, struct grapnel_request *req)
 	sql_request_cancelled(a->pg.sql, req);
 }
 
+static void
+auth_postgres_client_slot_free(void *instance, void *data)
+{
+	struct auth_postgres *a = instance;
+
+	sql_client_slot_free(a->pg.sql, data);
+}
+
 GRAPNEL_PLUGIN(auth_postgres, .version = PLUGIN_VERSION, .license = "Apache-2.0",
     .description = "Users and rights from PostgreSQL.", .options = auth_postgres_options,
     .create = auth_postgres_create, .destroy = auth_postgres_destroy,
     .worker_start = auth_postgres_worker_start, .worker_stop = auth_postgres_worker_stop,
     .request_cancelled = auth_postgres_request_cancelled,
+    .client_slot_free = auth_postgres_client_slot_free,
     .client_authenticate = auth_postgres_client_authenticate,
+    .client_auth_exchange = auth_postgres_client_auth_exchange,
     .client_revalidate = auth_postgres_client_revalidate, .acl_check = auth_postgres_acl_check);

@@ -22,7 +22,8 @@
  * Places in a query (common/template.h) become parameters, never text: %u in 'SELECT ... WHERE name = %u' is $1 or ?. They
  * stand without quotes; one within quotes is an error of the configuration. A percent sign is %%.
  * A value that is absent, such as the name of a user who has none: nothing is asked, NEXT. A value with a NUL byte, or that is
- * not UTF-8, is not sent: NEXT for a login (nobody has that name), DENY for a right.
+ * not UTF-8, is not sent: NEXT for a login (nobody has that name), DENY for a right. The same goes for one that the server does
+ * not take as a value of the parameter's type.
  *
  * Threads:   on the worker of the request, but for create.
  * Bounded:   SQL_MAX_PARAMS, SQL_MAX_ROWS rows and SQL_MAX_BYTES of an answer; beyond: UNAVAILABLE, logged.
@@ -58,6 +59,7 @@ struct sql_row {
 enum sql_status {
 	SQL_OK,
 	SQL_UNAVAILABLE, /* no connection, time is over, an error of the server (logged by the driver, without values) */
+	SQL_REFUSED,	 /* the server does not take a parameter's value (not a number where one belongs): as one with a NUL byte */
 };
 
 /* One execution. Made by sql.c, filled before exec; the driver may use `driver` and `link` as it likes until done. */

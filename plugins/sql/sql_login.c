@@ -193,7 +193,7 @@ on_end_after(struct sql_run *run, bool good)
 {
 	struct login *l = (struct login *)run;
 
-	if (good && !l->cancelled)
+	if ((good || run->refused) && !l->cancelled) /* a value that is refused is in no row */
 		sql_login_advance(l);
 	else
 		sql_login_finish(l, GRAPNEL_UNAVAILABLE);
@@ -290,8 +290,10 @@ on_end_user(struct sql_run *run, bool good)
 {
 	struct login *l = (struct login *)run;
 
-	if (!good || l->cancelled)
+	if ((!good && !run->refused) || l->cancelled)
 		sql_login_finish(l, GRAPNEL_UNAVAILABLE);
+	else if (run->refused && l->kind == LOGIN_AGAIN)
+		sql_login_finish(l, GRAPNEL_NEXT);
 	else if (wants_hash(l))
 		verify_password(l);
 	else if (l->known)

@@ -63,6 +63,7 @@ struct sql_run {
 	char *text;   /* the parameters */
 	size_t text_len;
 	bool active;
+	bool refused; /* a parameter's value was, before there was any row; on_end says false */
 };
 enum sql_begun {
 	SQL_BEGUN,   /* on_end was or will be called */

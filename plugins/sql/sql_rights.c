@@ -56,7 +56,9 @@ on_end(struct sql_run *run, bool good)
 	enum grapnel_verdict verdict = GRAPNEL_UNAVAILABLE;
 	struct grapnel_rules *rules = NULL;
 
-	if (good && run->rows == 0) {
+	if (run->refused) {
+		verdict = GRAPNEL_DENY;
+	} else if (good && run->rows == 0) {
 		verdict = GRAPNEL_NEXT;
 	} else if (good) {
 		rules = grant_compile(&r->grant, s->host->instance_name(s->self));

@@ -77,10 +77,11 @@ on_done(struct sql_call *call, enum sql_status status)
 	bool good = status == SQL_OK && run->wrong == NULL;
 
 	run->active = false;
+	run->refused = status == SQL_REFUSED && run->rows == 0;
 	free_params(run);
 	if (run->wrong != NULL)
 		sql_complain(run->w, call->query, run->wrong);
-	else if (!good)
+	else if (!good && !run->refused)
 		sql_count(s, s->queries_failed);
 	run->on_end(run, good);
 }

@@ -72,7 +72,7 @@ on_end(struct sql_run *run, bool good)
 	struct grapnel_auth_answer answer = { .size = sizeof(answer), .more = true };
 	struct grapnel_request *req = l->req;
 
-	if (!good || l->cancelled) {
+	if ((!good && !run->refused) || l->cancelled) {
 		sql_login_finish(l, GRAPNEL_UNAVAILABLE);
 		return;
 	}

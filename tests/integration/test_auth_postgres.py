@@ -7,6 +7,7 @@ from lib.sql_cases import *  # noqa: F401,F403
 
 class Case(sql_cases.Sql):
     instance = "auth-postgres"
+    readable = "GRANT SELECT ON %s TO grapnel;\n"
 
     def up(self):
         if self.server is None:
