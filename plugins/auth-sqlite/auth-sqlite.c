@@ -18,7 +18,8 @@
 #include <string.h>
 
 #define PROBE_MS    200u
-#define QUIET_MS    10000u      /* between two lines about the same trouble that comes and goes */
+#define QUIET_MS    10000u /* between two lines about the same trouble that comes and goes */
+#define SLACK_MS    50u    /* who cancels so short before the deadline does it for the deadline */
 #define NOT_A_QUERY SQL_QUERIES /* in trouble[]: the file */
 
 struct trouble {
@@ -116,7 +117,10 @@ report(struct auth_sqlite *a, const struct database_job *job)
 	case DATABASE_TIMEOUT:
 		if (a->timeouts >= 0)
 			a->host->metric_add(a->self, a->timeouts, 1);
-		if (!atomic_load(&job->cancelled) && begin_trouble(a, job->query->number))
+		/* A client that has left is no trouble. */
+		if ((!atomic_load(&job->cancelled) ||
+			a->host->now_ms() + SLACK_MS >= job->deadline_ms) &&
+		    begin_trouble(a, job->query->number))
 			a->host->log(a->self, GRAPNEL_LOG_ERROR,
 			    "%s gets no answer from database %s: %s", option, a->path, job->error);
 		break;

@@ -255,7 +255,7 @@ ANSWERS = {  # name: (options, what the log says)
     "misspelt": ({"acl_query": "SELECT 'deny' AS permision, username AS topic FROM mqtt_user"}, "acl_query .*a column is none of"),
     "no-topic": ({"acl_query": "SELECT 'allow' AS permission FROM mqtt_user"}, "acl_query .*has no topic"),
     "bad-filter": ({"acl_query": "SELECT 'a/#/b' AS topic FROM mqtt_user"}, "acl_query .*cannot be used: "),
-    "many-rows": ({"acl_query": "SELECT a.topic FROM mqtt_acl a, mqtt_acl b, mqtt_acl c, mqtt_acl d, mqtt_acl e, mqtt_acl f"},
+    "many-rows": ({"acl_query": "SELECT a.topic FROM mqtt_acl a, mqtt_user b, mqtt_user c, mqtt_user d, mqtt_user e"},
                   "acl_query .*too many rows"),
     "large": ({"acl_query": "SELECT {long} AS permission, {long} AS topic, {long} AS qos FROM mqtt_user WHERE username = 'alice'"},
               "acl_query .*too large"),
