@@ -79,11 +79,8 @@ resolve_acl(struct ask *k, enum grapnel_verdict verdict)
 		.rule = GRAPNEL_STR("acl_url"),
 	};
 
-	if (verdict == GRAPNEL_ALLOW && k->action == GRAPNEL_SUBSCRIBE) {
+	if (verdict == GRAPNEL_ALLOW && k->action == GRAPNEL_SUBSCRIBE)
 		answer.max_qos_plus_one = k->outcome.max_qos_plus_one;
-		if (!k->a->check_read)
-			answer.flags = GRAPNEL_ACL_COVERED;
-	}
 	if (verdict == GRAPNEL_DENY)
 		answer.reason_string = reason(k);
 	/* GRAPNEL_ECANCELED: the client has left, and there is nothing to undo. */
@@ -286,7 +283,17 @@ enum grapnel_verdict
 ask_acl(struct auth_http *a, struct grapnel_request *req, const struct grapnel_acl_check *q)
 {
 	struct template_values values = template_of_acl(q);
+	/* Who was let subscribe may read it, until rights change. */
+	const struct grapnel_acl_answer read = {
+		.size = sizeof(read),
+		.cache_ttl_ms = UINT32_MAX,
+		.rule = GRAPNEL_STR("check_read = no"),
+		.same_for = GRAPNEL_STR("#"),
+	};
 
+	if (q->action == GRAPNEL_READ && !a->check_read)
+		return a->host->acl_answer(req, &read) == GRAPNEL_OK ? GRAPNEL_ALLOW
+								     : GRAPNEL_UNAVAILABLE;
 	return begin(a, req, ABOUT_ACL, &values);
 }
 

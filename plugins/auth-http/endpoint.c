@@ -277,26 +277,37 @@ append(struct buffer *b, const char *text, size_t len)
 	return true;
 }
 
+/* Percent-encoded. */
+static bool
+append_encoded(struct buffer *b, struct grapnel_str s)
+{
+	size_t len = curl_percent_encode(NULL, 0, s);
+	char *text = len != SIZE_MAX ? malloc(len + 1) : NULL;
+	bool good;
+
+	if (text == NULL)
+		return false;
+	good = curl_percent_encode(text, len, s) == len && append(b, text, len);
+	explicit_bzero(text, len);
+	free(text);
+	return good;
+}
+
 static bool
 append_form_field(struct buffer *b, const struct field *f, const struct template_values *v)
 {
-	size_t len,
-	    name_len =
-		curl_percent_encode(NULL, 0, (struct grapnel_str){ f->name, strlen(f->name) });
-	char *name = name_len != SIZE_MAX ? malloc(name_len + 1) : NULL, *value;
 	const char *why;
+	size_t len;
+	char *value = template_fill(f->value, v, NULL, &len, &why);
 	bool good;
 
-	if (name == NULL)
+	if (value == NULL)
 		return false;
-	(void)curl_percent_encode(name, name_len, (struct grapnel_str){ f->name, strlen(f->name) });
-	value = template_fill(f->value, v, curl_percent_encode, &len, &why);
-	good = value != NULL && (b->len == 0 || append(b, "&", 1)) && append(b, name, name_len) &&
-	    append(b, "=", 1) && append(b, value, len);
-	if (value != NULL)
-		explicit_bzero(value, len);
+	good = (b->len == 0 || append(b, "&", 1)) &&
+	    append_encoded(b, (struct grapnel_str){ f->name, strlen(f->name) }) &&
+	    append(b, "=", 1) && append_encoded(b, (struct grapnel_str){ value, len });
+	explicit_bzero(value, len);
 	free(value);
-	free(name);
 	return good;
 }
 
@@ -390,8 +401,9 @@ request_make(const struct auth_http *a, const struct endpoint *e, const struct t
 			return REQUEST_ABSENT;
 	if (a->dialect == DIALECT_GO_AUTH)
 		access = access_number(v->action);
+	/* It knows these two. */
 	if (a->dialect == DIALECT_EMQX && v->action == GRAPNEL_READ)
-		values.action = GRAPNEL_SUBSCRIBE; /* it knows these two */
+		values.action = GRAPNEL_SUBSCRIBE;
 	if (a->dialect == DIALECT_EMQX && v->action == GRAPNEL_WILL)
 		values.action = GRAPNEL_PUBLISH;
 	made = a->form || a->get ? make_form(e, &values, access, out)

@@ -120,7 +120,7 @@ void curl_call_cancel(struct curl_call *call);
 /* What Cache-Control says: no_store for no-store, no-cache and max-age=0; *max_age_ms 0: it does not say. */
 void curl_cache_control(struct grapnel_str field, bool *no_store, uint32_t *max_age_ms);
 
-/* value percent-encoded (RFC 3986: all but unreserved) into out; as a template_escape_fn. */
+/* value percent-encoded (RFC 3986: all but unreserved) into out, if there is room; its length, SIZE_MAX: no memory. */
 size_t curl_percent_encode(char *out, size_t room, struct grapnel_str value);
 
 #endif
