@@ -22,7 +22,6 @@ struct auth_postgres {
 	struct pg_listener_config listen;
 	char channel[MAX_CHANNEL + 1]; /* "": none */
 	struct pg_listener *listener;  /* worker 0 */
-	struct pg_pool **pools;        /* host->workers */
 };
 
 static const struct grapnel_option auth_postgres_options[] = {
@@ -124,7 +123,7 @@ auth_postgres_destroy(void *instance)
 
 	sql_free(a->pg.sql);
 	pg_params_free(a->params);
-	free(a->pools);
+	free(a->pg.pools);
 	free(a);
 }
 
@@ -184,11 +183,11 @@ auth_postgres_create(
 	a->pg.link.self = self;
 	a->listen.link = &a->pg.link;
 	a->listen.channel = a->channel;
-	a->pools = calloc(host->workers, sizeof(struct pg_pool *));
+	a->pg.pools = calloc(host->workers, sizeof(struct pg_pool *));
 	a->pg.sql = sql_new(host, self, &driver);
 	a->params = pg_params_new(host, self); /* all faults are said, not only the first */
 	a->pg.link.params = a->params;
-	if (!read_options(a) || a->pools == NULL || a->pg.sql == NULL || a->params == NULL) {
+	if (!read_options(a) || a->pg.pools == NULL || a->pg.sql == NULL || a->params == NULL) {
 		auth_postgres_destroy(a);
 		return GRAPNEL_EINVAL;
 	}
@@ -207,8 +206,8 @@ auth_postgres_worker_stop(void *instance, unsigned worker)
 		a->listener = NULL;
 	}
 	sql_worker_stop(a->pg.sql, worker);
-	pg_pool_free(a->pools[worker]);
-	a->pools[worker] = NULL;
+	pg_pool_free(a->pg.pools[worker]);
+	a->pg.pools[worker] = NULL;
 }
 
 static int
@@ -217,16 +216,16 @@ auth_postgres_worker_start(void *instance, unsigned worker)
 	struct auth_postgres *a = instance;
 	int err;
 
-	a->pools[worker] = pg_pool_new(&a->pg, worker);
-	if (a->pools[worker] == NULL)
+	a->pg.pools[worker] = pg_pool_new(&a->pg, worker);
+	if (a->pg.pools[worker] == NULL)
 		return GRAPNEL_ENOMEM;
 	if (worker == 0 && a->channel[0] != '\0' &&
 	    (a->listener = pg_listener_new(&a->listen)) == NULL) {
-		pg_pool_free(a->pools[worker]);
-		a->pools[worker] = NULL;
+		pg_pool_free(a->pg.pools[worker]);
+		a->pg.pools[worker] = NULL;
 		return GRAPNEL_ENOMEM;
 	}
-	err = sql_worker_start(a->pg.sql, worker, a->pools[worker]);
+	err = sql_worker_start(a->pg.sql, worker, a->pg.pools[worker]);
 	if (err != GRAPNEL_OK)
 		auth_postgres_worker_stop(a, worker);
 	return err;
@@ -239,15 +238,6 @@ auth_postgres_client_authenticate(
 	struct auth_postgres *a = instance;
 
 	return sql_authenticate(a->pg.sql, req, q);
-}
-
-static enum grapnel_verdict
-auth_postgres_client_auth_exchange(
-    void *instance, struct grapnel_request *req, const struct grapnel_auth_exchange *q)
-{
-	struct auth_postgres *a = instance;
-
-	return sql_auth_exchange(a->pg.sql, req, q);
 }
 
 static enum grapnel_verdict
@@ -268,12 +258,13 @@ auth_postgres_acl_check(
 	return sql_acl_check(a->pg.sql, req, q);
 }
 
-static void
-auth_postgres_request_cancelled(void *instance, struct grapnel_request *req)
+static enum grapnel_verdict
+auth_postgres_client_auth_exchange(
+    void *instance, struct grapnel_request *req, const struct grapnel_auth_exchange *q)
 {
 	struct auth_postgres *a = instance;
 
-	sql_request_cancelled(a->pg.sql, req);
+	return sql_auth_exchange(a->pg.sql, req, q);
 }
 
 static void
@@ -284,12 +275,20 @@ auth_postgres_client_slot_free(void *instance, void *data)
 	sql_client_slot_free(a->pg.sql, data);
 }
 
+static void
+auth_postgres_request_cancelled(void *instance, struct grapnel_request *req)
+{
+	struct auth_postgres *a = instance;
+
+	sql_request_cancelled(a->pg.sql, req);
+}
+
 GRAPNEL_PLUGIN(auth_postgres, .version = PLUGIN_VERSION, .license = "Apache-2.0",
     .description = "Users and rights from PostgreSQL.", .options = auth_postgres_options,
     .create = auth_postgres_create, .destroy = auth_postgres_destroy,
     .worker_start = auth_postgres_worker_start, .worker_stop = auth_postgres_worker_stop,
     .request_cancelled = auth_postgres_request_cancelled,
     .client_slot_free = auth_postgres_client_slot_free,
-    .client_authenticate = auth_postgres_client_authenticate,
     .client_auth_exchange = auth_postgres_client_auth_exchange,
+    .client_authenticate = auth_postgres_client_authenticate,
     .client_revalidate = auth_postgres_client_revalidate, .acl_check = auth_postgres_acl_check);

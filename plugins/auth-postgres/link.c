@@ -170,6 +170,7 @@ static void
 link_set_up(struct pg_link *l)
 {
 	l->set_up_done = 0;
+	l->answered = false;
 	if (PQsetnonblocking(l->conn, 1) != 0 || PQenterPipelineMode(l->conn) != 1 ||
 	    (l->set_up_count = l->user->set_up(l->arg, l->conn)) == 0 ||
 	    !link_watch(l, GRAPNEL_READABLE | GRAPNEL_WRITABLE)) {
@@ -237,13 +238,20 @@ link_set_up_result(struct pg_link *l, const PGresult *result)
 	char what[64];
 
 	if (status == PGRES_PIPELINE_SYNC) {
+		if (!l->answered) {
+			link_give_up(l, l->user->step(l->arg, l->set_up_done), ": no answer");
+			return;
+		}
+		l->answered = false;
 		if (++l->set_up_done < l->set_up_count)
 			return;
 		l->config->host->timer_disarm(l->timer);
 		l->state = LINK_READY;
 		l->useful = false;
 		l->user->ready(l->arg);
-	} else if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK) {
+	} else if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK) {
+		l->answered = true;
+	} else {
 		snprintf(what, sizeof(what), "%s: ", l->user->step(l->arg, l->set_up_done));
 		link_give_up(l, what, PQresultErrorMessage(result));
 	}

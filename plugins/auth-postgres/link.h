@@ -57,8 +57,9 @@ struct pg_link {
 	unsigned host, address, address_count; /* the next ones to try */
 	char addresses[LINK_MAX_ADDRESSES][LINK_ADDRESS_SIZE];
 	unsigned set_up_count, set_up_done;
+	bool answered; /* the query of the set-up that is next */
 	unsigned failures; /* in a row */
-	bool useful;	   /* its user has had an answer since it is ready; set by the user */
+	bool useful; /* its user has had an answer since it is ready; set by the user */
 	char why[LINK_WHY_SIZE]; /* what went wrong last */
 };
 

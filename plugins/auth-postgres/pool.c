@@ -1,33 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pool.h"
 
+#include "job.h"
+
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define MAX_TRIES    2u
-#define MAX_COLUMNS  128u
 #define COMPLAINT_MS 60000u
 #define TICK_MS      20u /* deadlines are looked at no more often than that */
 #define SESSION \
 	"SELECT set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO, MDY', false)"
 #define WITH_TIMEOUT SESSION ", set_config('statement_timeout', $1, false)"
-
-/* A query that waits or is under way. */
-struct job {
-	struct job *next;
-	struct sql_call *call; /* NULL: nobody waits for it any more */
-	const struct sql_query *query;
-	uint64_t deadline, sent_at;
-	unsigned tries, rows;
-	size_t bytes;  /* of the rows */
-	bool answered; /* an end of rows has come */
-	bool refused;  /* the rows are of no use */
-};
-struct job_list {
-	struct job *first, **end;
-};
 
 struct member {
 	struct pg_link link;
@@ -35,6 +21,7 @@ struct member {
 	struct job_list flying; /* in the order of their results */
 	unsigned count;         /* of these */
 	uint64_t heard;         /* when a result came last */
+	bool stale;             /* it is given up because its statements are */
 };
 
 struct pg_pool {
@@ -57,66 +44,6 @@ pg_count(const struct pg *pg, int metric, int64_t delta)
 {
 	if (metric >= 0)
 		pg->link.host->metric_add(pg->link.self, metric, delta);
-}
-
-static void
-list_init(struct job_list *list)
-{
-	list->first = NULL;
-	list->end = &list->first;
-}
-
-static void
-list_append(struct job_list *list, struct job *job)
-{
-	job->next = NULL;
-	*list->end = job;
-	list->end = &job->next;
-}
-
-static struct job *
-list_take(struct job_list *list)
-{
-	struct job *job = list->first;
-
-	if (job != NULL && (list->first = job->next) == NULL)
-		list->end = &list->first;
-	return job;
-}
-
-/* All of `more`, which is empty then, before what `list` has. */
-static void
-list_prepend(struct job_list *list, struct job_list *more)
-{
-	if (more->first == NULL)
-		return;
-	*more->end = list->first;
-	if (list->first == NULL)
-		list->end = more->end;
-	list->first = more->first;
-	list_init(more);
-}
-
-/* The job is done with; the caller of its call may begin another before this returns. */
-static void
-job_end(struct job *job, enum sql_status status)
-{
-	struct sql_call *call = job->call;
-
-	free(job);
-	if (call == NULL)
-		return;
-	call->driver = NULL;
-	call->done(call, status);
-}
-
-static void
-end_all(struct job_list *list)
-{
-	struct job *job;
-
-	while ((job = list_take(list)) != NULL)
-		job_end(job, SQL_UNAVAILABLE);
 }
 
 /* -------------------------------------------------------------------------------- deadlines */
@@ -219,7 +146,7 @@ member_send(struct member *m, struct job *job)
 	job->rows = 0;
 	job->bytes = 0;
 	job->sent_at = m->pool->pg->link.host->now_ms();
-	list_append(&m->flying, job);
+	job_list_append(&m->flying, job);
 	m->count++;
 	if (PQsendQueryPrepared(conn, name, (int)job->query->param_count, values, NULL, NULL, 0) !=
 		1 ||
@@ -260,12 +187,12 @@ pool_dispatch(struct pg_pool *p)
 	p->dispatching = true;
 	while ((job = p->waiting.first) != NULL) {
 		if (job->call == NULL) {
-			free(list_take(&p->waiting));
+			free(job_list_take(&p->waiting));
 			continue;
 		}
 		if ((m = pool_choose(p)) == NULL)
 			break;
-		member_send(m, list_take(&p->waiting));
+		member_send(m, job_list_take(&p->waiting));
 	}
 	p->dispatching = false;
 }
@@ -287,7 +214,7 @@ pg_pool_exec(void *pool, struct sql_call *call)
 	job->query = call->query;
 	job->deadline = now + call->deadline_ms;
 	call->driver = job;
-	list_append(&p->waiting, job);
+	job_list_append(&p->waiting, job);
 	pool_arm(p, now, job->deadline);
 	pool_dispatch(p);
 }
@@ -307,115 +234,58 @@ pg_pool_cancel(void *pool, struct sql_call *call)
 
 /* --------------------------------------------------------------------------------- results */
 
-/* Errors after which a connection is good for nothing, or not for its prepared statements. */
-static bool
-is_fatal(const char *state, const PGresult *result)
-{
-	const char *function = PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION);
-
-	return strncmp(state, "57P", 3) == 0 || strncmp(state, "08", 2) == 0 ||
-	    strcmp(state, "26000") == 0 ||
-	    (strcmp(state, "0A000") == 0 && function != NULL &&
-		strcmp(function, "RevalidateCachedQuery") == 0);
-}
-
-/* The text of an error may hold values of the query; its number does not. */
 static void
 complain(struct pg *pg, const struct sql_query *query, const char *state)
 {
-	static const struct {
-		const char *state, *meaning;
-	} known[] = {
-		{ "42501", "permission denied" },
-		{ "42P01", "there is no such table" },
-		{ "57014", "it was ended by statement_timeout or somebody" },
-		{ "22P02", "a value has not the form of its type" },
-		{ "53200", "the server is out of memory" },
-	};
 	uint64_t now = pg->link.host->now_ms(),
 		 last =
 		     atomic_load_explicit(&pg->complained_ms[query->number], memory_order_relaxed);
-	const char *meaning = "the server's log says more";
 
 	if ((last != 0 && now - last < COMPLAINT_MS) ||
 	    !atomic_compare_exchange_strong(&pg->complained_ms[query->number], &last, now))
 		return;
-	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
-		if (strcmp(state, known[i].state) == 0)
-			meaning = known[i].meaning;
-	}
 	pg->link.host->log(pg->link.self, GRAPNEL_LOG_ERROR,
 	    "%s failed with SQLSTATE %s: %s; not said again for %u s", query->option, state,
-	    meaning, COMPLAINT_MS / 1000);
+	    job_error_meaning(state), COMPLAINT_MS / 1000);
 }
 
 static void
 member_error(struct member *m, struct job *job, const PGresult *result)
 {
-	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-	char why[64];
+	char state[JOB_STATE_SIZE], why[64];
 
-	if (state == NULL) /* libpq's own: the connection is gone, or what came is no answer */
-		state = "08006";
-	if (is_fatal(state, result)) {
-		snprintf(why, sizeof(why), "%s: SQLSTATE %.5s", job->query->option, state);
-		pg_link_break(&m->link, why);
-		return;
-	}
-	complain(m->pool->pg, job->query, state);
-}
-
-/* One row to who asked. What is of no use is read to its end, so that the connection stays. */
-static void
-job_row(
-    struct job *job, const PGresult *result, int r, struct sql_row *row, struct grapnel_str *values)
-{
-	for (unsigned c = 0; c < row->columns; c++) {
-		bool null = PQgetisnull(result, r, (int)c);
-
-		values[c].data = null ? NULL : PQgetvalue(result, r, (int)c);
-		values[c].len = null ? 0 : (size_t)PQgetlength(result, r, (int)c);
-		job->bytes += values[c].len;
-	}
-	job->rows++;
-	if (job->call != NULL && !job->refused)
-		job->refused = !job->call->on_row(job->call, row);
-}
-
-/* false: it does not come to an end. */
-static bool
-job_rows(struct job *job, const PGresult *result)
-{
-	struct grapnel_str names[MAX_COLUMNS], values[MAX_COLUMNS];
-	struct sql_row row = {
-		.columns = (unsigned)PQnfields(result), .names = names, .values = values
-	};
-
-	if (row.columns > MAX_COLUMNS) {
+	switch (job_error(result, state)) {
+	case JOB_ERROR_QUERY:
+		complain(m->pool->pg, job->query, state);
+		break;
+	case JOB_ERROR_VALUE:
 		job->refused = true;
-		row.columns = 0;
+		break;
+	case JOB_ERROR_STALE:
+		m->stale = true;
+		/* fall through */
+	case JOB_ERROR_CONNECTION:
+		snprintf(why, sizeof(why), "%s: SQLSTATE %s", job->query->option, state);
+		pg_link_break(&m->link, why);
+		break;
 	}
-	for (unsigned c = 0; c < row.columns; c++) {
-		names[c].data = PQfname(result, (int)c);
-		names[c].len = strlen(names[c].data);
-	}
-	for (int r = 0; r < PQntuples(result); r++)
-		job_row(job, result, r, &row, values);
-	return job->rows <= 2 * SQL_MAX_ROWS && job->bytes <= 2 * (size_t)SQL_MAX_BYTES;
 }
 
 /* A query and its sync have come back. */
 static void
 member_complete(struct member *m)
 {
-	struct job *job = list_take(&m->flying);
+	struct job *job = job_list_take(&m->flying);
 	struct pg_pool *p = m->pool;
 
 	if (--m->count > 0)
 		(void)PQsetSingleRowMode(
 		    m->link.conn); /* of the next one, before any of it is read */
 	m->link.useful = true;
-	job_end(job, job->answered && !job->refused ? SQL_OK : SQL_UNAVAILABLE);
+	job_end(job,
+	    job->refused                          ? SQL_REFUSED
+		: job->answered && !job->unusable ? SQL_OK
+						  : SQL_UNAVAILABLE);
 	pool_dispatch(p);
 }
 
@@ -434,7 +304,7 @@ member_on_result(void *arg, const PGresult *result)
 	case PGRES_SINGLE_TUPLE:
 	case PGRES_TUPLES_OK:
 		if (!job_rows(job, result)) {
-			job->refused = true;
+			job->unusable = true;
 			pg_link_break(&m->link, "an answer is too large");
 			return;
 		}
@@ -456,7 +326,7 @@ member_on_result(void *arg, const PGresult *result)
 	case PGRES_COPY_OUT:
 	case PGRES_COPY_IN:
 	case PGRES_COPY_BOTH:
-		job->refused = true;
+		job->unusable = true;
 		pg_link_break(&m->link, "an answer that is no rows (is a query a COPY?)");
 		break;
 	}
@@ -506,6 +376,33 @@ member_step(void *arg, unsigned step)
 	return "setting up the session";
 }
 
+/* Another worker has found the database. */
+static void
+pool_hurry(void *arg)
+{
+	struct pg_pool **of_worker = arg, *p = *of_worker;
+
+	for (unsigned i = 0; p != NULL && p->down && i < p->pg->connections; i++)
+		pg_link_hurry(&p->members[i].link);
+}
+
+static void
+pool_is_up(struct pg_pool *p)
+{
+	struct pg *pg = p->pg;
+
+	p->down = false;
+	if (atomic_fetch_sub(&pg->pools_down, 1) == 1)
+		pg->link.host->log(pg->link.self, GRAPNEL_LOG_NOTICE,
+		    "the database answers again, and so do logins and rights");
+	for (unsigned i = 0; i < pg->connections; i++)
+		pg_link_hurry(&p->members[i].link);
+	for (unsigned w = 0; w < pg->link.host->workers; w++) {
+		if (w != p->worker)
+			(void)pg->link.host->post(pg->link.self, w, pool_hurry, &pg->pools[w]);
+	}
+}
+
 static void
 member_on_ready(void *arg)
 {
@@ -517,14 +414,8 @@ member_on_ready(void *arg)
 	pg_count(pg, pg->connected, 1);
 	if (++p->ready == pg->connections)
 		p->few = false;
-	if (p->down) {
-		p->down = false;
-		if (atomic_fetch_sub(&pg->pools_down, 1) == 1)
-			pg->link.host->log(pg->link.self, GRAPNEL_LOG_NOTICE,
-			    "the database answers again, and so do logins and rights");
-		for (unsigned i = 0; i < pg->connections; i++)
-			pg_link_hurry(&p->members[i].link);
-	}
+	if (p->down)
+		pool_is_up(p);
 	pool_dispatch(p);
 }
 
@@ -553,7 +444,7 @@ member_on_failed(void *arg, const char *why)
 		    "as "
 		    "unavailable until it can: %s",
 		    why);
-	end_all(&p->waiting);
+	job_list_end(&p->waiting);
 }
 
 /* What was on it is asked again elsewhere, in its old order, but for what has had its chances. */
@@ -569,19 +460,25 @@ member_on_lost(void *arg, const char *why)
 	    "worker %u lost a connection with %u queries under way: %s", p->worker, m->count, why);
 	p->ready--;
 	pg_count(p->pg, p->pg->connected, -1);
-	list_init(&again);
-	list_init(&ended);
-	while ((job = list_take(&m->flying)) != NULL) {
-		if (job->call == NULL || job->refused || job->tries >= MAX_TRIES) {
-			list_append(&ended, job);
+	job_list_init(&again);
+	job_list_init(&ended);
+	while ((job = job_list_take(&m->flying)) != NULL) {
+		/* Every connection may be stale, once. */
+		if (m->stale && job->stale < p->pg->connections) {
+			job->stale++;
+			job->tries--;
+		}
+		if (job->call == NULL || job->unusable || job->tries >= MAX_TRIES) {
+			job_list_append(&ended, job);
 		} else {
 			pg_count(p->pg, p->pg->retries, 1);
-			list_append(&again, job);
+			job_list_append(&again, job);
 		}
 	}
 	m->count = 0;
-	list_prepend(&p->waiting, &again);
-	end_all(&ended);
+	m->stale = false;
+	job_list_prepend(&p->waiting, &again);
+	job_list_end(&ended);
 	pool_dispatch(p);
 }
 
@@ -606,13 +503,13 @@ pg_pool_new(struct pg *pg, unsigned worker)
 	p->pg = pg;
 	p->worker = worker;
 	p->due = UINT64_MAX;
-	list_init(&p->waiting);
+	job_list_init(&p->waiting);
 	p->timer = pg->link.host->timer_new(pg->link.self, pool_on_timer, p);
 	if (p->timer == NULL)
 		goto fail;
 	for (unsigned i = 0; i < pg->connections; i++) {
 		p->members[i].pool = p;
-		list_init(&p->members[i].flying);
+		job_list_init(&p->members[i].flying);
 		if (pg_link_start(&p->members[i].link, &pg->link, &member_user, &p->members[i]) !=
 		    GRAPNEL_OK)
 			goto fail;
@@ -631,9 +528,9 @@ pg_pool_free(struct pg_pool *p)
 	for (unsigned i = 0; i < p->pg->connections; i++) {
 		pg_link_stop(&p->members[i].link);
 		if (p->members[i].pool != NULL)
-			end_all(&p->members[i].flying);
+			job_list_end(&p->members[i].flying);
 	}
-	end_all(&p->waiting);
+	job_list_end(&p->waiting);
 	pg_count(p->pg, p->pg->connected, -(int64_t)p->ready);
 	if (p->down)
 		atomic_fetch_sub(&p->pg->pools_down, 1);

@@ -27,6 +27,7 @@ struct pg {
 	struct sql *sql;
 	unsigned connections, pipeline;
 	uint32_t statement_timeout_ms;
+	struct pg_pool **pools; /* of the workers; each looks at its own only */
 	atomic_uint pools_down;
 	_Atomic uint64_t complained_ms[SQL_QUERIES]; /* when a failing query was logged last; 0: never */
 	int connected, failures, timeouts, retries;  /* metrics */

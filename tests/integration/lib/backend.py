@@ -172,6 +172,7 @@ class Backend:
             self.unavailable(b, v=V311)
             self.server.start()
             self.recovers(b)
+            self.settled(b)  # every worker has found it
             self.allowed(b)
 
     def killed_under_load(self):

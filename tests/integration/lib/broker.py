@@ -237,6 +237,8 @@ class Broker:
             self.close_clients()
             if kind is None:
                 self.stop()
+            else:
+                print("\n".join("    | " + line for line in self.log_lines()[-25:]))
         finally:
             self.remove()
 

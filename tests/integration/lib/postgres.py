@@ -35,9 +35,13 @@ class Postgres(Server):
         super().__init__()
         self.conf = dict(conf or {})
         self.start_script = start_script  # SQL in `database`, once
+        self.files = {}  # {name: path}: copies in the folder, for nobody else to read
 
     def prepare(self):
         self.run([program("initdb"), "-D", self.path("data"), "-U", SUPERUSER, "-A", "trust", "-N", "--no-locale", "-E", "UTF8"])
+        for name, path in self.files.items():
+            with open(path, encoding="utf-8") as f:
+                self.write(name, f.read(), 0o600)
         self.configure()
         # In single-user mode: the server need not be started twice.
         self.run([program("postgres"), "--single", "-D", self.path("data"), "postgres"],
@@ -48,7 +52,8 @@ class Postgres(Server):
         conf = {"listen_addresses": "'127.0.0.1'", "port": self.port, "unix_socket_directories": "'%s'" % self.dir,
                 "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": 60,
                 "shared_buffers": "'16MB'", "autovacuum": "off", "wal_level": "minimal", "max_wal_senders": 0,
-                "logging_collector": "off", "log_min_error_statement": "log"}
+                "logging_collector": "off", "log_min_error_statement": "log",
+                "client_connection_check_interval": "100ms"}
         conf.update(self.conf)
         self.write("data/postgresql.auto.conf", "".join("%s = %s\n" % i for i in conf.items()), 0o600)
         self.write("data/pg_hba.conf", self.hba, 0o600)
