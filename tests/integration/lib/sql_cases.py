@@ -479,6 +479,54 @@ def test_a_query_of_its_own_says_who_may_stay():
         alice.subscribe("shared/new/#")
 
 
+# ---- answers that the broker keeps --------------------------------------------------------------
+
+
+def asked(b):
+    return b.metric('plugin_queries_total{plugin="%s"}' % CASE.instance)
+
+
+def test_answers_are_kept_for_what_the_queries_ask_about():
+    CASE.up()
+    with CASE.broker(cache=True) as b:
+        CASE.allowed(b)
+        assert asked(b) == 3
+        for client_id in ("x", "y", "z"):
+            assert CASE.code(b, "alice", "wonder", client_id=client_id) == 0
+        assert asked(b) == 3  # who knows the user name and the password knows the answer
+        CASE.denied(b, "alice", "wrong")
+        assert asked(b) == 4
+        CASE.allowed(b, "bob")
+        assert asked(b) == 7
+    with CASE.broker(cache=True, login_query=ONE_USER % ", 0 AS cache_ttl" + " AND %c <> ''", attributes_query=None,
+                     acl_query=None) as b:
+        for n in (1, 2):
+            assert CASE.code(b, "alice", "wonder", client_id="x") == 0
+            assert asked(b) == n  # cache_ttl 0
+        CASE.denied(b, "alice", "wrong", v=V5)
+        CASE.denied(b, "alice", "wrong", v=V5)  # another client id
+        assert asked(b) == 4
+
+
+def test_a_purge_takes_what_the_database_took():
+    CASE.up()
+    with CASE.broker(cache=True) as b:
+        alice = b.connect(V5, "a", username="alice", password="wonder")
+        bob = b.connect(V5, "b", username="bob", password="builder")
+        alice.subscribe("alice/#", qos=1)
+        with CASE.with_rows("UPDATE mqtt_acl SET action = 'subscribe' WHERE username = 'alice' AND action = 'publish';\n"
+                            "UPDATE mqtt_user SET enabled = FALSE WHERE username = 'bob';\n",
+                            "UPDATE mqtt_acl SET action = 'publish' WHERE id = 2;\n"
+                            "UPDATE mqtt_user SET enabled = TRUE WHERE username = 'bob';\n"):
+            assert alice.publish("alice/x", "1", qos=1) == 0
+            alice.expect_message(topic="alice/x")
+            CASE.allowed(b, "bob")  # as it was
+            b.ctl("cache", "purge")
+            bob.expect_close(0x87)
+            wait_until(lambda: alice.publish("alice/x", "1", qos=1) == 0x87, "the right is still there", TIMEOUT)
+            CASE.denied(b, "bob", "builder")
+
+
 # ---- coming from mosquitto-go-auth --------------------------------------------------------------
 
 GO_AUTH = """
