@@ -237,8 +237,8 @@ probe(struct auth_sqlite *a)
 			continue;
 		database_prepare(a->database, &job);
 		report(a, &job);
-		if (job.outcome == DATABASE_BAD_FILE)
-			return;
+		if (job.outcome == DATABASE_BAD_FILE || job.outcome == DATABASE_TIMEOUT)
+			return; /* so are the others, and the main thread has more to do */
 	}
 }
 

@@ -53,6 +53,17 @@ fail(struct database_job *job, enum database_outcome outcome, const char *format
 	va_end(args);
 }
 
+/* What SQLite says, and the system when it has something to add. db NULL: no memory. */
+static void
+fail_file(struct database_job *job, sqlite3 *db, const char *hint)
+{
+	int err = db != NULL ? sqlite3_system_errno(db) : 0;
+	char buffer[128];
+
+	fail(job, DATABASE_BAD_FILE, "%s%s%s%s", db != NULL ? sqlite3_errmsg(db) : "out of memory",
+	    err != 0 ? ": " : "", err != 0 ? strerror_r(err, buffer, sizeof(buffer)) : "", hint);
+}
+
 /* ----------------------------------------------------------------------- handles */
 
 static void
@@ -182,8 +193,7 @@ handle_open(struct database *d, struct database_job *job, const struct identity 
 			return h;
 		}
 	}
-	fail(job, DATABASE_BAD_FILE, "%s",
-	    h->db != NULL ? sqlite3_errmsg(h->db) : sqlite3_errstr(code));
+	fail_file(job, h->db, "");
 	handle_close(h);
 	return NULL;
 }
@@ -191,10 +201,11 @@ handle_open(struct database *d, struct database_job *job, const struct identity 
 static bool
 look_at_file(const struct database *d, struct database_job *job, struct identity *file)
 {
+	char buffer[128];
 	struct stat st;
 
 	if (stat(d->o.path, &st) != 0) {
-		fail(job, DATABASE_BAD_FILE, "%s", strerrordesc_np(errno));
+		fail(job, DATABASE_BAD_FILE, "%s", strerror_r(errno, buffer, sizeof(buffer)));
 		return false;
 	}
 	if (!S_ISREG(st.st_mode)) { /* opening a FIFO could wait for ever */
@@ -299,13 +310,13 @@ fail_with(struct handle *h, struct database_job *job, int code)
 		return true;
 	case SQLITE_CANTOPEN:
 	case SQLITE_READONLY:
-		fail(job, DATABASE_BAD_FILE,
-		    "%s; a database in WAL mode that nobody has open needs its folder to be "
-		    "writable, or its -wal and -shm files to exist",
-		    sqlite3_errmsg(h->db));
+		fail_file(job, h->db,
+		    "; a database in WAL mode that nobody has open needs its folder to be "
+		    "writable, or "
+		    "its -wal and -shm files to exist");
 		return false;
 	default:
-		fail(job, DATABASE_BAD_FILE, "%s", sqlite3_errmsg(h->db));
+		fail_file(job, h->db, "");
 		return false;
 	}
 }
