@@ -32,6 +32,13 @@ number_of(const struct pool *p, const struct server *server)
 	return (size_t)(server - p->settings->servers);
 }
 
+/* Another worker has seen it since it failed here. */
+static bool
+came_back(const struct pool *p, size_t i)
+{
+	return atomic_load(&p->settings->servers[i].came_back) != p->servers->came_back[i];
+}
+
 /* The first one that is not left alone now; else NULL, and *wait_ms until one is not. */
 static struct server *
 pick_server(const struct pool *p, uint32_t *wait_ms)
@@ -41,7 +48,7 @@ pick_server(const struct pool *p, uint32_t *wait_ms)
 	for (size_t i = 0; i < p->settings->server_count; i++) {
 		uint64_t until = p->servers->down_until_ms[i];
 
-		if (until <= now)
+		if (until <= now || came_back(p, i))
 			return &p->settings->servers[i];
 		if (until < soonest)
 			soonest = until;
@@ -58,7 +65,8 @@ server_failed(struct pool *p, struct server *server, const char *why)
 	uint64_t now = p->settings->host->now_ms();
 	uint32_t random = 0;
 
-	if (p->servers->down_until_ms[i] > now) /* several connections, one failure */
+	if (p->servers->down_until_ms[i] > now &&
+	    !came_back(p, i)) /* several connections, one failure */
 		return;
 	for (unsigned n = 0; n < p->servers->failures[i] && delay < max; n++)
 		delay *= 2;
@@ -68,6 +76,7 @@ server_failed(struct pool *p, struct server *server, const char *why)
 	(void)p->settings->host->random_bytes(&random, sizeof(random));
 	delay = delay * 3 / 4 + random % (delay / 2 + 1);
 	p->servers->down_until_ms[i] = now + delay;
+	p->servers->came_back[i] = atomic_load(&server->came_back);
 	if (!atomic_exchange(&server->down, true))
 		p->settings->host->log(p->settings->self, GRAPNEL_LOG_ERROR,
 		    "%s cannot be used: %s; it is tried again by itself", server->uri, why);
@@ -80,9 +89,10 @@ server_works(struct pool *p, struct server *server)
 
 	p->servers->down_until_ms[i] = 0;
 	p->servers->failures[i] = 0;
-	if (atomic_exchange(&server->down, false))
-		p->settings->host->log(
-		    p->settings->self, GRAPNEL_LOG_NOTICE, "%s is back", server->uri);
+	if (!atomic_exchange(&server->down, false))
+		return;
+	atomic_fetch_add(&server->came_back, 1);
+	p->settings->host->log(p->settings->self, GRAPNEL_LOG_NOTICE, "%s is back", server->uri);
 }
 
 /* --------------------------------------------------------------------------- leases */

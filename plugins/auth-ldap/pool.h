@@ -30,6 +30,7 @@ struct lease {
 struct pool_servers {
 	uint64_t down_until_ms[SETTINGS_MAX_SERVERS]; /* 0: not down */
 	unsigned failures[SETTINGS_MAX_SERVERS];
+	unsigned came_back[SETTINGS_MAX_SERVERS]; /* of struct server, at the last failure */
 	unsigned waiting; /* leases in all pools */
 };
 

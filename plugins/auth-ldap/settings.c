@@ -459,9 +459,12 @@ struct settings *
 settings_new(const struct grapnel_host *host, struct grapnel_instance *self)
 {
 	struct settings *s = calloc(1, sizeof(*s));
+	int version;
 
 	if (s == NULL)
 		return NULL;
+	/* The library's own beginning reads files and looks the machine's name up: here rather than on a worker. */
+	(void)ldap_get_option(NULL, LDAP_OPT_PROTOCOL_VERSION, &version);
 	s->host = host;
 	s->self = self;
 	if (read_all(s))

@@ -23,7 +23,8 @@ struct server {
 	char *uri, *host; /* host without brackets */
 	uint16_t port;
 	bool ldaps;
-	atomic_bool down; /* said so in the log */
+	atomic_bool down;	 /* said so in the log */
+	atomic_uint came_back; /* how often; whatever a worker held against it before does not count */
 };
 
 struct pair {
