@@ -197,9 +197,10 @@ check_block(const struct conf_node *block)
 	ck_assert_ptr_nonnull(section);
 	for (unsigned i = 0; i < block->item_count; i++) {
 		const struct option_def *row = find_row(section, block->items[i].name);
+		const struct section_def *inner = section_find(block->items[i].name);
 
-		if (block->items[i].kind == CONF_BLOCK &&
-		    strcmp(section_find(block->items[i].name)->inside, block->name) == 0)
+		if (block->items[i].kind == CONF_BLOCK && inner != NULL &&
+		    strcmp(inner->inside, block->name) == 0)
 			check_block(&block->items[i]);
 		else if (row != NULL)
 			check_value(row, &block->items[i]);
