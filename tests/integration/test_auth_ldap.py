@@ -128,11 +128,11 @@ def test_it_hangs(mode):
         CASE.timeout = Ldap.timeout
 
 
-@each(scheme=("ldap", "ldaps", "starttls"), mode=MODES)
-def test_somebody_who_listens_and_says_nothing(scheme, mode):
-    in_mode(mode)
-    changed = {"tls_ca": CASE.server.ca} if scheme == "ldaps" else {"starttls": scheme == "starttls", "tls_ca": CASE.server.ca}
-    CASE.mute(servers=lambda port: ["%s://127.0.0.1:%d" % ("ldaps" if scheme == "ldaps" else "ldap", port)], **changed)
+@each(how=(("ldap", "search"), ("ldap", "bind"), ("ldaps", "search"), ("starttls", "bind")))
+def test_somebody_who_listens_and_says_nothing(how):
+    scheme, mode = how
+    in_mode(mode).mute(servers=lambda port: ["%s://127.0.0.1:%d" % ("ldaps" if scheme == "ldaps" else "ldap", port)],
+                       starttls=scheme == "starttls", tls_ca=CASE.server.ca)
 
 
 # ---- who somebody is ----------------------------------------------------------------------------
