@@ -7,15 +7,12 @@
  * take no longer than the way there and back. What an instance holds is immutable, so that its
  * hooks need no lock.
  */
-#include "../common/passwd_file.h"
-#include "../common/read_file.h"
+#include "../common/plugin_file.h"
 
 #include <grapnel/plugin.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #define MAX_RULES_BYTES (512u << 20)
 #define SCOPE_MAX       512 /* longest Topic Filter that an answer is kept for as a whole */
@@ -52,48 +49,6 @@ static const struct grapnel_option auth_file_options[] = {
 
 /* ----------------------------------------------------------------------- loading */
 
-/* Read the file an option names; says why not. */
-static bool
-load(struct auth_file *a, const char *option, struct grapnel_str path, char name[PATH_MAX],
-    size_t max_bytes, struct file_text *text)
-{
-	char error[PATH_MAX + 128];
-
-	if (path.len == 0 || path.len >= PATH_MAX || memchr(path.data, '\0', path.len) != NULL) {
-		a->host->config_error(a->self, NULL, option, "this is not a path");
-		return false;
-	}
-	memcpy(name, path.data, path.len);
-	name[path.len] = '\0';
-	if (!read_file(name, max_bytes, text, error, sizeof(error))) {
-		a->host->config_error(a->self, NULL, option, "%s", error);
-		return false;
-	}
-	if (text->mode & S_IWOTH)
-		a->host->log(a->self, GRAPNEL_LOG_WARNING,
-		    "%s can be changed by every user of this machine; chmod o-w", name);
-	return true;
-}
-
-static bool
-load_users(struct auth_file *a, struct grapnel_str path)
-{
-	char name[PATH_MAX], error[PATH_MAX + 256];
-	struct file_text text;
-
-	if (!load(a, "password_file", path, name, PASSWD_FILE_MAX_BYTES, &text))
-		return false;
-	if (text.mode & S_IROTH)
-		a->host->log(a->self, GRAPNEL_LOG_WARNING,
-		    "%s can be read by every user of this machine; its hashes can be guessed at: "
-		    "chmod o-r",
-		    name);
-	a->users = passwd_file_parse(text.data, text.len, name, error, sizeof(error));
-	if (a->users == NULL)
-		a->host->config_error(a->self, NULL, "password_file", "%s", error);
-	return a->users != NULL;
-}
-
 static bool
 load_rules(struct auth_file *a, const char *option, struct grapnel_str path, bool mosquitto)
 {
@@ -101,7 +56,7 @@ load_rules(struct auth_file *a, const char *option, struct grapnel_str path, boo
 	struct grapnel_rules *rules, **more;
 	struct file_text text;
 
-	if (!load(a, option, path, name, MAX_RULES_BYTES, &text))
+	if (!plugin_file_read(a->host, a->self, option, path, MAX_RULES_BYTES, name, &text))
 		return false;
 	rules = a->host->rules_compile(
 	    (struct grapnel_str){ text.data, text.len }, path, mosquitto, error, sizeof(error));
@@ -131,8 +86,11 @@ load_all(struct auth_file *a)
 	struct grapnel_str path;
 	size_t n = 0;
 
-	if (users)
-		good = load_users(a, host->option_str(a->self, NULL, "password_file"));
+	if (users) {
+		a->users = plugin_file_passwords(host, a->self, "password_file",
+		    host->option_str(a->self, NULL, "password_file"));
+		good = a->users != NULL;
+	}
 	for (; (path = host->option_list(a->self, NULL, "rules", n)).data != NULL; n++)
 		good = load_rules(a, "rules", path, false) && good;
 	if (acl_file)

@@ -265,6 +265,18 @@ pretend(struct scram *x, const unsigned char secret[32])
 	return good;
 }
 
+bool
+scram_stir_secret(unsigned char secret[32], struct grapnel_str text)
+{
+	unsigned char out[SCRAM_MAX_KEY];
+	bool good = scram_hmac(SCRAM_SHA_512, secret, 32, text, out);
+
+	if (good)
+		memcpy(secret, out, 32);
+	explicit_bzero(out, sizeof(out));
+	return good;
+}
+
 int
 scram_challenge(struct scram *x, struct grapnel_str credential, const unsigned char secret[32],
     struct grapnel_str *message)

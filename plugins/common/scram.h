@@ -50,6 +50,8 @@ void scram_unknown_like(struct scram *x, struct grapnel_str credential);
  * *message (server-first-message) is borrowed from the exchange. After an error the exchange is over.
  */
 int scram_challenge(struct scram *x, struct grapnel_str credential, const unsigned char secret[32], struct grapnel_str *message);
+/* Stir a text into a secret, which is zeros at first, for one that is the same after a restart. false: the library failed. */
+bool scram_stir_secret(unsigned char secret[32], struct grapnel_str text);
 /* Take the client-final-message. SCRAM_OK: *message (server-final-message) is borrowed from the exchange. There is one try. */
 int scram_finish(struct scram *x, struct grapnel_str client_final, struct grapnel_str *message);
 void scram_free(struct scram *x); /* wipes; NULL is fine */

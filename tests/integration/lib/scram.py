@@ -28,17 +28,19 @@ def credential(method, password, iterations=4096, salt=b"0123456789abcdef"):
 
 
 class Exchange:
-    def __init__(self, method, user, password):
-        self.hash, self.password = HASHES[method], password
-        self.bare = "n=%s,r=%s" % (user.replace("=", "=3D").replace(",", "=2C"), _b64(os.urandom(18)))
-        self.first = "n,," + self.bare
+    def __init__(self, method, user, password, nonce=None, header="n,,"):
+        self.method, self.hash, self.password = method, HASHES[method], password
+        self.header, self.nonce = header, _b64(os.urandom(18)) if nonce is None else nonce
+        self.bare = "n=%s,r=%s" % (user.replace("=", "=3D").replace(",", "=2C"), self.nonce)
+        self.first = header + self.bare
 
     def final(self, challenge):
         """@return the client-final-message to this server-first-message."""
         fields = dict(f.split("=", 1) for f in challenge.split(","))
-        assert fields["r"].startswith(self.bare.split("r=", 1)[1]) and len(fields["r"]) > len(self.bare.split("r=", 1)[1])
+        assert list(fields) == ["r", "s", "i"], challenge
+        assert fields["r"].startswith(self.nonce) and len(fields["r"]) >= len(self.nonce) + 24, challenge
         salted = hashlib.pbkdf2_hmac(self.hash, self.password.encode(), base64.b64decode(fields["s"]), int(fields["i"]))
-        without = "c=biws,r=" + fields["r"]
+        without = "c=%s,r=%s" % (_b64(self.header.encode()), fields["r"])
         message = ",".join((self.bare, challenge, without)).encode()
         key = hmac.digest(salted, b"Client Key", self.hash)
         signature = hmac.digest(hashlib.new(self.hash, key).digest(), message, self.hash)
@@ -47,7 +49,9 @@ class Exchange:
 
 
 def properties(method, data=None):
-    return [(P.AUTH_METHOD, method)] + ([(P.AUTH_DATA, data.encode())] if data is not None else [])
+    if isinstance(data, str):
+        data = data.encode()
+    return [(P.AUTH_METHOD, method)] + ([(P.AUTH_DATA, data)] if data is not None else [])
 
 
 def _answer(c, method, exchange):
@@ -60,9 +64,9 @@ def _answer(c, method, exchange):
     return c.recv()
 
 
-def login(c, method, user, password, client_id, **options):
+def login(c, method, user, password, client_id, nonce=None, header="n,,", **options):
     """@return CONNACK."""
-    exchange = Exchange(method, user, password)
+    exchange = Exchange(method, user, password, nonce, header)
     c.send_connect(client_id, props=properties(method, exchange.first), **options)
     p = _answer(c, method, exchange)
     assert p.type == CONNACK, p
