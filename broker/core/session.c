@@ -302,7 +302,10 @@ on_session_timer(struct timer *t, void *owner)
 	(void)owner;
 	if (s->conn != NULL) {
 		if (x->valid_until != 0 && clock_wall_us() / 1000000 >= x->valid_until) {
-			conn_close(s->conn, RC_MAXIMUM_CONNECT_TIME, "the login's time is over");
+			conn_close(s->conn, RC_MAXIMUM_CONNECT_TIME,
+			    s->conn->extra != NULL && s->conn->extra->auth_method != NULL
+				? "the login's time is over; re-authenticate (AUTH) before it is"
+				: "the login's time is over");
 			return;
 		}
 		session_arm(s);

@@ -10,7 +10,9 @@
 #include <openssl/evp.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
+#include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #define TEXT_MAX 1024
 
@@ -130,6 +132,20 @@ number_and_fingerprint(struct facts *f, X509 *x)
 	}
 }
 
+/* When it ends, in seconds since 1970: a login by it can end then, too. */
+static void
+end_of(struct facts *f, X509 *x)
+{
+	char text[24];
+	struct tm tm;
+	int len;
+
+	if (ASN1_TIME_to_tm(X509_get0_notAfter(x), &tm) != 1)
+		return;
+	len = snprintf(text, sizeof(text), "%lld", (long long)timegm(&tm));
+	(void)facts_add(f, "cert.not_after", text, (size_t)len);
+}
+
 static bool
 of_certificate(struct handshake *h, X509 *x)
 {
@@ -155,6 +171,7 @@ of_certificate(struct handshake *h, X509 *x)
 	if (!alternative_names(f, x, identity == IDENTITY_SAN) && identity == IDENTITY_SAN)
 		named = false;
 	number_and_fingerprint(f, x);
+	end_of(f, x);
 	ERR_clear_error();
 	if (!named)
 		(void)handshake_fail(h,

@@ -23,6 +23,13 @@ struct breaker {
 	_Atomic uint64_t until_ms; /* open until then */
 };
 
+/* It is closed, and the last question was answered: then there is nothing to ask it or to tell it. */
+static inline bool
+breaker_idle(const struct breaker *b)
+{
+	return (atomic_load_explicit(&b->wait_ms, memory_order_relaxed) |
+		   atomic_load_explicit(&b->failures, memory_order_relaxed)) == 0;
+}
 /* May this question be asked? *probe: it is the one that finds out; its end must say so. */
 bool breaker_asks(struct breaker *b, uint64_t now_ms, bool *probe);
 enum breaker_change { BREAKER_SAME, BREAKER_OPENED, BREAKER_CLOSED };

@@ -117,7 +117,7 @@ policy_before(struct ask *a, const struct chain_entry *e, uint32_t timeout_ms,
 	a->age_ms = 0;
 	if (in->cache != NULL && (found = look(a, e, timeout_ms, verdict, answer)) != POLICY_ASK)
 		return found;
-	if (a->dry || !breakable(a->hook) ||
+	if (breaker_idle(&in->breaker) || a->dry || !breakable(a->hook) ||
 	    breaker_asks(&in->breaker, plugin_enter() / 1000, &a->probe))
 		return POLICY_ASK;
 	stats_add(&e->iw->stats.breaker_refused, 1);
@@ -153,11 +153,12 @@ policy_after(struct ask *a, const struct chain_entry *e, bool asked, enum grapne
     struct answer **answer)
 {
 	struct instance *in = e->iw->in;
+	bool answered = *verdict != GRAPNEL_UNAVAILABLE;
 	uint64_t now_ms;
 	struct cached c;
 
-	if (asked && !a->dry && breakable(a->hook))
-		count_for_breaker(a, in, *verdict != GRAPNEL_UNAVAILABLE);
+	if (asked && !(answered && breaker_idle(&in->breaker)) && !a->dry && breakable(a->hook))
+		count_for_breaker(a, in, answered);
 	if (!a->keyed)
 		return;
 	a->keyed = false;

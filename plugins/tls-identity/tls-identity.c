@@ -10,7 +10,9 @@
 #include <string.h>
 
 struct tls_identity {
+	const struct grapnel_host *host;
 	unsigned sources; /* bits, by enum grapnel_identity_source */
+	bool until_certificate_ends;
 };
 
 static const char *const source_names[] = {
@@ -27,6 +29,10 @@ static const struct grapnel_option tls_identity_options[] = {
 	    .type = GRAPNEL_OPTION_LIST,
 	    .default_value = "[certificate, psk, peer]",
 	    .help = "Whose word is enough: certificate, psk, peer, proxy, handler." },
+	{ .name = "until_certificate_ends",
+	    .type = GRAPNEL_OPTION_BOOL,
+	    .default_value = "yes",
+	    .help = "Whether a login by certificate ends when the certificate does." },
 	{ .name = NULL },
 };
 
@@ -50,6 +56,8 @@ tls_identity_create(const struct grapnel_host *host, struct grapnel_instance *se
 
 	if (t == NULL)
 		return GRAPNEL_ENOMEM;
+	t->host = host;
+	t->until_certificate_ends = host->option_bool(self, NULL, "until_certificate_ends");
 	for (size_t i = 0; (name = host->option_list(self, NULL, "sources", i)).data != NULL; i++) {
 		unsigned source = source_of(name);
 
@@ -82,12 +90,40 @@ vouched_for(const struct tls_identity *t, const struct grapnel_client_info *clie
 	    client->identity_source < SOURCES && (t->sources & 1u << client->identity_source) != 0;
 }
 
+/* Seconds since 1970; 0: no certificate, or nothing is known of its end. */
+static int64_t
+certificate_end(const struct grapnel_client_info *client)
+{
+	static const char name[] = "cert.not_after";
+
+	for (size_t i = 0; i < client->attribute_count; i++) {
+		const struct grapnel_pair *a = &client->attributes[i];
+		char text[24];
+
+		if (a->name.len != strlen(name) || memcmp(a->name.data, name, a->name.len) != 0 ||
+		    a->value.len >= sizeof(text))
+			continue;
+		memcpy(text, a->value.data, a->value.len);
+		text[a->value.len] = '\0';
+		return strtoll(text, NULL, 10);
+	}
+	return 0;
+}
+
 static enum grapnel_verdict
 tls_identity_client_authenticate(
     void *instance, struct grapnel_request *req, const struct grapnel_authenticate *q)
 {
-	(void)req;
-	return vouched_for(instance, q->client) ? GRAPNEL_ALLOW : GRAPNEL_NEXT;
+	const struct tls_identity *t = instance;
+	struct grapnel_auth_answer answer = { .size = sizeof(answer) };
+
+	if (!vouched_for(t, q->client))
+		return GRAPNEL_NEXT;
+	if (t->until_certificate_ends && q->client->identity_source == GRAPNEL_IDENTITY_CERTIFICATE)
+		answer.valid_until = certificate_end(q->client);
+	if (answer.valid_until > 0 && t->host->auth_answer(req, &answer) != GRAPNEL_OK)
+		return GRAPNEL_UNAVAILABLE;
+	return GRAPNEL_ALLOW;
 }
 
 /* A reload may have taken a source away. */

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Certificates of clients: who is let in, who is refused and with which words, and what becomes of a name."""
+import calendar
 import os
 import re
 import shutil
@@ -171,6 +172,22 @@ def test_a_session_does_not_outlive_its_certificate(b, version):
     first.ping()  # whoever is in stays
 
 
+@each(until=(True, False))
+@broker(own=True, listeners={"mqtt": tls(client_certificate="required", identity="cn")},
+        plugins=lambda until: {"tls-identity": {"until_certificate_ends": until}})
+def test_a_login_by_certificate_ends_with_it(b, until):
+    brief = PKI.root.issue("short-%d" % until, cn="brief", usage="clientAuth", end=4 * FACTOR)
+    c = connects(b, "mqtt", context(brief))
+    lasting = connects(b, "mqtt", context(FULL))
+    if until:
+        p = c.expect(DISCONNECT, timeout=60 * FACTOR)
+        assert p.reason == 0xA0 and time.time() >= not_after(brief) - 1, p
+    else:
+        time.sleep(max(not_after(brief) + 1.5 - time.time(), 0))
+        c.ping()
+    lasting.ping()
+
+
 # ---- what becomes of a name -----------------------------------------------------------------------
 
 GATE = {"gate": {"order": 1, "hooks": ["client_authenticate"]}}
@@ -186,6 +203,12 @@ FULL = PKI.root.issue("full", subject="/C=DE/O=Grapnel, Inc./OU=sensors/CN=senso
                       san="DNS:s7.example.org,email:s7@example.org,URI:urn:dev:s7,DNS:second.example.org",
                       usage="clientAuth")
 SUBJECT = "CN=sensor-7,OU=sensors,O=Grapnel\\, Inc.,C=DE"
+
+
+def not_after(certificate):
+    """Seconds since 1970."""
+    text = pki.openssl("x509", "-noout", "-enddate", "-in", certificate.cert).strip().split("=")[1]
+    return calendar.timegm(time.strptime(text, "%b %d %H:%M:%S %Y %Z"))
 
 
 def show(b, c):
@@ -208,6 +231,7 @@ def test_a_part_of_the_certificate_is_the_user_name(b, identity, version, resume
     a = shown["attributes"]
     fingerprint = pki.openssl("x509", "-noout", "-fingerprint", "-sha256", "-in", FULL.cert)
     serial = pki.openssl("x509", "-noout", "-serial", "-in", FULL.cert)
+    assert abs(int(a.pop("cert.not_after")) - not_after(FULL)) <= 1
     assert {k: v for k, v in a.items() if k.startswith("cert.")} == {
         "cert.subject": SUBJECT, "cert.issuer": "CN=Test root,O=Grapnel", "cert.cn": "sensor-7",
         "cert.dns": "s7.example.org", "cert.email": "s7@example.org", "cert.uri": "urn:dev:s7",

@@ -62,7 +62,7 @@ struct grapnel_client_info {
 	struct grapnel_str certificate_subject; /* .data NULL: no certificate */
 	/*
 	 * Those of the connection, then those set by authentication (tenant, role ...). Of the connection are: cert.subject, cert.cn,
-	 * cert.dns, cert.email, cert.uri, cert.issuer, cert.serial, cert.fingerprint, tls.sni, proxy.cn, proxy.authority,
+	 * cert.dns, cert.email, cert.uri, cert.issuer, cert.serial, cert.fingerprint, cert.not_after, tls.sni, proxy.cn, proxy.authority,
 	 * proxy.unique_id, unix.uid, unix.gid, and those of a listener's handler; each only when there is one. A login adds
 	 * others and changes none of these.
 	 */
