@@ -14,19 +14,19 @@
 #include <string.h>
 
 static const struct key_alg algs[] = {
-	{ "HS256", KEY_SECRET, "SHA256" },
-	{ "HS384", KEY_SECRET, "SHA384" },
-	{ "HS512", KEY_SECRET, "SHA512" },
-	{ "RS256", KEY_RSA, NULL },
-	{ "RS384", KEY_RSA, NULL },
-	{ "RS512", KEY_RSA, NULL },
-	{ "PS256", KEY_RSA, NULL },
-	{ "PS384", KEY_RSA, NULL },
-	{ "PS512", KEY_RSA, NULL },
-	{ "ES256", KEY_P256, NULL },
-	{ "ES384", KEY_P384, NULL },
-	{ "ES512", KEY_P521, NULL },
-	{ "EdDSA", KEY_ED25519, NULL },
+	{ "HS256", KEY_SECRET, "SHA256", false },
+	{ "HS384", KEY_SECRET, "SHA384", false },
+	{ "HS512", KEY_SECRET, "SHA512", false },
+	{ "RS256", KEY_RSA, NULL, false },
+	{ "RS384", KEY_RSA, NULL, false },
+	{ "RS512", KEY_RSA, NULL, false },
+	{ "PS256", KEY_RSA, NULL, true },
+	{ "PS384", KEY_RSA, NULL, true },
+	{ "PS512", KEY_RSA, NULL, true },
+	{ "ES256", KEY_P256, NULL, false },
+	{ "ES384", KEY_P384, NULL, false },
+	{ "ES512", KEY_P521, NULL, false },
+	{ "EdDSA", KEY_ED25519, NULL, false },
 };
 
 const struct key_alg *
@@ -64,6 +64,7 @@ key_unref(struct key *key)
 	if (key->data != NULL)
 		explicit_bzero(key->data, key->len);
 	free(key->data);
+	free(key->pss);
 	free(key->kid);
 	free(key);
 }
@@ -137,6 +138,52 @@ kind_of(EVP_PKEY *pkey, const struct key_limits *limits, const char **why)
 	return 0;
 }
 
+/* A public key as PEM in memory of OpenSSL's, which BIO_free gives back. NULL: no memory. */
+static BIO *
+to_pem(EVP_PKEY *pkey)
+{
+	BIO *out = BIO_new(BIO_s_mem());
+
+	if (out != NULL && PEM_write_bio_PUBKEY(out, pkey) == 1)
+		return out;
+	BIO_free(out);
+	return NULL;
+}
+
+/* The same modulus and exponent as a key for RSASSA-PSS alone. NULL: no memory. */
+static EVP_PKEY *
+as_pss(EVP_PKEY *rsa)
+{
+	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "RSA-PSS", NULL);
+	OSSL_PARAM *params = NULL;
+	EVP_PKEY *pkey = NULL;
+
+	if (ctx != NULL && EVP_PKEY_todata(rsa, EVP_PKEY_PUBLIC_KEY, &params) == 1 &&
+	    EVP_PKEY_fromdata_init(ctx) == 1 &&
+	    EVP_PKEY_fromdata(ctx, &pkey, EVP_PKEY_PUBLIC_KEY, params) != 1)
+		pkey = NULL;
+	OSSL_PARAM_free(params);
+	EVP_PKEY_CTX_free(ctx);
+	return pkey;
+}
+
+static bool
+add_pss(struct key *key, EVP_PKEY *rsa)
+{
+	EVP_PKEY *pss = as_pss(rsa);
+	BIO *out = pss != NULL ? to_pem(pss) : NULL;
+	char *pem;
+	long len = out != NULL ? BIO_get_mem_data(out, &pem) : 0;
+
+	if (len > 0 && (key->pss = malloc((size_t)len)) != NULL) {
+		memcpy(key->pss, pem, (size_t)len);
+		key->pss_len = (size_t)len;
+	}
+	BIO_free(out);
+	EVP_PKEY_free(pss);
+	return key->pss != NULL;
+}
+
 struct key *
 key_from_pkey(EVP_PKEY *pkey, struct grapnel_str kid, const struct key_limits *limits, char *error,
     size_t error_size)
@@ -156,12 +203,16 @@ key_from_pkey(EVP_PKEY *pkey, struct grapnel_str kid, const struct key_limits *l
 	    ((check = EVP_PKEY_CTX_new(pkey, NULL)) == NULL || EVP_PKEY_public_check(check) != 1))
 		goto done;
 	why = "out of memory";
-	out = BIO_new(BIO_s_mem());
-	if (out == NULL || PEM_write_bio_PUBKEY(out, pkey) != 1)
+	if ((out = to_pem(pkey)) == NULL)
 		goto done;
 	len = BIO_get_mem_data(out, &pem);
 	if (len > 0)
 		key = key_new(kind, pem, (size_t)len, kid);
+	if (key != NULL && kind == KEY_RSA && jwt_str_alg("PS256") != JWT_ALG_INVAL &&
+	    !add_pss(key, pkey)) {
+		key_unref(key);
+		key = NULL;
+	}
 done:
 	BIO_free(out);
 	EVP_PKEY_CTX_free(check);

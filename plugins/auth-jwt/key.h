@@ -34,6 +34,7 @@ struct key_alg {
 	const char *name; /* "RS256" */
 	enum key_kind kind;
 	const char *digest; /* HMAC only: OpenSSL's name */
+	bool pss;
 };
 /* By its exact name; NULL: unknown, or not in the libjwt at hand. There is no "none". */
 const struct key_alg *key_alg_find(struct grapnel_str name);
@@ -52,6 +53,9 @@ struct key {
 	char id[KEY_ID_SIZE];	    /* of the key itself, whatever its name: hexadecimal */
 	size_t len;
 	unsigned char *data; /* the secret, or a public key as PEM; and a NUL */
+	/* An RSA key once more, as libjwt wants it for PS256 ...: of the type RSASSA-PSS. NULL: that libjwt has no PS. */
+	size_t pss_len;
+	unsigned char *pss;
 };
 
 /*

@@ -32,7 +32,9 @@ hmac_is_right(const struct token *t, const struct key *key)
 static bool
 libjwt_says_so(const struct token *t, const struct key *key)
 {
-	char *text = malloc(t->text.len + 1);
+	const unsigned char *pem = t->alg->pss ? key->pss : key->data;
+	size_t pem_len = t->alg->pss ? key->pss_len : key->len;
+	char *text = pem != NULL ? malloc(t->text.len + 1) : NULL;
 	jwt_t *jwt = NULL;
 	bool right;
 
@@ -40,7 +42,7 @@ libjwt_says_so(const struct token *t, const struct key *key)
 		return false;
 	memcpy(text, t->text.data, t->text.len);
 	text[t->text.len] = '\0';
-	right = jwt_decode(&jwt, text, key->data, (int)key->len) == 0 &&
+	right = jwt_decode(&jwt, text, pem, (int)pem_len) == 0 &&
 	    jwt_get_alg(jwt) == jwt_str_alg(t->alg->name);
 	jwt_free(jwt);
 	explicit_bzero(text, t->text.len);

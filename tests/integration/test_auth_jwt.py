@@ -5,7 +5,7 @@ import time
 
 from lib.broker import Broker, run_grapneld
 from lib.case import broker, default_broker, each
-from lib.jwt import Ec, Jwks, Rsa, Secret, as_json, b64, now
+from lib.jwt import Ec, Ed, Jwks, Rsa, Secret, as_json, b64, now
 from lib.mqtt import AUTH, CONNACK, V5, V311, P
 from lib import pki
 
@@ -94,7 +94,7 @@ def test_the_public_key_is_nobodys_secret(b):
 
 
 def test_an_algorithm_of_another_key_or_none_is_refused(b):
-    for alg in ("none", "None", "NONE", "nOnE", "", "rs256", "RS256 ", "HS256\n", "RSA", "ES256K", "PS256", "A128GCM"):
+    for alg in ("none", "None", "NONE", "nOnE", "", "rs256", "RS256 ", "HS256\n", "RSA", "ES256K", "PS255", "A128GCM"):
         for signature in ("", ".", b64("x"), b64(RSA.sign("RS256", b"x"))):
             text = b64(as_json({"alg": alg, "typ": "JWT", "kid": "rsa"})) + "." + b64(as_json(claims("c", exp=now(60))))
             refused(b, text + "." + signature)
@@ -466,6 +466,20 @@ def test_keys_without_a_name_go_with_any_kid_and_a_list_of_algorithms_is_heeded(
             refused(b, key.token(mine, kid=kid))
     allowed(b, Secret(b"x" * 40, kid="o").token(mine, alg="HS512"))
     refused(b, Secret(b"x" * 40, kid="o").token(mine, alg="HS256"))  # its JWK says HS512
+
+
+@each(alg=("PS256", "PS384", "PS512", "EdDSA"))
+def test_algorithms_that_only_newer_libraries_have_are_let_in_or_not_known(alg):
+    key = Ed() if alg == "EdDSA" else RSA
+    known = check({"key_directory": "{dir}/keys", "algorithms": alg})[0] == 0
+    with Broker(**with_keys(files={"k": key.pem}, key="{dir}/k", algorithms=alg if known else None)) as b:
+        token = key.token({"aud": "mqtt"}, alg=alg, kid=None)
+        if known:
+            allowed(b, token)
+            refused(b, token[:-8] + "AAAAAAAA", why=SIGNATURE)
+            refused(b, RSA.token({"aud": "mqtt"}), why="not allowed")
+        else:
+            refused(b, token, why="is not known here")
 
 
 @broker(own=True, **with_keys(key_directory="{dir}/keys", username_claim="sub"))

@@ -125,6 +125,22 @@ class Ec(Pair):
         return dict({"kty": "EC", "crv": self.curve, "x": b64(x), "y": b64(y)}, **more)
 
 
+class Ed(Pair):
+    alg = "EdDSA"
+
+    def __init__(self, kid=None):
+        super().__init__(openssl("genpkey", "-algorithm", "ED25519"), kid)
+
+    def sign(self, alg, data):
+        with tempfile.NamedTemporaryFile() as f:
+            f.write(data)
+            f.flush()
+            return openssl("pkeyutl", "-sign", "-inkey", self.path, "-rawin", "-in", f.name, text=False)
+
+    def jwk(self, **more):
+        return dict({"kty": "OKP", "crv": "Ed25519", "x": b64(self.der[-32:])}, **more)
+
+
 class Jwks:
     """What it answers is `status` and `body`; `asked` counts. stop() and start() keep the port. hold: answers wait for release()."""
 
