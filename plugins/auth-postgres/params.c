@@ -36,25 +36,6 @@ struct settings {
 	unsigned count;
 };
 
-void
-pg_message(char *out, size_t out_size, const char *message, bool hide)
-{
-	bool quoted = false;
-	size_t n = 0;
-
-	for (const char *c = message; *c != '\0' && n + 1 < out_size; c++) {
-		if (*c == '"')
-			quoted = !quoted;
-		else if (quoted && hide)
-			continue;
-		if (*c != '\n')
-			out[n++] = *c;
-		else if (c[1] != '\0')
-			out[n++] = ' ';
-	}
-	out[n] = '\0';
-}
-
 bool
 pg_host_is_local(const struct pg_host *h)
 {
