@@ -11,7 +11,7 @@ typedef size_t element_count;
 typedef int element_count;
 #endif
 
-#define SLACK 4096u /* of bytes that are not text: headers of one reply that has begun */
+#define MAX_LINE 4096u /* of a status, an error or a header */
 
 struct reply_reader {
 	redisReader *reader;
@@ -47,7 +47,7 @@ create_array(const redisReadTask *task, element_count count)
 {
 	struct reply_reader *r = task->privdata;
 
-	if (count < 0 || (size_t)count > r->max_elements - r->elements) {
+	if ((size_t)count > r->max_elements - r->elements) {
 		refuse(r, "elements", r->max_elements);
 		return NULL;
 	}
@@ -102,6 +102,26 @@ reply_feed(struct reply_reader *r, const char *data, size_t len)
 	return false;
 }
 
+/*
+ * What has begun stays in hiredis's buffer until it is whole. A line is searched for its end from its beginning each time:
+ * a long one would take ever more of it.
+ */
+static bool
+has_bounds(struct reply_reader *r)
+{
+	const redisReader *reader = r->reader;
+	size_t left = reader->len - reader->pos;
+
+	if (left > r->max_bytes + MAX_LINE) {
+		refuse(r, "bytes", r->max_bytes);
+		return false;
+	}
+	if (left <= MAX_LINE || memchr(reader->buf + reader->pos, '\n', MAX_LINE) != NULL)
+		return true;
+	snprintf(r->error, sizeof(r->error), "a malformed answer (a line without an end)");
+	return false;
+}
+
 int
 reply_next(struct reply_reader *r, redisReply **out)
 {
@@ -116,12 +136,7 @@ reply_next(struct reply_reader *r, redisReply **out)
 		*out = reply;
 		return 1;
 	}
-	/* A text that has begun stays in hiredis's buffer until it is whole. */
-	if (r->reader->len - r->reader->pos > r->max_bytes + SLACK) {
-		refuse(r, "bytes", r->max_bytes);
-		return -1;
-	}
-	return 0;
+	return has_bounds(r) ? 0 : -1;
 }
 
 const char *
