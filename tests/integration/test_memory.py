@@ -7,6 +7,7 @@ from lib.mqtt import *  # noqa: F401,F403
 from lib.proc import MIB, memory, sanitized, wait_until
 from lib.wire import Sub, Will
 
+ALONE = True
 OPEN = {"mqtt": {"anonymous": True}}
 DURABLE = [(SESSION_EXPIRY, 3600)]
 CLIENTS = 800

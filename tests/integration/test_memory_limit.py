@@ -15,6 +15,7 @@ from lib.mqtt import *  # noqa: F401,F403
 from lib.proc import MIB, memory, sanitized, wait_until
 from lib.wire import Will
 
+ALONE = True
 LONG = 60 * FACTOR
 DURABLE = [(SESSION_EXPIRY, 300)]
 OPEN = {"mqtt": {"anonymous": True}}

@@ -14,6 +14,7 @@ from lib.mqtt import *  # noqa: F401,F403
 from lib.proc import MIB, cpu_seconds, descriptors, memory, slack, sockets, wait_until
 from lib.wire import Sub, Will
 
+ALONE = True
 BROKER = {"listeners": {"mqtt": {"anonymous": True}}}
 DURABLE = [(SESSION_EXPIRY, 300)]
 OPEN = {"mqtt": {"anonymous": True}}
