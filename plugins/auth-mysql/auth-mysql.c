@@ -198,6 +198,17 @@ auth_mysql_worker_stop(void *instance, unsigned worker)
 	a->pools[worker] = NULL;
 }
 
+/* The only event that is asked for: jobs that connect need not try to the end. */
+static size_t
+auth_mysql_on_events(void *instance, const struct grapnel_event *const *events, size_t count)
+{
+	struct auth_mysql *a = instance;
+
+	(void)events;
+	atomic_store(&a->shared.stopping, true);
+	return count;
+}
+
 /* ----------------------------------------------------------------------------- hooks */
 
 static enum grapnel_verdict
@@ -247,4 +258,5 @@ GRAPNEL_PLUGIN(auth_mysql, .version = PLUGIN_VERSION, .license = "Apache-2.0",
     .client_slot_free = auth_mysql_client_slot_free,
     .client_authenticate = auth_mysql_client_authenticate,
     .client_auth_exchange = auth_mysql_client_auth_exchange,
-    .client_revalidate = auth_mysql_client_revalidate, .acl_check = auth_mysql_acl_check);
+    .client_revalidate = auth_mysql_client_revalidate, .acl_check = auth_mysql_acl_check,
+    .events = GRAPNEL_EVENT_BIT(GRAPNEL_EVENT_BROKER_STOPPING), .on_events = auth_mysql_on_events);

@@ -43,7 +43,8 @@ struct transport {
 	struct statement *statement; /* of the query that runs */
 	const char *address;         /* of link_connect */
 	unsigned port;
-	struct grapnel_job *job; /* that connects */
+	struct grapnel_job *job; /* that connects, */
+	uint64_t deadline;       /* until then */
 	bool connected;
 	/* what a call returns */
 	MYSQL *got;
@@ -344,12 +345,19 @@ on_ready(void *arg, int fd, unsigned events)
 /* -------------------------------------------------------------- connecting with TLS */
 
 static void
-connect_work(void *arg)
+connect_now(struct link *l)
 {
-	struct link *l = arg;
 	struct transport *t = l->transport;
 
 	t->connected = link_connect_blocking(l->mysql, link_settings(l), t->address, t->port);
+}
+
+static void
+connect_work(void *arg)
+{
+	struct link *l = arg;
+
+	link_blocking(l, connect_now, l->transport->deadline);
 }
 
 static void
@@ -384,6 +392,8 @@ connect_in_pool(struct link *l)
 {
 	const struct shared *shared = link_shared(l);
 
+	l->transport->deadline = shared->host->now_ms() + shared->settings.connect_timeout_ms;
+	atomic_store(&l->unwanted, false);
 	l->transport->job = shared->host->offload(
 	    shared->self, shared->settings.connect_timeout_ms, connect_work, connect_done, l);
 	if (l->transport->job != NULL)
@@ -407,7 +417,7 @@ link_connect(struct link *l, const char *address, unsigned port)
 	t->address = address;
 	t->port = port;
 	t->connected = false;
-	l->mysql = settings_handle(s);
+	l->mysql = link_handle(l);
 	if (l->mysql == NULL ||
 	    (s->tls == TLS_NO && mysql_options(l->mysql, MYSQL_OPT_NONBLOCK, &stack) != 0)) {
 		(void)snprintf(l->error, sizeof(l->error),
@@ -463,6 +473,7 @@ link_close(struct link *l)
 
 	if (t->job != NULL) {
 		l->state = LINK_CLOSING;
+		atomic_store(&l->unwanted, true);
 		link_shared(l)->host->offload_cancel(t->job); /* connect_done runs all the same */
 		return;
 	}

@@ -19,7 +19,8 @@
 
 struct transport {
 	struct grapnel_job *job; /* under way; what is below is its own then */
-	const char *address;     /* of link_connect */
+	uint64_t deadline;
+	const char *address; /* of link_connect */
 	unsigned port;
 	bool connected;
 	struct statement *statement;
@@ -190,24 +191,33 @@ run(struct transport *t, MYSQL *mysql)
 }
 
 static void
+query_now(struct link *l)
+{
+	l->transport->result = run(l->transport, l->mysql);
+}
+
+static void
 query_work(void *arg)
 {
 	struct link *l = arg;
 
-	(void)mysql_thread_init();
-	l->transport->result = run(l->transport, l->mysql);
-	mysql_thread_end();
+	link_blocking(l, query_now, l->transport->deadline);
+}
+
+static void
+connect_now(struct link *l)
+{
+	struct transport *t = l->transport;
+
+	t->connected = link_connect_blocking(l->mysql, link_settings(l), t->address, t->port);
 }
 
 static void
 connect_work(void *arg)
 {
 	struct link *l = arg;
-	struct transport *t = l->transport;
 
-	(void)mysql_thread_init();
-	t->connected = link_connect_blocking(l->mysql, link_settings(l), t->address, t->port);
-	mysql_thread_end();
+	link_blocking(l, connect_now, l->transport->deadline);
 }
 
 /* ---------------------------------------------------------------------- on the worker */
@@ -325,13 +335,15 @@ link_connect(struct link *l, const char *address, unsigned port)
 	t->address = address;
 	t->port = port;
 	t->connected = false;
-	l->mysql = settings_handle(&shared->settings);
+	l->mysql = link_handle(l);
 	if (l->mysql == NULL) {
 		(void)snprintf(l->error, sizeof(l->error),
 		    "the library refuses its options, or memory is short");
 		connect_failed(l);
 		return;
 	}
+	t->deadline = shared->host->now_ms() + shared->settings.connect_timeout_ms;
+	atomic_store(&l->unwanted, false);
 	t->job = shared->host->offload(
 	    shared->self, shared->settings.connect_timeout_ms, connect_work, connect_done, l);
 	if (t->job == NULL) {
@@ -365,15 +377,18 @@ link_query(struct link *l)
 {
 	const struct shared *shared = link_shared(l);
 	struct transport *t = l->transport;
-	uint64_t now = shared->host->now_ms(), deadline = l->job->deadline;
+	uint64_t now = shared->host->now_ms();
 
 	l->state = LINK_BUSY;
 	t->query = l->job->query;
+	t->deadline = l->job->deadline;
+	atomic_store(&l->unwanted, false);
 	t->statement = &l->statements[t->query->number];
 	(void)watch_idle(l, false); /* the answer is the job's to read */
 	if (copy_params(t, l->job->call))
 		t->job = shared->host->offload(shared->self,
-		    deadline > now ? (uint32_t)(deadline - now) : 1, query_work, query_done, l);
+		    t->deadline > now ? (uint32_t)(t->deadline - now) : 1, query_work, query_done,
+		    l);
 	if (t->job != NULL)
 		return;
 	(void)snprintf(l->error, sizeof(l->error),
@@ -397,5 +412,6 @@ link_close(struct link *l)
 		return;
 	}
 	l->state = LINK_CLOSING;
+	atomic_store(&l->unwanted, true);
 	link_shared(l)->host->offload_cancel(t->job); /* its done runs all the same */
 }

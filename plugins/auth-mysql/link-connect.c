@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -19,11 +20,101 @@
 #define MARIADB_ERROR_FIRST 5000u
 #define MARIADB_ERROR_LAST  5999u
 
+/* ------------------------------------------------------------- blocking, but not for longer than that */
+
+#ifdef MARIADB_BASE_VERSION
+
+/*
+ * MariaDB's library lets us wait for the network in its place. Its own limits are for each read and write, so that a server that
+ * sends a byte now and then holds a thread for ever; ours is for the whole, and ends when nobody wants the result.
+ */
+#define SLICE_MS 100
+
+struct wait {
+	const struct grapnel_host *host;
+	uint64_t deadline;
+	const atomic_bool *unwanted, *stopping;
+};
+static _Thread_local const struct wait
+    *waiting; /* NULL: not in a job; nothing is waited for on a worker */
+
+static int
+wait_for_network(my_socket fd, my_bool reading, int timeout_ms)
+{
+	struct pollfd ready = { .fd = fd, .events = reading ? POLLIN : POLLOUT };
+	const struct wait *w = waiting;
+	int flags = fcntl(fd, F_GETFL), count = 0;
+
+	(void)timeout_ms;
+	/* The TLS handshake only comes here if its socket does not block. */
+	if (flags >= 0 && (flags & O_NONBLOCK) == 0)
+		(void)fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+	while (w != NULL && count == 0 && !atomic_load(w->unwanted) && !atomic_load(w->stopping)) {
+		uint64_t now = w->host->now_ms();
+
+		if (now >= w->deadline)
+			break;
+		count = poll(
+		    &ready, 1, w->deadline - now < SLICE_MS ? (int)(w->deadline - now) : SLICE_MS);
+		if (count < 0 && errno == EINTR)
+			count = 0;
+	}
+	if (count == 0)
+		errno = ETIMEDOUT;
+	return count;
+}
+
+MYSQL *
+link_handle(const struct link *l)
+{
+	MYSQL *mysql = settings_handle(link_settings(l));
+
+	/* A function as an object: so the library has it. */
+	if (mysql != NULL &&
+	    mysql_optionsv(mysql, MARIADB_OPT_IO_WAIT, (void *)(uintptr_t)wait_for_network) == 0)
+		return mysql;
+	if (mysql != NULL)
+		mysql_close(mysql);
+	return NULL;
+}
+
+void
+link_blocking(struct link *l, void (*work)(struct link *l), uint64_t deadline)
+{
+	struct wait w = { link_shared(l)->host, deadline, &l->unwanted, &link_shared(l)->stopping };
+
+	waiting = &w;
+	work(l);
+	waiting = NULL;
+}
+
+#else
+
+MYSQL *
+link_handle(const struct link *l)
+{
+	return settings_handle(link_settings(l));
+}
+
+/* Within the limits of settings_handle, and until its socket is shut down. */
+void
+link_blocking(struct link *l, void (*work)(struct link *l), uint64_t deadline)
+{
+	(void)deadline;
+	(void)mysql_thread_init();
+	work(l);
+	mysql_thread_end();
+}
+
+#endif
+
 bool
 link_connect_blocking(MYSQL *mysql, const struct settings *s, const char *address, unsigned port)
 {
 	return mysql_real_connect(mysql, SETTINGS_CONNECT(s, address, port)) != NULL;
 }
+
+/* ------------------------------------------------------------------------------------------------- */
 
 bool
 link_adopt(struct link *l, int socket)

@@ -41,6 +41,7 @@ struct link {
 	struct grapnel_watch *watch;
 	struct statement statements[SQL_QUERIES];
 	struct transport *transport;
+	atomic_bool unwanted; /* what its job does */
 	char error[LINK_ERROR_SIZE]; /* of the last thing that failed; never a value or a password */
 
 	/* the pool's */
@@ -85,7 +86,11 @@ void pool_on_idle_readable(struct link *l);
 
 /* ---- for both ----------------------------------------------------------------------------------------- */
 
-/* Blocks: connect, with the arguments that link_connect got. In a job of the offload pool. */
+/* Not connected yet; as settings_handle. */
+MYSQL *link_handle(const struct link *l);
+/* In a job of the offload pool: run work, which calls the library and blocks, until deadline at most. */
+void link_blocking(struct link *l, void (*work)(struct link *l), uint64_t deadline);
+/* In it: connect, with the arguments that link_connect got. */
 bool link_connect_blocking(MYSQL *mysql, const struct settings *s, const char *address, unsigned port);
 /* Take a duplicate of the socket to watch. false: no descriptor is left. */
 bool link_adopt(struct link *l, int socket);

@@ -293,7 +293,8 @@ static void
 again_after(struct link *l, uint32_t ms)
 {
 	l->pause_ms = ms;
-	if (l->state == LINK_CLOSED && !l->pool->stopping)
+	if (l->state == LINK_CLOSED && !l->pool->stopping &&
+	    !atomic_load(&l->pool->shared->stopping))
 		(void)l->pool->host->timer_arm(l->timer, ms);
 }
 
@@ -460,12 +461,30 @@ pool_on_row(struct link *l, const struct sql_row *row)
 	return false;
 }
 
+static void
+query_timed_out(struct link *l)
+{
+	struct pool *p = l->pool;
+	struct job *job = l->job;
+
+	l->job = NULL;
+	count(p, p->shared->query_timeouts, 1);
+	disconnect(l);
+	query_failing(p, job->query, "no answer in time");
+	finish(job, SQL_UNAVAILABLE);
+	pump(p);
+}
+
 void
 pool_on_done(struct link *l, enum link_result result)
 {
 	struct pool *p = l->pool;
 	struct job *job = l->job;
 
+	if (result == LINK_LOST && p->host->now_ms() >= job->deadline) {
+		query_timed_out(l);
+		return;
+	}
 	l->job = NULL;
 	p->host->timer_disarm(l->timer);
 	if (result == LINK_OK) {
@@ -485,20 +504,6 @@ pool_on_done(struct link *l, enum link_result result)
 	}
 	if (l->error[0] != '\0')
 		query_failing(p, job->query, l->error);
-	finish(job, SQL_UNAVAILABLE);
-	pump(p);
-}
-
-static void
-query_timed_out(struct link *l)
-{
-	struct pool *p = l->pool;
-	struct job *job = l->job;
-
-	l->job = NULL;
-	count(p, p->shared->query_timeouts, 1);
-	disconnect(l);
-	query_failing(p, job->query, "no answer in time");
 	finish(job, SQL_UNAVAILABLE);
 	pump(p);
 }

@@ -25,6 +25,7 @@ struct shared {
 	struct grapnel_instance *self;
 	struct settings settings;
 	atomic_uint workers_down;
+	atomic_bool stopping; /* the broker: nothing new is begun */
 	atomic_bool query_failing[SQL_QUERIES]; /* said in the log */
 	int connections, query_timeouts, connect_failures; /* metrics, beside those of sql.c */
 };
