@@ -43,8 +43,9 @@ struct transport {
 	struct statement *statement; /* of the query that runs */
 	const char *address;         /* of link_connect */
 	unsigned port;
-	struct grapnel_job *job; /* that connects, */
-	uint64_t deadline;       /* until then */
+	struct grapnel_job *job;     /* that connects, */
+	uint64_t deadline;           /* until then */
+	char error[LINK_ERROR_SIZE]; /* or why not */
 	bool connected;
 	/* what a call returns */
 	MYSQL *got;
@@ -349,7 +350,8 @@ connect_now(struct link *l)
 {
 	struct transport *t = l->transport;
 
-	t->connected = link_connect_blocking(l->mysql, link_settings(l), t->address, t->port);
+	t->connected =
+	    link_connect_blocking(l->mysql, link_settings(l), t->address, t->port, t->error);
 }
 
 static void
@@ -380,9 +382,10 @@ connect_done(void *arg)
 			connected(l);
 			return;
 		}
+		(void)snprintf(t->error, sizeof(t->error), "out of memory");
 	}
 	(void)snprintf(l->error, sizeof(l->error), "%s",
-	    !ran ? "no thread of the offload pool was free in time" : mysql_error(l->mysql));
+	    !ran ? "no thread of the offload pool was free in time" : t->error);
 	link_close(l);
 	pool_on_connected(l, false);
 }

@@ -6,7 +6,7 @@
  * job runs the worker leaves the connection alone, but for shutting its socket down when the time is over.
  * offload_threads is then how many queries of all workers run at once, besides passwords that are being checked.
  *
- * Bounded: SQL_MAX_BYTES and SQL_MAX_ROWS per answer.
+ * Bounded: SQL_MAX_BYTES and SQL_MAX_ROWS per answer, and the row that goes beyond them.
  */
 #include "link.h"
 
@@ -33,6 +33,7 @@ struct transport {
 	char *rows;
 	size_t rows_len, rows_capacity;
 	unsigned row_count;
+	bool too_much; /* but some of it is there, for sql.c to say so */
 };
 
 bool
@@ -52,6 +53,7 @@ forget(struct transport *t)
 	t->rows = NULL;
 	t->rows_len = t->rows_capacity = 0;
 	t->row_count = 0;
+	t->too_much = false;
 	free(t->param_text);
 	t->param_text = NULL;
 }
@@ -70,8 +72,6 @@ link_fini(struct link *l)
 static bool
 append(struct transport *t, const void *data, size_t len)
 {
-	if (len > SQL_MAX_BYTES - t->rows_len)
-		return false;
 	if (t->rows_len + len > t->rows_capacity) {
 		size_t capacity = (t->rows_len + len) * 2;
 		char *rows = realloc(t->rows, capacity);
@@ -95,17 +95,17 @@ keep_row(struct transport *t)
 
 	if (why != NULL)
 		return why;
-	if (t->row_count++ == SQL_MAX_ROWS)
-		return "more rows than are taken";
 	for (unsigned i = 0; i < row.columns; i++) {
 		uint32_t len =
 		    row.values[i].data == NULL ? NULL_VALUE : (uint32_t)row.values[i].len;
 
 		if (!append(t, &len, sizeof(len)) ||
 		    !append(t, row.values[i].data, row.values[i].len))
-			return "more bytes than are taken";
+			return "out of memory";
 	}
-	return NULL;
+	t->row_count++;
+	t->too_much = t->row_count > SQL_MAX_ROWS || t->rows_len > SQL_MAX_BYTES;
+	return t->too_much ? "the answer is too large" : NULL;
 }
 
 /* On the worker. */
@@ -209,7 +209,8 @@ connect_now(struct link *l)
 {
 	struct transport *t = l->transport;
 
-	t->connected = link_connect_blocking(l->mysql, link_settings(l), t->address, t->port);
+	t->connected =
+	    link_connect_blocking(l->mysql, link_settings(l), t->address, t->port, t->error);
 }
 
 static void
@@ -293,8 +294,7 @@ connect_done(void *arg)
 	}
 	if (!ran || !t->connected)
 		(void)snprintf(l->error, sizeof(l->error), "%s",
-		    !ran ? "no thread of the offload pool was free in time"
-			 : mysql_error(l->mysql));
+		    !ran ? "no thread of the offload pool was free in time" : t->error);
 	connect_failed(l);
 }
 
@@ -311,10 +311,10 @@ query_done(void *arg)
 	}
 	if (was_closing(l))
 		return;
-	if (result == LINK_OK && !give_rows(l))
-		result = LINK_BAD;
-	else if (result != LINK_OK)
+	if (result != LINK_OK)
 		memcpy(l->error, t->error, sizeof(l->error));
+	if ((result == LINK_OK || t->too_much) && !give_rows(l))
+		result = LINK_BAD;
 	forget(t);
 	if (result == LINK_OK || result == LINK_REFUSED) {
 		if (watch_idle(l, true))

@@ -109,9 +109,20 @@ link_blocking(struct link *l, void (*work)(struct link *l), uint64_t deadline)
 #endif
 
 bool
-link_connect_blocking(MYSQL *mysql, const struct settings *s, const char *address, unsigned port)
+link_connect_blocking(MYSQL *mysql, const struct settings *s, const char *address, unsigned port,
+    char error[LINK_ERROR_SIZE])
 {
-	return mysql_real_connect(mysql, SETTINGS_CONNECT(s, address, port)) != NULL;
+	if (mysql_real_connect(mysql, SETTINGS_CONNECT(s, address, port)) == NULL) {
+		(void)snprintf(error, LINK_ERROR_SIZE, "%s", mysql_error(mysql));
+		return false;
+	}
+	/* MariaDB's library insists on TLS only when it verifies. */
+	if (s->tls != TLS_NO && mysql_get_ssl_cipher(mysql) == NULL) {
+		(void)snprintf(
+		    error, LINK_ERROR_SIZE, "TLS is required, but the server does not speak it");
+		return false;
+	}
+	return true;
 }
 
 /* ------------------------------------------------------------------------------------------------- */

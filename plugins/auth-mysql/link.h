@@ -91,7 +91,8 @@ MYSQL *link_handle(const struct link *l);
 /* In a job of the offload pool: run work, which calls the library and blocks, until deadline at most. */
 void link_blocking(struct link *l, void (*work)(struct link *l), uint64_t deadline);
 /* In it: connect, with the arguments that link_connect got. */
-bool link_connect_blocking(MYSQL *mysql, const struct settings *s, const char *address, unsigned port);
+bool link_connect_blocking(MYSQL *mysql, const struct settings *s, const char *address, unsigned port,
+    char error[LINK_ERROR_SIZE]);
 /* Take a duplicate of the socket to watch. false: no descriptor is left. */
 bool link_adopt(struct link *l, int socket);
 /* Close the handle and all that belongs to it; no job uses it. -> CLOSED */

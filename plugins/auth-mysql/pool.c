@@ -450,13 +450,13 @@ pool_on_row(struct link *l, const struct sql_row *row)
 {
 	struct sql_call *call = l->job->call;
 
-	/* Also when nobody looks at them any more. */
-	if (++l->rows > SQL_MAX_ROWS) {
-		(void)snprintf(l->error, sizeof(l->error), "more than %u rows", SQL_MAX_ROWS);
-		return false;
+	l->rows++;
+	if (call != NULL) {
+		if (call->on_row(call, row))
+			return true;
+	} else if (l->rows <= SQL_MAX_ROWS) {
+		return true; /* nobody wants it, but an end it must have */
 	}
-	if (call == NULL || call->on_row(call, row))
-		return true;
 	l->error[0] = '\0'; /* sql.c has said why */
 	return false;
 }

@@ -316,7 +316,7 @@ settings_handle(const struct settings *s)
 		 infile = 0;
 	/* Not "localhost means the Unix socket". */
 	unsigned protocol = s->socket != NULL ? MYSQL_PROTOCOL_SOCKET : MYSQL_PROTOCOL_TCP;
-	unsigned long packet = SQL_MAX_BYTES;
+	unsigned long packet = SETTINGS_MAX_ROW;
 	mysql_flag truncation = 1;
 	MYSQL *m = mysql_init(NULL);
 

@@ -12,6 +12,7 @@
 #include <mysql.h>
 
 #define SETTINGS_MAX_PLACES 16u
+#define SETTINGS_MAX_ROW    (8u << 20) /* larger than sql.h takes, so that it is sql.c that says so */
 
 /* MariaDB's library has a type of its own for truth in the structures that it fills; Oracle's lost it in 8.0. */
 #ifdef MARIADB_BASE_VERSION

@@ -9,7 +9,7 @@
  *
  * Threads:   whichever has the connection.
  * Ownership: a row's names and values are the statement's, until its next call.
- * Bounded:   STATEMENT_MAX_COLUMNS; a row by MYSQL_OPT_MAX_ALLOWED_PACKET. Buffers that grew for one are given back before the
+ * Bounded:   STATEMENT_MAX_COLUMNS; a row by SETTINGS_MAX_ROW. Buffers that grew for one are given back before the
  *            next execution.
  */
 #ifndef PLUGINS_AUTH_MYSQL_STATEMENT_H

@@ -25,6 +25,7 @@ SETTINGS = ["--innodb-buffer-pool-size=8M", "--innodb-log-file-size=4M", "--inno
 class MariaDB(Server):
     user = "nobody"
     tls = None              # (certificate, key, authorities)
+    offers_tls = True       # where it has them
     database = "mqtt"
     password = "p$ss'w\"rd"  # of user grapnel, who may read all of the database
 
@@ -48,7 +49,7 @@ class MariaDB(Server):
 
     def command(self):
         tls = ["--ssl-cert=" + self.path("cert.pem"), "--ssl-key=" + self.path("key.pem"),
-               "--ssl-ca=" + self.path("ca.pem")] if self.tls else ["--skip-ssl"]
+               "--ssl-ca=" + self.path("ca.pem")] if self.tls and self.offers_tls else ["--skip-ssl"]
         return [MARIADBD, "--no-defaults", "--datadir=" + self.path("data"), "--socket=" + self.socket,
                 "--pid-file=" + self.path("pid"), "--bind-address=127.0.0.1", "--port=%d" % self.port,
                 "--init-file=" + self.path("init.sql")] + SETTINGS + tls
