@@ -47,9 +47,13 @@ copy(struct reader *r, const char *option, struct grapnel_str text)
 		fault(r, option, "this may not hold a NUL byte");
 		return NULL;
 	}
-	s = strndup(text.data, text.len);
-	if (s == NULL)
+	s = malloc(text.len + 1);
+	if (s == NULL) {
 		fault(r, option, "out of memory");
+		return NULL;
+	}
+	memcpy(s, text.data, text.len);
+	s[text.len] = '\0';
 	return s;
 }
 
