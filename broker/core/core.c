@@ -121,6 +121,8 @@ void
 core_fini(struct broker *b)
 {
 	sys_stop(b);
+	if (b->workers[0] != NULL && b->workers[0]->core != NULL)
+		timer_disarm(b->workers[0]->wheel, &b->workers[0]->core->sweep_timer);
 	for (unsigned i = 0; i < b->worker_count; i++) {
 		struct worker *w = b->workers[i];
 
