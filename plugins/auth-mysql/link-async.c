@@ -187,7 +187,7 @@ ended(struct link *l, enum link_result result)
 {
 	l->transport->operation = OP_NONE;
 	l->transport->statement = NULL;
-	if (result == LINK_OK || result == LINK_REFUSED) {
+	if (result != LINK_LOST && result != LINK_BAD) {
 		if (watch(l, GRAPNEL_READABLE))
 			l->state = LINK_IDLE;
 		else

@@ -316,7 +316,7 @@ query_done(void *arg)
 	if ((result == LINK_OK || t->too_much) && !give_rows(l))
 		result = LINK_BAD;
 	forget(t);
-	if (result == LINK_OK || result == LINK_REFUSED) {
+	if (result != LINK_LOST && result != LINK_BAD) {
 		if (watch_idle(l, true))
 			l->state = LINK_IDLE;
 		else

@@ -180,6 +180,9 @@ link_failed(const struct statement *st, bool preparing, char error[LINK_ERROR_SI
 		if ((code >= CLIENT_ERROR_FIRST && code <= CLIENT_ERROR_LAST) ||
 		    (code >= MARIADB_ERROR_FIRST && code <= MARIADB_ERROR_LAST))
 			return LINK_BAD;
+		/* "Data exception": what somebody has sent, not what the query is. */
+		if (!preparing && strncmp(mysql_stmt_sqlstate(st->handle), "22", 2) == 0)
+			return LINK_VALUE;
 		return LINK_REFUSED;
 	}
 }

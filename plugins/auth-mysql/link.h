@@ -27,6 +27,7 @@ enum link_state { LINK_CLOSED, LINK_CONNECTING, LINK_IDLE, LINK_BUSY, LINK_CLOSI
 enum link_result {
 	LINK_OK,
 	LINK_REFUSED, /* the server did not like the query; the connection is good */
+	LINK_VALUE,   /* it did not like a value of the client's; likewise */
 	LINK_LOST,    /* the connection is gone, which says nothing about the query */
 	LINK_BAD,     /* the answer cannot be used, and nobody knows what comes next on the connection */
 };

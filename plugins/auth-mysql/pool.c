@@ -487,6 +487,11 @@ pool_on_done(struct link *l, enum link_result result)
 	}
 	l->job = NULL;
 	p->host->timer_disarm(l->timer);
+	if (result == LINK_VALUE) {
+		finish(job, SQL_REFUSED);
+		pump(p);
+		return;
+	}
 	if (result == LINK_OK) {
 		l->failures = 0;
 		query_works(p, job->query);

@@ -8,6 +8,7 @@ import socket
 import subprocess
 
 from lib import mariadb, pki, sql_cases
+from lib.backend import NOT_AUTHORIZED
 from lib.broker import TIMEOUT, Broker
 from lib.case import Skip, each
 from lib.mqtt import CONNACK, V5
@@ -152,6 +153,16 @@ def test_an_error_at_execution_is_logged_without_values():
         line, = b.log_lines(r"login_query fails: ")
         assert "error 1644 (SQLSTATE 45000)" in line and "private" not in line, line
         CASE.settled(b, 2)  # and the connections are still good
+
+
+def test_a_value_that_the_server_refuses_is_one_that_nobody_has():
+    CASE.up()
+    query = "SELECT password FROM mqtt_user WHERE username = %u AND 9223372036854775807 - 1 + CAST(%c AS SIGNED) > 0"
+    with CASE.broker(login_query=query, workers=1) as b:
+        assert CASE.code(b, "alice", "wonder", client_id="1") == 0
+        assert CASE.code(b, "alice", "wonder", client_id="2") in NOT_AUTHORIZED[V5]
+        assert not b.log_lines(r"login_query fails")
+        CASE.settled(b, 2)
 
 
 def test_a_query_that_works_again_says_so():
