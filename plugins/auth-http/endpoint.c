@@ -261,7 +261,7 @@ buffer_wipe(struct buffer *b)
 static bool
 append(struct buffer *b, const char *text, size_t len)
 {
-	if (b->len + len > b->capacity) {
+	if (b->text == NULL || b->len + len > b->capacity) {
 		struct buffer more = { .capacity = 2 * (b->len + len) + 64 };
 
 		if ((more.text = malloc(more.capacity)) == NULL)

@@ -77,11 +77,14 @@ one_directive(struct grapnel_str d, bool *no_store, uint32_t *max_age_ms)
 void
 curl_cache_control(struct grapnel_str field, bool *no_store, uint32_t *max_age_ms)
 {
-	const char *end = field.data + field.len;
+	const char *end;
 
 	*no_store = false;
 	*max_age_ms = 0;
-	for (const char *p = field.data; field.len > 0 && p < end;) {
+	if (field.len == 0)
+		return;
+	end = field.data + field.len;
+	for (const char *p = field.data; p < end;) {
 		const char *comma = memchr(p, ',', (size_t)(end - p));
 		const char *next = comma != NULL ? comma : end, *last = next;
 

@@ -65,8 +65,7 @@ static const char *const bad_urls[] = {
 	"http://example.org/%{tenant}/login",
 	"http://host/a b",
 	"http://host/\r\nHost: other",
-	"http://b\xc3\xbc"
-	"cher.example/",
+	"http://k\xc3\xb6ln.example/",
 	"http://host./",
 	"http://host:99999/",
 	"http:///",
