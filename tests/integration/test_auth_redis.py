@@ -109,6 +109,23 @@ def test_it_hangs():
 
 
 @need_redis
+def test_a_connection_that_went_mute_is_given_up():
+    s = CASE.up()
+    with CASE.broker() as b:
+        CASE.allowed(b)
+        s.pause()
+        try:
+            CASE.unavailable(b)
+            b.wait_log(r"the connection to Redis at .* is lost: no answer within 500 ms \(command_timeout\)")
+            b.wait_log(r"no connection to Redis at .*: logging in took more than 500 ms")
+            CASE.unavailable(b)
+        finally:
+            s.resume()
+        CASE.recovers(b)
+        CASE.settled(b)
+
+
+@need_redis
 def test_somebody_mute_in_its_place():
     CASE.up()
     CASE.mute(servers=lambda port: ["127.0.0.1:%d" % port])
