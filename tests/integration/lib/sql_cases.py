@@ -253,6 +253,7 @@ ANSWERS = {  # name: (options, what the log says)
                            "attributes_query .*cannot be an attribute"),
     "permission": ({"acl_query": "SELECT 'maybe' AS permission, username AS topic FROM mqtt_user"}, "acl_query .*neither allow nor deny"),
     "misspelt": ({"acl_query": "SELECT 'deny' AS permision, username AS topic FROM mqtt_user"}, "acl_query .*a column is none of"),
+    "acl-and-more": ({"acl_query": "SELECT 'allow all #' AS acl, 'deny' AS permission"}, "acl_query .*stands for itself"),
     "no-topic": ({"acl_query": "SELECT 'allow' AS permission FROM mqtt_user"}, "acl_query .*has no topic"),
     "bad-filter": ({"acl_query": "SELECT 'a/#/b' AS topic FROM mqtt_user"}, "acl_query .*cannot be used: "),
     "many-rows": ({"acl_query": "SELECT a.topic FROM mqtt_acl a, mqtt_user b, mqtt_user c, mqtt_user d, mqtt_user e"},
