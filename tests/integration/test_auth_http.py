@@ -312,7 +312,7 @@ def test_answers_that_are_too_large_never_end_or_are_no_http_are_cut():
                 "said to be too large": raw(head + b"Content-Length: 2025\r\n\r\n" + large),
                 "too large": raw(head + b"\r\n" + large),
                 "chunks without end": raw(head + b"Transfer-Encoding: chunked\r\n\r\n", *[b"3e8\r\n" + b" " * 1000 + b"\r\n"] * 50),
-                "headers without end": raw(head, *[b"X-%d: " % i + b"x" * 5000 + b"\r\n" for i in range(50)]),
+                "too many headers": raw(head, *[b"X-%d: " % i + b"x" * 5000 + b"\r\n" for i in range(20)], b'\r\n{"result":"allow"}'),
                 "one header without end": raw(head + b"X: ", b"x" * 65536, times=20),
                 "a body that is cut": raw(head + b"Content-Length: 100\r\n\r\n{\"result\":\"allow\"}"),
                 "slow drops": raw(b"HTTP/1.1 200 OK\r\n", *[b"x"] * 100, pause=0.05),
@@ -645,19 +645,11 @@ def can_unshare():
     return subprocess.run(OWN_RESOLVER + ["/etc/resolv.conf", "true"], capture_output=True, check=False).returncode == 0
 
 
-def threads(b):
-    """Names; a thread has that of the one who made it, if it gives itself no other."""
-    folder, out = "/proc/%d/task" % b.process.pid, []
-    for task in os.listdir(folder):
-        with open(os.path.join(folder, task, "comm"), encoding="ascii") as f:
-            out.append(f.read().strip())
-    return out
-
-
 @skip_if(not can_unshare(), "no mount namespaces here")
 def test_a_mute_dns_server_holds_up_only_who_waits_for_it():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as dns:
         dns.bind(("127.0.0.1", 0))
+        dns.settimeout(TIMEOUT)
         b = Broker(users={"fred": "fred"}, listeners={"mqtt": {}}, workers=1, files={"resolv.conf": "nameserver 127.0.0.1:%d\n" % dns.getsockname()[1]},
                    plugins={"auth-http": dict({"login_url": "http://auth.test/login", "order": 30, "connect_timeout": "1s", "timeout": "20s",
                                                "request_timeout": "20s"}, **ALWAYS)})
@@ -668,13 +660,12 @@ def test_a_mute_dns_server_holds_up_only_who_waits_for_it():
             waiting, leaving = b.client(V5), b.client(V5)
             waiting.send_connect("waiting", username="alice", password="wonder")
             leaving.send_connect("leaving", username="alice", password="wonder")
-            assert dns.recv(4096)  # it was asked
+            assert dns.recv(4096)  # by the broker: the C library, and so a resolver of libcurl's, cannot read that port
             leaving.close()
             for _ in range(20):
                 fred.publish("t", "x", qos=1)
                 fred.expect_message(topic="t", payload="x")
-                assert threads(b).count("worker-0") == 1, threads(b)  # a resolver of libcurl's would have that name, too
-            assert waiting.expect(CONNACK).reason == UNAVAILABLE
+                assert waiting.expect(CONNACK).reason == UNAVAILABLE
             assert b.log_lines(r"login_url .*no DNS server has answered in time")
             assert not b.log_lines(r" held worker ")
 
