@@ -317,7 +317,7 @@ sql_worker_stop(struct sql *s, unsigned worker)
 	struct sql_worker *w = &s->workers[worker];
 
 	verifier_fini(&w->verifier);
-	explicit_bzero(w->last_credential, sizeof(w->last_credential));
+	explicit_bzero(w->like, sizeof(w->like));
 }
 
 /* ------------------------------------------------------------------ counts and log */

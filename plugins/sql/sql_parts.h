@@ -23,8 +23,9 @@ struct sql_worker {
 	struct sql *s;
 	void *pool; /* the driver's */
 	struct verifier verifier;
-	char last_credential[SCRAM_CREDENTIAL_SIZE]; /* for SCRAM: of the last user who has one */
-	size_t last_credential_len;
+	/* For SCRAM, by method: of the first user who had one, "" until then. What challenges for users who are not there look like
+	 * must not change with those who come. */
+	char like[SCRAM_SHA_512 + 1][SCRAM_CREDENTIAL_SIZE];
 	struct {
 		bool said;	  /* since the last good answer */
 		uint64_t said_ms; /* when there was a line last; 0: never */

@@ -29,14 +29,14 @@ credential_of(const struct login *l)
 	return text;
 }
 
-/* What challenges for users who are not there look like from now on. */
+/* What challenges of that method for users who are not there look like. */
 static void
-remember(struct sql_worker *w, struct grapnel_str credential)
+remember(char like[SCRAM_CREDENTIAL_SIZE], struct grapnel_str credential)
 {
-	if (credential.len > sizeof(w->last_credential))
+	if (like[0] != '\0' || credential.len >= SCRAM_CREDENTIAL_SIZE)
 		return;
-	memcpy(w->last_credential, credential.data, credential.len);
-	w->last_credential_len = credential.len;
+	memcpy(like, credential.data, credential.len);
+	like[credential.len] = '\0';
 }
 
 /* false: there is none, and l is gone. */
@@ -48,10 +48,10 @@ make_challenge(struct login *l, struct grapnel_str *message)
 	int err;
 
 	if (credential.data != NULL)
-		remember(w, credential);
-	else if (w->last_credential_len > 0)
-		scram_unknown_like(
-		    l->scram, (struct grapnel_str){ w->last_credential, w->last_credential_len });
+		remember(w->like[l->method], credential);
+	else
+		scram_unknown_like(l->scram,
+		    (struct grapnel_str){ w->like[l->method], strlen(w->like[l->method]) });
 	err = scram_challenge(l->scram, credential, w->s->secret, message);
 	sql_login_forget_hash(l);
 	if (err == SCRAM_OK)
@@ -100,6 +100,12 @@ drop_slot(struct sql *s, struct grapnel_client *client)
 	sql_login_free(l);
 }
 
+static bool
+equal(struct grapnel_str a, struct grapnel_str b)
+{
+	return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
+}
+
 /* @return SCRAM_OK: l->grant has the user's name. */
 static int
 read_first(struct login *l, struct grapnel_str data)
@@ -114,6 +120,10 @@ read_first(struct login *l, struct grapnel_str data)
 	if (s->host->random_bytes(nonce, sizeof(nonce)) != GRAPNEL_OK)
 		return SCRAM_ENOMEM;
 	err = scram_begin(l->method, data, nonce, sizeof(nonce), &l->scram, &username);
+	/* One that CONNECT, or a certificate, names must be the same. */
+	if (err == SCRAM_OK && l->client->username.data != NULL &&
+	    !equal(l->client->username, username))
+		err = SCRAM_EWRONG;
 	if (err == SCRAM_OK && !grant_set(&l->grant, GRAPNEL_STR("username"), username))
 		err = SCRAM_EMALFORMED;
 	return err;
@@ -133,7 +143,8 @@ begin(struct sql *s, struct grapnel_request *req, const struct grapnel_auth_exch
 	if ((err = read_first(l, q->data)) != SCRAM_OK) {
 		s->host->request_set_data(req, NULL);
 		sql_login_free(l);
-		return err == SCRAM_EMALFORMED ? GRAPNEL_DENY : GRAPNEL_UNAVAILABLE;
+		return err == SCRAM_EMALFORMED || err == SCRAM_EWRONG ? GRAPNEL_DENY
+								      : GRAPNEL_UNAVAILABLE;
 	}
 	switch (sql_login_ask(l, s->queries[SQL_LOGIN], on_end)) {
 	case SQL_BEGUN:
@@ -156,8 +167,8 @@ proceed(struct sql *s, struct grapnel_request *req, const struct grapnel_auth_ex
 {
 	struct login *l = s->host->client_slot(s->self, q->client->client);
 
-	if (l == NULL)
-		return GRAPNEL_DENY;
+	if (l == NULL) /* begun with the instance before this one, and to be tried again */
+		return GRAPNEL_UNAVAILABLE;
 	(void)s->host->client_set_slot(s->self, q->client->client, NULL);
 	l->req = req;
 	l->client = q->client;

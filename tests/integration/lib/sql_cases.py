@@ -651,6 +651,12 @@ def test_scram_goes_wrong_in_all_the_ways_it_can():
             c.send_raw(P.auth(scram.CONTINUE, scram.properties(method, final)))
             c.expect(CONNACK, reason=0x87)
         assert scram_code(b, method, "broken") in (0x87, 0x88)
+        for other in ("alice", "SAM256", ""):
+            assert scram.login(b.client(), method, "sam256", "wonder", "named", username="sam256").reason == 0
+            c = b.client()
+            c.send_connect("named", props=scram.properties(method, scram.Exchange(method, "sam256", "wonder").first),
+                           username=other)
+            c.expect(CONNACK, reason=0x87)
         c = b.client()
         c.send_connect(b.unique("c"), props=scram.properties("PLAIN", "x"))
         c.expect(CONNACK, reason=0x8C)
