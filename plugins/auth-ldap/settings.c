@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "settings.h"
 
+#include <dlfcn.h>
 #include <ldap.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -30,7 +31,7 @@ text_of(const struct settings *s, const char *option, bool *good)
 	if (value.data == NULL)
 		return NULL;
 	if (value.len == 0 || memchr(value.data, '\0', value.len) != NULL ||
-	    (text = strndup(value.data, value.len)) == NULL) {
+	    (text = text_copy(value)) == NULL) {
 		*good = wrong(s, option, "this must not be empty");
 		return NULL;
 	}
@@ -62,8 +63,7 @@ read_server(struct settings *s, struct grapnel_str text)
 	LDAPURLDesc *url = NULL;
 	bool good;
 
-	if (memchr(text.data, '\0', text.len) != NULL ||
-	    (server->uri = strndup(text.data, text.len)) == NULL)
+	if (memchr(text.data, '\0', text.len) != NULL || (server->uri = text_copy(text)) == NULL)
 		return false;
 	s->server_count++;
 	if (ldap_url_parse(server->uri, &url) != LDAP_URL_SUCCESS)
@@ -211,8 +211,8 @@ split(struct grapnel_str text, struct pair *out)
 
 	if (n == 0 || n + 1 == text.len || memchr(text.data, '\0', text.len) != NULL)
 		return false;
-	out->name = strndup(text.data, n);
-	out->value = strndup(text.data + n + 1, text.len - n - 1);
+	out->name = text_copy((struct grapnel_str){ text.data, n });
+	out->value = text_copy((struct grapnel_str){ sign + 1, text.len - n - 1 });
 	return out->name != NULL && out->value != NULL;
 }
 
@@ -455,16 +455,35 @@ read_all(struct settings *s)
 
 /* ------------------------------------------------------------------------- whole */
 
+/*
+ * libldap, and what it brings, stays in memory when the plugin goes: it keeps what it has read, and data of threads of the
+ * offload pool, and gives neither back when it is unmapped.
+ */
+static void
+keep_library(void)
+{
+	Dl_info library;
+	void *handle;
+	int version;
+
+	if (dladdr((void *)(uintptr_t)ldap_get_option, &library) != 0 &&
+	    library.dli_fname != NULL) {
+		handle = dlopen(library.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+		if (handle != NULL)
+			(void)dlclose(handle);
+	}
+	/* Its beginning reads files and looks the machine's name up: here rather than on a worker. */
+	(void)ldap_get_option(NULL, LDAP_OPT_PROTOCOL_VERSION, &version);
+}
+
 struct settings *
 settings_new(const struct grapnel_host *host, struct grapnel_instance *self)
 {
 	struct settings *s = calloc(1, sizeof(*s));
-	int version;
 
 	if (s == NULL)
 		return NULL;
-	/* The library's own beginning reads files and looks the machine's name up: here rather than on a worker. */
-	(void)ldap_get_option(NULL, LDAP_OPT_PROTOCOL_VERSION, &version);
+	keep_library();
 	s->host = host;
 	s->self = self;
 	if (read_all(s))

@@ -6,6 +6,19 @@
 #include <string.h>
 #include <strings.h>
 
+char *
+text_copy(struct grapnel_str s)
+{
+	char *copy = malloc(s.len + 1);
+
+	if (copy == NULL)
+		return NULL;
+	if (s.len > 0)
+		memcpy(copy, s.data, s.len);
+	copy[s.len] = '\0';
+	return copy;
+}
+
 static size_t
 put(char *out, size_t room, const char *s, size_t len)
 {
@@ -109,10 +122,10 @@ ends_behind(const struct template *t, size_t i, bool is_dn)
 }
 
 static bool
-is_there(char *const names[], size_t n, struct grapnel_str name)
+is_there(char *const names[], size_t n, const char *name)
 {
 	for (size_t i = 0; i < n; i++)
-		if (strlen(names[i]) == name.len && strncasecmp(names[i], name.data, name.len) == 0)
+		if (strcasecmp(names[i], name) == 0)
 			return true;
 	return false;
 }
@@ -129,14 +142,17 @@ text_name_attributes(const struct template *t, bool is_dn, char *names[TEXT_MAX_
 		    template_part(t, i - 1)->field != 0 || !ends_behind(t, i, is_dn))
 			continue;
 		name = name_before(template_part(t, i - 1)->text, is_dn);
-		if (name.data == NULL || is_there(names, n, name))
+		if (name.data == NULL)
 			continue;
-		if ((names[n] = strndup(name.data, name.len)) == NULL) {
+		if ((names[n] = text_copy(name)) == NULL) {
 			while (n > 0)
 				free(names[--n]);
 			return SIZE_MAX;
 		}
-		n++;
+		if (is_there(names, n, names[n]))
+			free(names[n]);
+		else
+			n++;
 	}
 	return n;
 }
