@@ -228,7 +228,7 @@ auth_ldap_request_cancelled(void *instance, struct grapnel_request *req)
 GRAPNEL_PLUGIN(auth_ldap, .version = PLUGIN_VERSION, .license = "Apache-2.0",
     .description = "Users, attributes and groups from an LDAP directory.",
     .options = settings_options, .create = auth_ldap_create, .destroy = auth_ldap_destroy,
-    .worker_start = auth_ldap_worker_start, .worker_stop = auth_ldap_worker_stop,
-    .request_cancelled = auth_ldap_request_cancelled,
+    .reload_always = true, .worker_start = auth_ldap_worker_start,
+    .worker_stop = auth_ldap_worker_stop, .request_cancelled = auth_ldap_request_cancelled,
     .client_authenticate = auth_ldap_client_authenticate,
     .client_revalidate = auth_ldap_client_revalidate);

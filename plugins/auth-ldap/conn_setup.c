@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "conn_setup.h"
 
+#include "tls.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -178,27 +180,6 @@ set_options(const struct conn *c)
 }
 
 static bool
-set_tls_options(const struct conn *c)
-{
-	const struct settings *s = c->owner->settings;
-	const int verify = s->tls_verify ? LDAP_OPT_X_TLS_DEMAND : LDAP_OPT_X_TLS_NEVER;
-	const int oldest = LDAP_OPT_X_TLS_PROTOCOL_TLS1_2, client = 0;
-	const int ca = s->tls_ca_is_folder ? LDAP_OPT_X_TLS_CACERTDIR : LDAP_OPT_X_TLS_CACERTFILE;
-
-	(void)ldap_set_option(c->ld, LDAP_OPT_X_TLS_PROTOCOL_MIN, &oldest);
-	if (ldap_set_option(c->ld, LDAP_OPT_X_TLS_REQUIRE_CERT, &verify) != LDAP_OPT_SUCCESS ||
-	    (s->tls_ca != NULL && ldap_set_option(c->ld, ca, s->tls_ca) != LDAP_OPT_SUCCESS))
-		return false;
-	if (s->tls_certificate != NULL &&
-	    (ldap_set_option(c->ld, LDAP_OPT_X_TLS_CERTFILE, s->tls_certificate) !=
-		    LDAP_OPT_SUCCESS ||
-		ldap_set_option(c->ld, LDAP_OPT_X_TLS_KEYFILE, s->tls_key) != LDAP_OPT_SUCCESS))
-		return false;
-	/* Last: it reads the files. */
-	return ldap_set_option(c->ld, LDAP_OPT_X_TLS_NEWCTX, &client) == LDAP_OPT_SUCCESS;
-}
-
-static bool
 set_blocking(int fd, bool blocking)
 {
 	int flags = fcntl(fd, F_GETFL);
@@ -214,7 +195,7 @@ tls_work(void *arg)
 	struct conn *c = arg;
 	char *text = NULL;
 
-	if (!set_tls_options(c)) {
+	if (!tls_apply(c->owner->settings, c->ld)) {
 		c->tls_result = LDAP_LOCAL_ERROR;
 		(void)snprintf(
 		    c->why, sizeof(c->why), "tls_ca, tls_certificate or tls_key cannot be used");

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "settings.h"
 
+#include "tls.h"
+
 #include <dlfcn.h>
 #include <ldap.h>
 #include <stdarg.h>
@@ -450,7 +452,7 @@ read_all(struct settings *s)
 	good = read_rules(s, NULL, &s->rules) && good;
 	good = read_groups(s) && good;
 	good = read_mappings(s) && good;
-	return good && read_names(s) && list_attributes(s);
+	return good && read_names(s) && list_attributes(s) && (!s->uses_tls || tls_prepare(s));
 }
 
 /* ------------------------------------------------------------------------- whole */

@@ -81,6 +81,7 @@ struct settings {
 	bool starttls, tls_verify, uses_tls;
 	char *tls_ca, *tls_certificate, *tls_key;
 	bool tls_ca_is_folder;
+	void *tls_context; /* NULL: each connection makes its own; tls.h */
 
 	struct template *bind_dn; /* NULL: service account and search */
 	char *service_dn;	  /* NULL: searches are anonymous */

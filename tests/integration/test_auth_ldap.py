@@ -370,7 +370,13 @@ def test_a_server_that_wants_a_certificate():
     try:
         c = pki.get().root.issue("ldap-client", cn="grapnel", usage="clientAuth")
         changed = {"servers": [server.tls_url], "tls_ca": server.ca}
-        with in_mode("search").broker(tls_certificate=c.cert, tls_key=c.key, **changed) as b:
+        in_mode("search")
+        # libldap with GnuTLS keeps what it read of a certificate for ever: once for an instance, which is the least.
+        with Broker(listeners={"mqtt": {}}, env={"LSAN_OPTIONS": "suppressions={dir}/lsan:print_suppressions=0"},
+                    files={"lsan": "leak:libgnutls\nleak:libtasn1\nleak:libgmp\nleak:libldap\nleak:liblber\nleak:libnettle\nleak:libhogweed\n"},
+                    plugins={"auth-ldap": CASE.plugin(tls_certificate=c.cert, tls_key=c.key, **changed)}) as b:
+            CASE.allowed(b)
+            b.reload()
             CASE.allowed(b)
         with CASE.broker(**changed) as b:
             CASE.unavailable(b)
@@ -627,6 +633,8 @@ WRONG = {
     "half a group search": ({"group_filter": "(member=%{dn})"}, "belong together"),
     "half a certificate": ({"tls_key": "/etc/hosts"}, "belong together"),
     "no such authority": ({"servers": ["ldaps://x"], "tls_ca": "/nowhere/ca.pem"}, "/nowhere/ca.pem: No such file"),
+    "a certificate without its key": ({"servers": ["ldaps://x"], "tls_ca": "/etc/hosts", "tls_certificate": "/nowhere/c.pem",
+                                       "tls_key": "/nowhere/k.pem"}, "libldap cannot use the files"),
     "a name that cannot be compared": ({"search_filter": "(mail=%u@example.org)"}, "set exact_username = no"),
     "a place without meaning": ({"search_filter": "(uid=%p)"}, "%p has no meaning here"),
 }
