@@ -11,6 +11,7 @@
 #include "listen.h"
 #include "pool.h"
 
+#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -116,6 +117,23 @@ static const struct sql_driver driver = {
 	.cancel = pg_pool_cancel,
 };
 
+/*
+ * libpq keeps what it has made for OpenSSL in variables of its own and never gives it back; this module may be loaded several
+ * times. So the library stays where it is when a module goes.
+ */
+static void
+keep_library(void)
+{
+	Dl_info where;
+
+	if (dladdr((void *)(uintptr_t)PQconnectPoll, &where) != 0 && where.dli_fname != NULL) {
+		void *handle = dlopen(where.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+
+		if (handle != NULL)
+			(void)dlclose(handle);
+	}
+}
+
 static void
 auth_postgres_destroy(void *instance)
 {
@@ -181,6 +199,7 @@ auth_postgres_create(
 		return GRAPNEL_ENOMEM;
 	a->pg.link.host = host;
 	a->pg.link.self = self;
+	keep_library();
 	a->listen.link = &a->pg.link;
 	a->listen.channel = a->channel;
 	a->pg.pools = calloc(host->workers, sizeof(struct pg_pool *));

@@ -60,7 +60,7 @@ struct config {
 	    size, threads, window, batch, ramp;
 	uint64_t count, rate, credit;
 	double duration, timeout, drain, hold; /* seconds */
-	bool exact, json, tls, retain, verify, quiet;
+	bool exact, json, tls, retain, verify, quiet, user_each;
 };
 extern struct config cfg;
 extern struct sockaddr_in server;

@@ -58,6 +58,7 @@ static void __attribute__((noreturn)) usage(void)
 	      "  --threads N             generator threads (1)\n"
 	      "  --hold S                conn: stay connected so long before measuring (1)\n"
 	      "  --keepalive S --user U --pass P --retain --verify\n"
+	      "  --user-each             a number behind the user name, for each connection another\n"
 	      "  --timeout S --drain S   give up after (60); when nothing moved for (3)\n"
 	      "  --pid PID               the broker's process: prints its CPU and memory use\n"
 	      "  --tls --cafile FILE     TLS, not verified without a CA file\n"
@@ -106,6 +107,7 @@ static const struct row {
 	{ "tls", FLAG, &cfg.tls, 0, 0 },
 	{ "topics", U32, &cfg.topics, 1, 1000000 },
 	{ "user", TEXT, &cfg.user, 0, 0 },
+	{ "user-each", FLAG, &cfg.user_each, 0, 0 },
 	{ "verify", FLAG, &cfg.verify, 0, 0 },
 	{ "window", U32, &cfg.window, 1, 65535 },
 };

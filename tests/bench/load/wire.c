@@ -60,7 +60,7 @@ void
 out_connect(struct conn *c)
 {
 	uint8_t body[1024], *p = body;
-	char id[64];
+	char id[64], user[256];
 	bool persistent = !c->clean;
 
 	/* A session that has to survive keeps one id; everyone else gets a fresh one. */
@@ -85,7 +85,10 @@ out_connect(struct conn *c)
 	}
 	p = put_str(p, id);
 	if (cfg.user) {
-		p = put_str(p, cfg.user);
+		snprintf(user, sizeof(user), "%.200s", cfg.user);
+		if (cfg.user_each)
+			snprintf(user, sizeof(user), "%.200s%u", cfg.user, c->id);
+		p = put_str(p, user);
 		if (cfg.pass)
 			p = put_str(p, cfg.pass);
 	}
