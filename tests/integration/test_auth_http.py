@@ -87,9 +87,10 @@ def test_the_service_hangs():
     CASE.hung()
 
 
-def test_a_mute_server_holds_up_only_who_asks_it():
+@each(scheme=("http", "https"))
+def test_a_mute_server_holds_up_only_who_asks_it(scheme):
     CASE.up()
-    CASE.mute(login_url=lambda port: "http://127.0.0.1:%d/login" % port, superuser_url=None)
+    CASE.mute(login_url=lambda port: "%s://127.0.0.1:%d/login" % (scheme, port), superuser_url=None)
 
 
 # ---- requests -----------------------------------------------------------------------------------
