@@ -148,12 +148,21 @@ count_for_breaker(struct ask *a, struct instance *in, bool answered)
 	}
 }
 
+/* The trouble is this question's alone: the plugin says so. */
+static bool
+own_trouble(const struct answer *a)
+{
+	return a != NULL &&
+	    ((a->kind == ANSWER_AUTH && a->u.auth.no_store) ||
+		(a->kind == ANSWER_ACL && a->u.acl.no_store));
+}
+
 void
 policy_after(struct ask *a, const struct chain_entry *e, bool asked, enum grapnel_verdict *verdict,
     struct answer **answer)
 {
 	struct instance *in = e->iw->in;
-	bool answered = *verdict != GRAPNEL_UNAVAILABLE;
+	bool answered = *verdict != GRAPNEL_UNAVAILABLE || own_trouble(*answer);
 	uint64_t now_ms;
 	struct cached c;
 

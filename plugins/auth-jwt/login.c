@@ -245,8 +245,10 @@ find_keys(struct login *l, bool asked)
 	switch (keyring_ask(l->a->ring, asked)) {
 	case KEYRING_WAIT:
 		return wait_for_keys(l);
-	case KEYRING_UNAVAILABLE:
-		return end(l, GRAPNEL_UNAVAILABLE, NULL);
+	case KEYRING_UNAVAILABLE: /* tokens with a key that is there go on */
+		return end(l, GRAPNEL_UNAVAILABLE,
+		    &(const struct grapnel_auth_answer){
+			.size = sizeof(struct grapnel_auth_answer), .no_store = true });
 	case KEYRING_FINAL:
 		break;
 	}

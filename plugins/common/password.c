@@ -173,6 +173,13 @@ password_check_format(const char *hash, size_t hash_len, struct password_cost *c
 	return err;
 }
 
+/* HMAC fills its key up with zeros, so a password and the same with NUL behind it are one to PBKDF2 and SCRAM. */
+static bool
+ends_in_nul(const char *password, size_t len)
+{
+	return len > 0 && password[len - 1] == '\0';
+}
+
 int
 password_verify(const char *hash, size_t hash_len, const char *password, size_t password_len)
 {
@@ -194,7 +201,8 @@ password_verify(const char *hash, size_t hash_len, const char *password, size_t 
 		return crypt_verify(hash, hash_len, password, password_len);
 	case PASSWORD_SCRAM_SHA256:
 	case PASSWORD_SCRAM_SHA512:
-		return scram_verify(hash, hash_len, password, password_len);
+		err = scram_verify(hash, hash_len, password, password_len);
+		return err == 1 && ends_in_nul(password, password_len) ? 0 : err;
 	case PASSWORD_ARGON2ID:
 		err = argon2id(
 		    &p.cost, p.salt, p.salt_len, password, password_len, got, p.digest_len);
@@ -210,6 +218,9 @@ password_verify(const char *hash, size_t hash_len, const char *password, size_t 
 	}
 	if (err == 0)
 		err = equal(got, p.digest, p.digest_len);
+	if (err == 1 && p.cost.scheme != PASSWORD_ARGON2ID &&
+	    p.cost.scheme != PASSWORD_MOSQUITTO_SHA512 && ends_in_nul(password, password_len))
+		err = 0;
 	explicit_bzero(got, sizeof(got));
 	explicit_bzero(&p, sizeof(p));
 	return err;

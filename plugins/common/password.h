@@ -73,7 +73,8 @@ int password_check_format(const char *hash, size_t hash_len, struct password_cos
 /*
  * 1: the password is the one; 0: it is not; an error: nothing is known. The comparison takes the
  * same time whatever differs. Passwords may hold any byte; crypt(5) schemes cannot represent NUL,
- * nor more than 511 bytes, so such a password never matches there (it is not cut).
+ * nor more than 511 bytes, so such a password never matches there (it is not cut); nor does one that ends in NUL with PBKDF2
+ * and SCRAM, which cannot tell it from the same without.
  */
 int password_verify(const char *hash, size_t hash_len, const char *password, size_t password_len);
 

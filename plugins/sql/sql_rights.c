@@ -67,6 +67,8 @@ on_end(struct sql_run *run, bool good)
 		else
 			sql_complain(run->w, s->queries[SQL_ACL], r->grant.error);
 	}
+	/* What is wrong with these rows alone is not the database's trouble. */
+	answer.no_store = verdict == GRAPNEL_UNAVAILABLE && (good || run->wrong != NULL);
 	if (verdict != GRAPNEL_UNAVAILABLE)
 		sql_content(run->w, s->queries[SQL_ACL]);
 	s->host->request_set_data(r->req, NULL);

@@ -128,6 +128,19 @@ def test_no_answer_outlives_the_login(b):
     eventually(lambda: code(b) in (0, 0x87) and asked(b) >= 2, "it is asked again", LONG)
 
 
+@broker(own=True, plugins={"verdict": {"client_authenticate": "allow", "valid_for": "1ms"}}, listeners={"mqtt": {}})
+def test_a_login_that_is_over_is_refused(b):
+    assert code(b) == 0x87
+
+
+@broker(own=True, **keeps(breaker_failures=2))
+def test_trouble_with_one_question_alone_does_not_open_the_breaker(b):
+    switch(b, "unusable")
+    for _ in range(5):
+        assert code(b) == 0x88
+    assert asked(b) == 5 and not b.log_lines("breaker_opened")
+
+
 @broker(own=True, **keeps(cache_size=10))
 def test_the_number_of_kept_answers_is_bounded(b):
     for i in range(30):

@@ -5,8 +5,8 @@
  *	hooks = [client_authenticate, acl_check]	which ones are asked; default: all
  *	hold = "/tmp/hold"	as long as this file exists requests stay PENDING; so does the one with number N as long as
  *				/tmp/hold.N exists. Absent or no such file: answered at once
- *	verdict = allow | deny | next | unavailable	(default allow), with reason_code. While /tmp/hold.deny, .next or .unavailable
- *				exists, that
+ *	verdict = allow | deny | next | unavailable	(default allow), with reason_code. While /tmp/hold.deny, .next, .unavailable or .unusable (unavailable,
+ *				by this question alone) exists, that
  *	depends = [username, password ...]	what answers about logins and rights depend on; default: everything
  *	valid_for = 5s		of logins
  *	With /tmp/hold.rules a login and its revalidation bring the ACL rules in it.
@@ -58,6 +58,17 @@ is_held(const struct gate *g, unsigned number)
 	return access(g->hold, F_OK) == 0 || access(path, F_OK) == 0;
 }
 
+static bool
+exists(const struct gate *g, const char *name)
+{
+	char path[512];
+
+	if (g->hold == NULL)
+		return false;
+	snprintf(path, sizeof(path), "%s.%s", g->hold, name);
+	return access(path, F_OK) == 0;
+}
+
 static enum grapnel_verdict
 verdict_now(const struct gate *g)
 {
@@ -65,12 +76,10 @@ verdict_now(const struct gate *g)
 		const char *name;
 		enum grapnel_verdict verdict;
 	} files[] = { { "deny", GRAPNEL_DENY }, { "next", GRAPNEL_NEXT },
-		{ "unavailable", GRAPNEL_UNAVAILABLE } };
-	char path[512];
+		{ "unavailable", GRAPNEL_UNAVAILABLE }, { "unusable", GRAPNEL_UNAVAILABLE } };
 
-	for (size_t i = 0; g->hold != NULL && i < sizeof(files) / sizeof(*files); i++) {
-		snprintf(path, sizeof(path), "%s.%s", g->hold, files[i].name);
-		if (access(path, F_OK) == 0)
+	for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
+		if (exists(g, files[i].name))
 			return files[i].verdict;
 	}
 	return g->verdict;
@@ -113,6 +122,7 @@ attach_or_resolve(const struct gate *g, struct grapnel_request *req, enum kind k
 
 	switch (kind) {
 	case AUTH:
+		auth.no_store = verdict == GRAPNEL_UNAVAILABLE && exists(g, "unusable");
 		if (verdict == GRAPNEL_ALLOW) {
 			auth.rules = rules_now(g);
 			if (g->valid_for > 0)

@@ -116,6 +116,8 @@ START_TEST(hashes_of_other_tools_are_verified)
 	/* A NUL does not end the password. */
 	memcpy(other + strlen(password), "\0x", 2);
 	ck_assert_int_eq(verify(hash, other, strlen(password) + 2), 0);
+	memcpy(other + strlen(password), "", 1); /* nor is one at its end nothing */
+	ck_assert_int_eq(verify(hash, other, strlen(password) + 1), 0);
 }
 END_TEST
 

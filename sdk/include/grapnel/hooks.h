@@ -185,7 +185,8 @@ struct grapnel_auth_answer {
 	uint8_t reason_code;	       /* with DENY: the CONNACK's; 0: 0x87 Not authorized */
 	bool more;		       /* client_auth_exchange, ALLOW: one more round */
 	bool superuser;
-	bool no_store;		       /* this answer must not be cached */
+	bool no_store;		       /* this answer must not be cached; with UNAVAILABLE: the trouble is this question's alone, so
+					  that the broker does not take the backend for dead (breaker_failures) */
 	uint32_t cache_ttl_ms;	       /* how long the broker may keep it; 0: cache_ttl of the instance */
 	struct grapnel_str reason_string; /* told to MQTT 5 clients; no secrets */
 	struct grapnel_str username;   /* .data NULL: as the client gave it */
@@ -238,7 +239,7 @@ struct grapnel_acl_answer {
 	uint32_t flags;		  /* enum grapnel_acl_flags, with ALLOW */
 	uint8_t reason_code;	  /* with DENY; 0: 0x87 */
 	uint8_t max_qos_plus_one; /* SUBSCRIBE: grant at most this QoS plus one; 0: as asked */
-	bool no_store;
+	bool no_store;		  /* as in grapnel_auth_answer */
 	uint32_t cache_ttl_ms;	  /* how long a session may keep this answer: 0: not; UINT32_MAX: until rights change.
 				     Only answers given at once are kept */
 	struct grapnel_str reason_string; /* told to MQTT 5 clients */
