@@ -263,6 +263,33 @@ def test_connections_that_the_server_closes_are_made_again_and_nobody_notices():
         assert not down_lines(b)
 
 
+def test_a_query_whose_connection_breaks_is_run_again():
+    CASE.up()
+    with CASE.broker(login_query="SELECT password FROM mqtt_user WHERE username = %u AND SLEEP(1) = 0", timeout="60s",
+                     query_timeout="60s") as b:
+        CASE.settled(b)
+        c = b.client(V5)
+        c.send_connect("c", username="alice", password="wonder")
+        running = []
+
+        def runs():
+            running[:] = CASE.server.ask("SELECT id FROM information_schema.processlist WHERE state = 'User sleep'").split()
+            return running
+
+        wait_until(runs, "its query runs", TIMEOUT)
+        CASE.server.ask("KILL %s" % running[0])
+        assert c.expect(CONNACK).reason == 0
+        assert not down_lines(b) and not b.log_lines("login_query fails")
+
+
+def test_a_broker_that_stops_does_not_wait_for_a_mute_server():
+    CASE.up()
+    with Mute() as mute:
+        with CASE.broker(host=["127.0.0.1:%d" % mute.port], tls="required", connect_timeout="60s") as b:
+            wait_until(lambda: mute.accepted == 4, "it connects", TIMEOUT)
+    assert not b.log_lines(r"leaving worker "), b.log_lines(r"leaving worker ")
+
+
 def test_a_mute_server_holds_nobody():
     CASE.up()
     CASE.mute(host=lambda port: ["127.0.0.1:%d" % port])
