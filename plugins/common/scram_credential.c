@@ -108,7 +108,7 @@ scram_parse_credential(struct grapnel_str text, struct scram_stored *out)
 	size_t stored_len, server_len;
 
 	memset(out, 0, sizeof(*out));
-	if (text.len >= SCRAM_CREDENTIAL_SIZE || !take(&rest, '$', &method) ||
+	if (text.len == 0 || text.len >= SCRAM_CREDENTIAL_SIZE || !take(&rest, '$', &method) ||
 	    (out->hash = scram_by_method(method)) == SCRAM_NONE || !take(&rest, ':', &count) ||
 	    !take(&rest, '$', &salt) || !take(&rest, ':', &stored) || !take(&rest, '\0', &server))
 		return false;
