@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """auth-ldap against slapd, and against peers that are none."""
+import concurrent.futures
 import os
 import re
 import shutil
@@ -562,20 +563,29 @@ HOSTILE = {
 }
 
 
-@each(what=tuple(HOSTILE))
-def test_what_is_no_answer_is_no_verdict(what):
-    in_mode("search")
+def no_verdict(what):
+    """@return what is wrong, or None."""
+    # Two entries are an answer: that name is nobody's.
+    allowed = (0x87, 0x88) if what in ("endless entries", "entries of others") else (0x88,)
     with Script(HOSTILE[what]) as peer:
         with CASE.broker(users={"fred": "fred"}, servers=["ldap://127.0.0.1:%d" % peer.port], timeout="2s", workers=1,
                          operation_timeout="300ms", network_timeout="300ms") as b:
             fred = b.connect(V5, "fred", username="fred", password="fred", keep_alive=0)
-            # Two entries are an answer: that name is nobody's.
-            expected = (0x87,) if what in ("endless entries", "entries of others") else (0x88,)
             for _ in range(2):
                 code = CASE.code(b, "alice", "wonder")
-                assert code in expected + (0x88,), "%#x" % code
+                if code not in allowed:
+                    return "%s: %#x" % (what, code)
             fred.ping()
-            assert b.running()
+            if not peer.accepted:
+                return "%s: nobody came" % what
+    return None
+
+
+def test_what_is_no_answer_is_no_verdict():
+    in_mode("search")
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:  # each of them mostly waits
+        wrong = [x for x in pool.map(no_verdict, HOSTILE) if x is not None]
+    assert not wrong, wrong
 
 
 def test_a_right_answer_of_such_a_peer_is_one():
