@@ -2,6 +2,7 @@
 """auth-postgres with a PostgreSQL of its own."""
 import os
 import re
+import signal
 import threading
 import time
 
@@ -160,6 +161,33 @@ def test_many_slow_logins_share_few_connections():
         assert codes == [0, 0x87] * 4, codes
         b.wait_metric("plugin_connections" + LABEL, 1)
         wait_until(lambda: CASE.server.sessions() == 1, "there is one connection", TIMEOUT)
+
+
+def test_a_connection_that_has_died_in_silence_is_replaced():
+    CASE.up()
+    with CASE.broker(workers=1, timeout="1s") as b:
+        CASE.allowed(b)
+        b.wait_metric("plugin_connections" + LABEL, 2)
+        dead = [int(pid) for pid in pids()]
+        for pid in dead:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            CASE.unavailable(b)
+            CASE.recovers(b)
+            assert b.log_lines("lost a connection.*not answered in time")
+        finally:
+            for pid in dead:
+                os.kill(pid, signal.SIGCONT)
+
+
+def test_an_answer_without_end_is_cut():
+    CASE.up()
+    query = "SELECT a.topic FROM " + ", ".join("mqtt_acl " + x for x in "abcdefghij") + " WHERE %u = 'alice'"
+    with CASE.broker(acl_query=query, workers=1, timeout="60s", statement_timeout="60s") as b:
+        CASE.unavailable(b)
+        b.wait_log("an answer to acl_query cannot be used: it has too many rows")
+        b.wait_log("lost a connection.*an answer is too large")
+        CASE.allowed(b, "root")
 
 
 def test_the_database_ends_a_query_that_takes_too_long_and_the_connection_stays():
