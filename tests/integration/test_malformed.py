@@ -395,6 +395,6 @@ def test_names_of_clients_cannot_forge_lines_of_the_log(b):
     c.expect(DISCONNECT)
     b.wait_log("protocol_error")
     for line in b.log_lines("forged"):
-        assert re.match(r"20\d\d-.*(connect_refused|client_connected|client_disconnected|protocol_error|"
+        assert re.match(r"20\d\d-.*(connect_refused|login_failed|client_connected|client_disconnected|protocol_error|"
                         r"debug|trace)", line), line
         assert "\x1b" not in line and "\u202e" not in line, line

@@ -288,7 +288,8 @@ static const struct {
 	       "cache, cache_jitter, cache_negative_ttl, cache_size, cache_ttl, drain, enabled, "
 	       "event_queue, max_pending, module, "
 	       "offload_queue, offload_threads, on_error, "
-	       "order, order_acl_check, order_client_auth_exchange, ..."
+	       "order, order_acl_check, order_client_auth_exchange, "
+	       "order_client_authenticate, ..."
 	       "\n" AT "server: \"port\" must be a whole number, not \"x\" (TCP port)" },
 };
 

@@ -181,7 +181,8 @@ START_TEST(every_option_in_force_is_printed)
 {
 	struct settings *s =
 	    conf_files_load_text("listener \"a\" { bind = \"*:1\" }\nlistener \"u\" { bind = "
-				 "\"unix:/x\" }\nplugin \"p\" { own = 1 }\n");
+				 "\"unix:/x\" }\nplugin \"p\" { own = 1 }\n"
+				 "require \"all\" { plugins = [p] }\n");
 	char *text = settings_print(s);
 
 	ck_assert_ptr_nonnull(text);
