@@ -55,6 +55,7 @@ struct instance_worker {
 	uint32_t requests;    /* handed out as PENDING and not yet given back */
 	uint32_t sets;        /* chain sets, in force or still walked, that have it */
 	uint32_t jobs, finds; /* offload jobs and client_find calls whose end has not come */
+	uint64_t crowded_ms;  /* when a job of it last found no thread in time */
 	struct service *services;
 	struct event_queue events;
 	struct instance_stats stats;

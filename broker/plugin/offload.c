@@ -304,6 +304,8 @@ job_withdraw(struct grapnel_job *job, bool expired)
 		lane->expired += expired;
 	}
 	pthread_mutex_unlock(&pool->lock);
+	if (waited && expired)
+		job->iw->crowded_ms = clock_ms();
 	if (waited)
 		worker_post(job->iw->w, &job->mail);
 }
@@ -382,6 +384,7 @@ offload_run(struct offload_pool *pool, struct instance_worker *iw, uint32_t dead
 refuse:
 	lane->refused++;
 	pthread_mutex_unlock(&pool->lock);
+	iw->crowded_ms = clock_ms();
 	free(job);
 	return NULL;
 }

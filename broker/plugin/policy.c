@@ -6,6 +6,9 @@
 
 #include <stdlib.h>
 
+#define CROWDED_MS \
+	1000u /* so long after a job found no thread in time, trouble may come from that */
+
 static bool
 breakable(enum hook h)
 {
@@ -157,6 +160,13 @@ own_trouble(const struct answer *a)
 		(a->kind == ANSWER_ACL && a->u.acl.no_store));
 }
 
+/* The pool has no thread for all of its jobs: leaving its backend alone would not help. */
+static bool
+crowded(const struct instance_worker *iw)
+{
+	return iw->crowded_ms != 0 && plugin_enter() / 1000 - iw->crowded_ms < CROWDED_MS;
+}
+
 void
 policy_after(struct ask *a, const struct chain_entry *e, bool asked, enum grapnel_verdict *verdict,
     struct answer **answer)
@@ -166,7 +176,8 @@ policy_after(struct ask *a, const struct chain_entry *e, bool asked, enum grapne
 	uint64_t now_ms;
 	struct cached c;
 
-	if (asked && !(answered && breaker_idle(&in->breaker)) && !a->dry && breakable(a->hook))
+	if (asked && !(answered && breaker_idle(&in->breaker)) && !a->dry && breakable(a->hook) &&
+	    (answered || !crowded(e->iw)))
 		count_for_breaker(a, in, answered);
 	if (!a->keyed)
 		return;

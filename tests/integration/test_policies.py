@@ -255,6 +255,19 @@ def test_a_backend_in_trouble_is_left_alone_for_a_while(b):
     assert b.metric('grapnel_plugin_breaker_open{plugin="gate"}') == 0
 
 
+@broker(own=True, listeners={"mqtt": {}}, users={"alice": "wonder"},
+        plugins={"auth-file": {"order": 20, "offload_threads": 1, "offload_queue": 1, "breaker_failures": 2}})
+def test_a_crowd_is_no_backend_in_trouble(b):
+    clients = []
+    for i in range(60):
+        c = b.client(V5)
+        c.send_connect("crowd-%d" % i, username="alice", password="wonder")
+        clients.append(c)
+    codes = [c.expect(CONNACK).reason for c in clients]
+    assert codes.count(0x88) > 10 and set(codes) == {0, 0x88}, codes
+    assert not b.log_lines("breaker_opened")
+
+
 # ---- purge: live sessions follow --------------------------------------------------------------------
 
 
