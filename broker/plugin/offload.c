@@ -4,7 +4,6 @@
 #include "core/broker.h"
 #include "instance.h"
 #include <errno.h>
-#include <openssl/crypto.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +31,9 @@ struct offload_pool {
 	struct offload_lane
 	    *lanes; /* ring (last one) of those with waiting jobs and a free place */
 	unsigned threads, idle;
-	bool stopping;
+	/* Each that ends waits for the one before it, and offload_pool_free for the last: none is left half way behind. */
+	pthread_t ended;
+	bool has_ended, stopping;
 };
 
 struct offload_pool *
@@ -83,6 +84,8 @@ offload_pool_free(struct offload_pool *pool, uint64_t timeout_ms)
 	pthread_mutex_unlock(&pool->lock);
 	if (!empty)
 		return false;
+	if (pool->has_ended)
+		(void)pthread_join(pool->ended, NULL);
 	pthread_mutex_destroy(&pool->lock);
 	pthread_cond_destroy(&pool->work);
 	pthread_cond_destroy(&pool->gone);
@@ -185,6 +188,8 @@ static void *
 pool_main(void *arg)
 {
 	struct offload_pool *pool = arg;
+	pthread_t before;
+	bool joins;
 
 	pthread_mutex_lock(&pool->lock);
 	for (;;) {
@@ -205,14 +210,15 @@ pool_main(void *arg)
 		if (err == ETIMEDOUT && pool->lanes == NULL)
 			break;
 	}
-	/*
-	 * What libcrypto keeps for this thread: after "gone" the process may end before the thread's destructors
-	 * have run. It calls nobody back, so the lock stays a leaf.
-	 */
-	OPENSSL_thread_stop();
 	pool->threads--;
+	before = pool->ended;
+	joins = pool->has_ended;
+	pool->ended = pthread_self();
+	pool->has_ended = true;
 	pthread_cond_signal(&pool->gone);
 	pthread_mutex_unlock(&pool->lock);
+	if (joins)
+		(void)pthread_join(before, NULL);
 	return NULL;
 }
 
@@ -243,7 +249,6 @@ static bool
 pool_wake(struct offload_pool *pool)
 {
 	sigset_t all, before;
-	pthread_attr_t attr;
 	pthread_t thread;
 	unsigned takeable = pool_takeable(pool);
 	int err;
@@ -255,10 +260,7 @@ pool_wake(struct offload_pool *pool)
 	/* Signals are the main thread's. */
 	(void)sigfillset(&all);
 	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	err = pthread_create(&thread, &attr, pool_main, pool);
-	pthread_attr_destroy(&attr);
+	err = pthread_create(&thread, NULL, pool_main, pool);
 	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (err != 0) {
 		log_warning("offload: no new thread: %s", strerror(err));
