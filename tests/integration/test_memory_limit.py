@@ -119,7 +119,8 @@ def test_a_flood_is_slowed_down_and_others_go_on(b, kind):
         most = max(most, b.metric("memory_bytes"))
     sent = flood.sent
     wait_until(lambda: flood.sent > sent + 100000, "the flooder is read now and then", LONG)
-    assert most < limit * 1.1, "%d MiB of %d MiB" % (most / MIB, limit / MIB)
+    # A sanitizer's allocator rounds up and holds back: there a third more says the same.
+    assert most < limit * (1.35 if sanitized(b) else 1.1), "%d MiB of %d MiB" % (most / MIB, limit / MIB)
     # A look of the broker that was late may find the limit itself: then that is what it says.
     assert b.log_lines(r" memory_(pressed|full): memory: \d+ MiB in use, \d+ % of max_memory")
     flood.stop()
