@@ -7,8 +7,10 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
+#define NICER        10 /* than the workers */
 #define IDLE_SECONDS 30
 
 enum job_state { JOB_WAITING, JOB_RUNNING, JOB_DONE };
@@ -184,6 +186,21 @@ job_run(struct offload_pool *pool, struct grapnel_job *job)
 	worker_post(job->iw->w, &job->mail); /* the instance, and its lane, may be gone from here */
 }
 
+/*
+ * Where hashes and messages share a processor, the messages go first: a storm of logins must not be felt by those who are in.
+ * On Linux this is the thread's own priority, not the process's.
+ */
+static void
+be_nice(void)
+{
+	int now;
+
+	errno = 0; /* -1 is a priority, too */
+	now = getpriority(PRIO_PROCESS, 0);
+	if (errno == 0)
+		(void)setpriority(PRIO_PROCESS, 0, now + NICER);
+}
+
 static void *
 pool_main(void *arg)
 {
@@ -191,6 +208,7 @@ pool_main(void *arg)
 	pthread_t before;
 	bool joins;
 
+	be_nice();
 	pthread_mutex_lock(&pool->lock);
 	for (;;) {
 		struct grapnel_job *job = pool->stopping ? NULL : job_take(pool);
