@@ -110,7 +110,10 @@ finish_allow(struct login *l)
 		settings_complain(s, COMPLAINT_GRANT,
 		    "what the directory says of a user cannot be used: %s (%s)", g.error,
 		    l->entry.dn != NULL ? l->entry.dn : "no entry");
-	finish(l, answer != NULL ? GRAPNEL_ALLOW : GRAPNEL_UNAVAILABLE, answer);
+	if (answer != NULL)
+		finish(l, GRAPNEL_ALLOW, answer);
+	else
+		finish(l, GRAPNEL_UNAVAILABLE, &grant_unusable);
 	grant_fini(&g);
 }
 
@@ -204,7 +207,7 @@ complain_entry(struct login *l)
 {
 	settings_complain(l->w->settings, COMPLAINT_ENTRY, "the entry %s cannot be used: %s",
 	    l->entry.dn != NULL ? l->entry.dn : "", l->entry.error);
-	finish(l, GRAPNEL_UNAVAILABLE, NULL);
+	finish(l, GRAPNEL_UNAVAILABLE, &grant_unusable);
 }
 
 static void

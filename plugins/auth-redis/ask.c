@@ -30,6 +30,7 @@ ask_free(struct ask *ask)
 void
 ask_unusable(struct ask *ask, const char *what)
 {
+	ask->unusable = true;
 	count(ask->a, ask->a->metrics.answers_unusable);
 	complain(ask->a, "what is under a key cannot be used: %s", what);
 }

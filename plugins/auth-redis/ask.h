@@ -36,6 +36,7 @@ struct ask {
 	struct query *query;
 	struct verify *verify;
 	bool known, cancelled;
+	bool unusable; /* what is under a key of this user */
 	void (*got)(struct ask *ask, const redisReply *reply); /* for ask_key */
 	void (*rules_done)(struct ask *ask);
 	void (*finish)(struct ask *ask, enum grapnel_verdict verdict);

@@ -25,6 +25,8 @@ finish(struct ask *ask, enum grapnel_verdict verdict)
 			verdict = GRAPNEL_UNAVAILABLE;
 		}
 	}
+	if (verdict == GRAPNEL_UNAVAILABLE && ask->unusable)
+		answer = &grant_unusable;
 	if (!ask->again)
 		count(a,
 		    verdict == GRAPNEL_ALLOW      ? m->logins_accepted

@@ -5,34 +5,12 @@
 static void
 finish(struct ask *ask, enum grapnel_verdict verdict)
 {
+	const struct grapnel_acl_answer answer = { .size = sizeof(answer),
+		.no_store = ask->unusable };
+
 	/* GRAPNEL_ECANCELED: the client has left, and there is nothing to undo. */
-	(void)ask->a->host->acl_resolve(ask->req, verdict, NULL);
+	(void)ask->a->host->acl_resolve(ask->req, verdict, &answer);
 	ask_free(ask);
-}
-
-/* answer->rule lives as long as the rules. */
-static enum grapnel_verdict
-decide(const struct ask *ask, const struct grapnel_rules *rules, struct grapnel_acl_answer *answer)
-{
-	const struct grapnel_acl_check *q = ask->check;
-	struct grapnel_rules_question question = {
-		.size = sizeof(question),
-		.action = q->action,
-		.qos = q->qos,
-		.retain = q->retain,
-		.topic = q->topic,
-		.client_id = q->client->client_id,
-		.username = q->client->username,
-		.attributes = q->client->attributes,
-		.attribute_count = q->client->attribute_count,
-	};
-	enum grapnel_verdict verdict =
-	    ask->a->host->rules_check(rules, &question, NULL, &answer->rule);
-
-	if (verdict != GRAPNEL_NEXT)
-		return verdict;
-	answer->rule = GRAPNEL_STR("no rule matches");
-	return GRAPNEL_DENY;
 }
 
 static void
@@ -41,6 +19,7 @@ on_rules(struct ask *ask)
 	const struct grapnel_host *host = ask->a->host;
 	struct grapnel_acl_answer answer = { .size = sizeof(answer) };
 	struct grapnel_rules *rules;
+	enum grapnel_verdict verdict;
 
 	if (ask->rules == 0) {
 		finish(ask, GRAPNEL_NEXT);
@@ -52,7 +31,8 @@ on_rules(struct ask *ask)
 		finish(ask, GRAPNEL_UNAVAILABLE);
 		return;
 	}
-	(void)host->acl_resolve(ask->req, decide(ask, rules, &answer), &answer);
+	verdict = grant_check(host, rules, ask->check, &answer, GRAPNEL_STR("no rule matches"));
+	(void)host->acl_resolve(ask->req, verdict, &answer);
 	host->rules_unref(rules);
 	ask_free(ask);
 }

@@ -14,6 +14,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <sqlite3.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -171,7 +172,8 @@ finished(void *arg)
 
 	if (!j->a->host->job_ran(j->offloaded)) {
 		j->d.outcome = DATABASE_TIMEOUT;
-		(void)strcpy(j->d.error, "offload_threads were all busy until it was too late");
+		(void)snprintf(j->d.error, sizeof(j->d.error), "%s",
+		    "offload_threads were all busy until it was too late");
 	}
 	report(j->a, &j->d);
 	if (j->d.outcome == DATABASE_OK && hand_on_rows(call, &j->d.result))

@@ -552,3 +552,30 @@ grant_client(
 		out.mountpoint = kept(g, g->mountpoint);
 	return out;
 }
+
+enum grapnel_verdict
+grant_check(const struct grapnel_host *host, const struct grapnel_rules *rules,
+    const struct grapnel_acl_check *q, struct grapnel_acl_answer *answer,
+    struct grapnel_str otherwise)
+{
+	struct grapnel_rules_question question = {
+		.size = sizeof(question),
+		.action = q->action,
+		.qos = q->qos,
+		.retain = q->retain,
+		.topic = q->topic,
+		.client_id = q->client->client_id,
+		.username = q->client->username,
+		.attributes = q->client->attributes,
+		.attribute_count = q->client->attribute_count,
+	};
+	enum grapnel_verdict verdict = host->rules_check(rules, &question, NULL, &answer->rule);
+
+	if (verdict != GRAPNEL_NEXT)
+		return verdict;
+	answer->rule = otherwise;
+	return GRAPNEL_DENY;
+}
+
+const struct grapnel_auth_answer grant_unusable = { .size = sizeof(grant_unusable),
+	.no_store = true };

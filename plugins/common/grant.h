@@ -98,6 +98,14 @@ const struct grapnel_auth_answer *grant_answer(struct grant *g, struct grapnel_s
 struct grapnel_client_info grant_client(const struct grant *g, const struct grapnel_client_info *client,
     struct grapnel_pair *pairs);
 
+/* For rules from rows and the like: first match, and DENY with answer->rule = otherwise when none does. answer->rule lives as long as
+ * the rules. */
+enum grapnel_verdict grant_check(const struct grapnel_host *host, const struct grapnel_rules *rules, const struct grapnel_acl_check *q,
+    struct grapnel_acl_answer *answer, struct grapnel_str otherwise);
+
+/* Goes with UNAVAILABLE when what the backend says of one user cannot be used: that is no trouble of the backend's. */
+extern const struct grapnel_auth_answer grant_unusable;
+
 /* "t", "true", "yes", "y", "1", "on" in any case. */
 bool grant_is_true(struct grapnel_str value);
 

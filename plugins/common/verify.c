@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "verify.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,7 +28,7 @@ verifier_init(struct verifier *v, const struct grapnel_host *host, struct grapne
 	 * Until somebody who exists has come, a user who does not costs what grapnelctl's own hashes do. The digest
 	 * is of nothing.
 	 */
-	(void)strcpy(v->last_hash,
+	(void)snprintf(v->last_hash, sizeof(v->last_hash), "%s",
 	    "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$"
 	    "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
 }

@@ -24,6 +24,8 @@ static const struct {
 
 /* ------------------------------------------------------------------------ queries */
 
+#define PLACE_SIZE sizeof("$64") /* SQL_MAX_PARAMS of them */
+
 struct writer {
 	struct sql_query *query;
 	size_t len;
@@ -65,7 +67,7 @@ add_place(struct writer *w, unsigned part)
 		return "a place such as %u stands between quotes; it is a parameter and needs none";
 	q->part[q->param_count++] = part;
 	if (w->dollar)
-		w->len += (size_t)sprintf(q->text + w->len, "$%u", q->param_count);
+		w->len += (size_t)snprintf(q->text + w->len, PLACE_SIZE, "$%u", q->param_count);
 	else
 		q->text[w->len++] = '?';
 	return NULL;

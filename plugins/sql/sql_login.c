@@ -60,11 +60,8 @@ sql_login_finish(struct login *l, enum grapnel_verdict verdict)
 {
 	struct sql_worker *w = l->run.w;
 	struct sql *s = w->s;
-	/* What is wrong with this user's rows alone is not the database's trouble. */
-	static const struct grapnel_auth_answer own_trouble = { .size = sizeof(own_trouble),
-		.no_store = true };
 	const struct grapnel_auth_answer *answer = NULL;
-	bool content = l->run.wrong != NULL;
+	bool unusable = l->run.wrong != NULL;
 
 	if (verdict == GRAPNEL_ALLOW) {
 		l->grant.answer.data = l->reply;
@@ -75,14 +72,14 @@ sql_login_finish(struct login *l, enum grapnel_verdict verdict)
 
 			sql_complain(w, acl != NULL ? acl : s->queries[SQL_LOGIN], l->grant.error);
 			verdict = GRAPNEL_UNAVAILABLE;
-			content = true;
+			unusable = true;
 		} else {
 			for (unsigned i = 0; i < SQL_QUERIES; i++)
 				sql_content(w, s->queries[i]);
 		}
 	}
-	if (verdict == GRAPNEL_UNAVAILABLE && content)
-		answer = &own_trouble;
+	if (verdict == GRAPNEL_UNAVAILABLE && unusable)
+		answer = &grant_unusable;
 	count_verdict(l, verdict);
 	s->host->request_set_data(l->req, NULL);
 	/* GRAPNEL_ECANCELED: the client has left, and there is nothing to undo. */

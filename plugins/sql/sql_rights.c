@@ -22,31 +22,6 @@ on_row(struct sql_run *run, const struct sql_row *row)
 	return sql_add_rule(run, &r->grant, row);
 }
 
-/* answer->rule lives as long as the rules. */
-static enum grapnel_verdict
-decide(const struct right *r, const struct grapnel_rules *rules, struct grapnel_acl_answer *answer)
-{
-	const struct grapnel_acl_check *q = r->q;
-	struct grapnel_rules_question question = {
-		.size = sizeof(question),
-		.action = q->action,
-		.qos = q->qos,
-		.retain = q->retain,
-		.topic = q->topic,
-		.client_id = q->client->client_id,
-		.username = q->client->username,
-		.attributes = q->client->attributes,
-		.attribute_count = q->client->attribute_count,
-	};
-	enum grapnel_verdict verdict =
-	    r->run.w->s->host->rules_check(rules, &question, NULL, &answer->rule);
-
-	if (verdict != GRAPNEL_NEXT)
-		return verdict;
-	answer->rule = GRAPNEL_STR("acl_query: no row matches");
-	return GRAPNEL_DENY;
-}
-
 static void
 on_end(struct sql_run *run, bool good)
 {
@@ -63,7 +38,8 @@ on_end(struct sql_run *run, bool good)
 	} else if (good) {
 		rules = grant_compile(&r->grant, s->host->instance_name(s->self));
 		if (rules != NULL)
-			verdict = decide(r, rules, &answer);
+			verdict = grant_check(s->host, rules, r->q, &answer,
+			    GRAPNEL_STR("acl_query: no row matches"));
 		else
 			sql_complain(run->w, s->queries[SQL_ACL], r->grant.error);
 	}
