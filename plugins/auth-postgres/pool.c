@@ -222,12 +222,14 @@ pg_pool_exec(void *pool, struct sql_call *call)
 void
 pg_pool_cancel(void *pool, struct sql_call *call)
 {
+	struct pg_pool *p = pool;
 	struct job *job = call->driver;
 
-	(void)pool;
 	if (job == NULL)
-		return;   /* done is about to be called */
-	job->call = NULL; /* a query under way is let finish */
+		return; /* done is about to be called */
+	if (p->pg->link.host->now_ms() + TICK_MS >= job->deadline)
+		pg_count(p->pg, p->pg->timeouts, 1); /* the host's look at the time came first */
+	job->call = NULL;                            /* a query under way is let finish */
 	call->driver = NULL;
 	call->done(call, SQL_UNAVAILABLE);
 }
