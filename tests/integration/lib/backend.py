@@ -231,8 +231,7 @@ class Backend:
                     fred.expect_message(topic="t", payload="x")
                 assert waiting.expect(CONNACK).reason == 0x88
                 # The broker names what holds a worker for 50 ms, which a busy machine does as well; waiting takes longer.
-                held = b.log_lines(r" held worker \d+ for \d{4,} ms")
-                assert not held, held
+                assert not b.held(), b.held()
 
     @staticmethod
     def round_trip(c):

@@ -267,6 +267,10 @@ class Broker:
         with self.changed:
             return [line for line in self.lines[since:] if re.search(regex, line)]
 
+    def held(self):
+        """What the log says of plugins that held a worker for half a second or more: a busy machine's pauses are shorter."""
+        return self.log_lines(r" held worker \d+ for (\d{4,}|[5-9]\d\d) ms")
+
     def wait_log(self, regex, timeout=TIMEOUT, since=0):
         """Wait for a line of the log that was written since a mark(). @return it."""
         deadline = time.monotonic() + timeout

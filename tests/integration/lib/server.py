@@ -15,6 +15,7 @@
 import atexit
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -30,10 +31,15 @@ UNPRIVILEGED = "nobody"
 
 
 def free_port(kind=socket.SOCK_STREAM):
-    """One that nobody listens on now. It stays one's own as far as the system hands out others first."""
-    with socket.socket(socket.AF_INET, kind) as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """One that nobody has now, below those that the system hands out: it stays free while its server is down, too."""
+    while True:
+        port = random.randrange(15000, 32000)
+        with socket.socket(socket.AF_INET, kind) as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 class Server:
@@ -212,11 +218,12 @@ class MuteDns:
     A name server that takes questions and answers none. Only for root: it has the port of name servers, and a broker started
     with wrapper() sees a resolv.conf that names it and nobody else.
     """
-    ADDRESS = "127.0.0.153"
 
     def __init__(self):
+        # Of this process alone: other files of tests may have one at the same time.
+        self.address = "127.%d.%d.53" % (100 + os.getpid() % 100, os.getpid() // 100 % 250)
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind((self.ADDRESS, 53))
+        self.socket.bind((self.address, 53))
         self.asked = 0
         self.thread = threading.Thread(target=self._serve, daemon=True)
         self.thread.start()
@@ -227,7 +234,7 @@ class MuteDns:
 
     def wrapper(self, broker):
         """For Broker.wrapper: a mount name space of its own."""
-        conf = broker.write("resolv.conf", "nameserver %s\n" % self.ADDRESS)
+        conf = broker.write("resolv.conf", "nameserver %s\n" % self.address)
         return ["unshare", "-m", "sh", "-c", 'mount --bind "$0" /etc/resolv.conf && exec "$@"', conf]
 
     def __enter__(self):
@@ -235,6 +242,6 @@ class MuteDns:
 
     def __exit__(self, *unused):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-            s.sendto(b"", (self.ADDRESS, 53))
+            s.sendto(b"", (self.address, 53))
         self.thread.join()
         self.socket.close()
