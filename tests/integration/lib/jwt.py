@@ -20,6 +20,7 @@ import threading
 import time
 
 from .pki import openssl
+from .server import free_port
 
 
 def b64(data):
@@ -147,7 +148,7 @@ class Jwks:
     def __init__(self, tls=None):
         self.status, self.body, self.asked, self.headers = 200, "{}", 0, {}
         self.tls = tls  # a certificate of lib.pki
-        self.port, self.server, self.held = 0, None, threading.Event()
+        self.port, self.server, self.held = free_port(), None, threading.Event()
         self.held.set()
 
     def keys(self, *jwks):
