@@ -77,7 +77,7 @@ def test_failures_are_forgiven(b):
     assert code(b, "wonder") == 0 and b.metric("guard_bans_total") == 0
 
 
-@broker(own=True, **guarded(failures=1000, delay="300ms", delay_after=2, delay_max="600ms"))
+@broker(own=True, **guarded(failures=1000, delay="1s", delay_after=2, delay_max="2s"))
 def test_logins_like_those_that_failed_wait(b):
     for _ in range(2):
         assert code(b, "wrong") == 0x87
