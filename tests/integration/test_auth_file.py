@@ -241,7 +241,7 @@ def test_a_malformed_password_line_is_refused_at_start_and_a_reload_keeps_the_ol
         r = run_grapneld("-t", "-c", b.conf)
         assert r.returncode == 1 and "/pw:%d: " % line in r.stderr, r
         b.reload(good=False)
-        assert b.log_lines("error .*/pw:%d: " % line), b.lines[-5:]
+        b.wait_log("error .*/pw:%d: " % line)
         r = b.ctl("reload", code=1)
         assert "/pw:%d: " % line in r.stderr + r.stdout, r
         assert tries(b, "alice", "a")
@@ -265,7 +265,7 @@ def test_a_malformed_acl_is_refused_at_start_and_a_reload_keeps_the_old(option):
         r = run_grapneld("-t", "-c", b.conf)
         assert r.returncode == 1 and "/%s:3: " % name in r.stderr, r
         b.reload(good=False)
-        assert b.log_lines("error .*/%s:3: " % name)
+        b.wait_log("error .*/%s:3: " % name)
         assert alice.publish("t", "x", qos=1) in (0, 0x10)
         assert alice.publish("u", "x", qos=1) == 0x87
         os.unlink(b.path(name))
@@ -378,7 +378,7 @@ def test_a_password_file_that_everybody_can_read_is_warned_about():
         passwd("set", "--create", "--scheme", "sha512", b.path("pw"), "alice", stdin="a\n")
         os.chmod(b.path("pw"), 0o644)
         b.start()
-        assert b.log_lines("warning .*can be read by every user")
+        b.wait_log("warning .*can be read by every user")
         b.stop()
     finally:
         b.remove()

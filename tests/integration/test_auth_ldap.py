@@ -186,6 +186,7 @@ def test_more_than_one_entry_is_nobody():
         CASE.denied(b, "twin", "pw")
         b.wait_log("search_filter finds more than one entry", since=mark)
         CASE.allowed(b)
+        b.wait_log("more than one entry", since=mark)
         assert len(b.log_lines("more than one entry", since=mark)) == 1
 
 
@@ -341,7 +342,7 @@ def test_tls_with_the_wrong_certificate(scheme, what):
             assert gauge(b, "binds_total") == 0
         with CASE.broker(tls_verify=False, **changed) as b:
             CASE.allowed(b)
-            assert b.log_lines("warning .*tls_verify = no")
+            b.wait_log("warning .*tls_verify = no")
     finally:
         if relay:
             relay.close()

@@ -172,6 +172,7 @@ def test_a_query_that_works_again_says_so():
         with CASE.with_rows("RENAME TABLE mqtt_user TO mqtt_gone;", "RENAME TABLE mqtt_gone TO mqtt_user;"):
             for _ in range(3):
                 CASE.unavailable(b)
+            b.wait_log(r"login_query fails: ")
             assert len(b.log_lines(r"login_query fails: ")) == 1
         CASE.recovers(b)
         b.wait_log(r"login_query works again")

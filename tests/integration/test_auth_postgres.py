@@ -174,7 +174,7 @@ def test_a_connection_that_has_died_in_silence_is_replaced():
         try:
             CASE.unavailable(b)
             CASE.recovers(b)
-            assert b.log_lines("lost a connection.*not answered in time")
+            b.wait_log("lost a connection.*not answered in time")
         finally:
             for pid in dead:
                 os.kill(pid, signal.SIGCONT)
@@ -280,6 +280,7 @@ def test_a_role_with_too_few_connections_is_said_once():
             CASE.recovers(b)
             b.wait_log(r" warning .*worker 0 has 1 of 2 connections.*too many connections")
             b.wait_metric("plugin_connection_failures_total" + LABEL, lambda n: n >= 3)
+            b.wait_log("another cannot be opened")
             assert len(b.log_lines("another cannot be opened")) == 1
             CASE.execute("ALTER ROLE grapnel CONNECTION LIMIT -1;")
             b.wait_metric("plugin_connections" + LABEL, 2)

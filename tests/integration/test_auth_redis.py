@@ -152,7 +152,9 @@ def test_down_and_up_are_one_line_each():
         s.start()
         b.wait_log(r'plugin "auth-redis": connected to Redis at 127\.0\.0\.1:%d again' % s.port)
         CASE.recovers(b)
+        b.wait_log(r" error .*no connection to Redis")
         assert len(b.log_lines(r" error .*no connection to Redis")) == 1, b.log_lines("Redis")
+        b.wait_log(r"connected to Redis .* again")
         assert len(b.log_lines(r"connected to Redis .* again")) == 1, b.log_lines("Redis")
 
 
@@ -449,6 +451,7 @@ def test_a_key_of_another_type_is_trouble():
         with CASE.broker(breaker_failures=100) as b:
             for user in ("wrong", "bob2", "bob3"):
                 assert CASE.code(b, user, "x") == 0x88, user
+            b.wait_log(r"such lines come every ten seconds at most")
             assert len(b.log_lines(r"such lines come every ten seconds at most")) == 1
             CASE.allowed(b)
 

@@ -312,5 +312,5 @@ def test_a_file_with_a_fault_is_refused_with_its_line():
 
 @broker(**dict(OPTIONS, files={"passwd": "carol:$7$1$c2FsdHNhbHRzYWx0$%s\n" % FILE.rsplit("$", 1)[1].strip()}))
 def test_a_file_without_scram_is_warned_about(b):
-    assert b.log_lines("no SCRAM credential")
+    b.wait_log("no SCRAM credential")
     refused(b, "carol", "x")

@@ -118,6 +118,7 @@ def test_a_file_that_is_not_there_is_said_once_and_so_is_its_return():
         os.rename(path + ".away", path)
         CASE.allowed(b)
         b.wait_log("notice .*database %s is back" % path)
+        b.wait_log("cannot be used")
         assert len(b.log_lines("cannot be used")) == 1
 
 
