@@ -194,6 +194,8 @@ def test_the_database_ends_a_query_that_takes_too_long_and_the_connection_stays(
     CASE.up()
     with CASE.broker(login_query=slowly(60, "bob"), timeout="30s", statement_timeout="200ms", workers=1) as b:
         CASE.allowed(b)
+        b.wait_metric("plugin_connections" + LABEL, 2)
+        wait_until(lambda: len(pids()) == 2, "only this broker's connections are there", TIMEOUT)
         before = pids()
         CASE.unavailable(b, "bob")
         b.wait_log(r" error .*login_query failed with SQLSTATE 57014")
