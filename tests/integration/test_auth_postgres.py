@@ -60,6 +60,13 @@ def pids(where="true"):
     return CASE.server.execute("SELECT pid FROM pg_stat_activity WHERE usename = 'grapnel' AND %s ORDER BY 1;" % where).split()
 
 
+def own_pids(b, count=2):
+    """Of the connections of this broker, when all of them are there and those of the one before are gone."""
+    b.wait_metric("plugin_connections" + LABEL, count)
+    wait_until(lambda: len(pids()) == count, "only this broker's connections are there", TIMEOUT)
+    return pids()
+
+
 def terminate(where="true"):
     CASE.server.execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = 'grapnel' AND %s;" % where)
 
@@ -167,8 +174,7 @@ def test_a_connection_that_has_died_in_silence_is_replaced():
     CASE.up()
     with CASE.broker(workers=1, timeout="1s") as b:
         CASE.allowed(b)
-        b.wait_metric("plugin_connections" + LABEL, 2)
-        dead = [int(pid) for pid in pids()]
+        dead = [int(pid) for pid in own_pids(b)]
         for pid in dead:
             os.kill(pid, signal.SIGSTOP)
         try:
@@ -194,9 +200,7 @@ def test_the_database_ends_a_query_that_takes_too_long_and_the_connection_stays(
     CASE.up()
     with CASE.broker(login_query=slowly(60, "bob"), timeout="30s", statement_timeout="200ms", workers=1) as b:
         CASE.allowed(b)
-        b.wait_metric("plugin_connections" + LABEL, 2)
-        wait_until(lambda: len(pids()) == 2, "only this broker's connections are there", TIMEOUT)
-        before = pids()
+        before = own_pids(b)
         CASE.unavailable(b, "bob")
         b.wait_log(r" error .*login_query failed with SQLSTATE 57014")
         assert pids() == before
@@ -207,7 +211,7 @@ def test_a_client_that_leaves_costs_no_connection():
     CASE.up()
     with CASE.broker(login_query=slowly(0.3, "bob"), workers=1, connections=1) as b:
         CASE.allowed(b)
-        before = pids()
+        before = own_pids(b, 1)
         for i in range(3):
             c = b.client(V5)
             c.send_connect("c%d" % i, username="bob", password="builder")
@@ -239,7 +243,7 @@ def test_a_row_that_is_of_no_use_costs_no_connection():
     CASE.up()
     with CASE.broker(login_query="SELECT password FROM mqtt_user WHERE username = %u OR %u = 'bob'", workers=1) as b:
         CASE.allowed(b)
-        before = pids()
+        before = own_pids(b)
         for _ in range(3):
             assert CASE.code(b, "bob", "builder") == 0x88
         CASE.allowed(b)
@@ -251,11 +255,12 @@ def test_an_error_tells_its_number_and_no_value():
     query = "SELECT password FROM mqtt_user WHERE username = %u AND (CASE WHEN %c = 'c' THEN 0 ELSE (%c || '')::int END) = 0"
     with CASE.broker(login_query=query, workers=1) as b:
         assert CASE.code(b, "alice", "wonder", client_id="c") == 0
-        before = pids()
+        before = own_pids(b)
         for _ in range(3):
             assert CASE.code(b, "alice", "wonder", client_id="hunter2") == 0x88
         assert CASE.code(b, "alice", "wonder", client_id="c") == 0
         assert pids() == before
+        b.wait_log("login_query failed with SQLSTATE 22P02")
         lines = b.log_lines("login_query failed with SQLSTATE 22P02")
         assert len(lines) == 1 and "hunter2" not in lines[0], lines
 
