@@ -784,6 +784,34 @@ START_TEST(ten_thousand_users_find_their_own_rules)
 }
 END_TEST
 
+START_TEST(two_sets_put_together_are_asked_one_after_the_other)
+{
+	struct grapnel_rules *first = compile("deny all a/secret\nuser u\nallow publish %u/#\n"),
+			     *then = compile("allow all a/#\nuser u\nallow all t/%{tenant}\n"
+					     "client c1\nallow all c/#\n"),
+			     *both = acl_rules_join(first, then);
+	struct who u = { "u", "c1", "blue" }, v = { "v", "c2", "red" };
+	struct grapnel_str rule;
+
+	ck_assert_ptr_nonnull(both);
+	acl_rules_unref(first); /* it has copies */
+	acl_rules_unref(then);
+	ck_assert_int_eq(ask(both, u, GRAPNEL_PUBLISH, "a/secret"), GRAPNEL_DENY);
+	ck_assert_int_eq(ask(both, u, GRAPNEL_PUBLISH, "a/b"), GRAPNEL_ALLOW);
+	ck_assert_int_eq(ask(both, u, GRAPNEL_PUBLISH, "u/x"), GRAPNEL_ALLOW);
+	ck_assert_int_eq(ask(both, u, GRAPNEL_PUBLISH, "t/blue"), GRAPNEL_ALLOW);
+	ck_assert_int_eq(ask(both, u, GRAPNEL_PUBLISH, "c/x"), GRAPNEL_ALLOW);
+	ck_assert_int_eq(ask(both, v, GRAPNEL_PUBLISH, "v/x"), GRAPNEL_NEXT);
+	ck_assert_int_eq(ask(both, v, GRAPNEL_PUBLISH, "t/red"), GRAPNEL_NEXT);
+	ck_assert_int_eq(ask(both, v, GRAPNEL_PUBLISH, "c/x"), GRAPNEL_NEXT);
+	ck_assert_int_eq(
+	    ask_full(both, u, GRAPNEL_PUBLISH, 0, false, "u/x", NULL, &rule), GRAPNEL_ALLOW);
+	ck_assert_uint_eq(rule.len, strlen("acl:3"));
+	ck_assert(memcmp(rule.data, "acl:3", rule.len) == 0);
+	acl_rules_unref(both);
+}
+END_TEST
+
 START_TEST(references_keep_the_rules_alive)
 {
 	struct grapnel_rules *r = compile("allow all a");
@@ -822,6 +850,7 @@ main(void)
 	tcase_add_test(tc, a_nul_in_the_text_is_an_error);
 	tcase_add_test(tc, errors_are_cut_to_the_room_there_is);
 	tcase_add_test(tc, ten_thousand_users_find_their_own_rules);
+	tcase_add_test(tc, two_sets_put_together_are_asked_one_after_the_other);
 	tcase_add_test(tc, references_keep_the_rules_alive);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);

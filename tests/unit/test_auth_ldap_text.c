@@ -3,6 +3,7 @@
 
 #include <check.h>
 #include <ldap.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -156,9 +157,9 @@ START_TEST(the_attributes_that_a_name_is_compared_with)
 	n = text_name_attributes(t, names[_i].is_dn, got);
 	ck_assert_uint_le(n, TEXT_MAX_NAMES);
 	for (size_t i = 0; i < n; i++) {
-		if (i > 0)
-			strcat(joined, " ");
-		strcat(joined, got[i]);
+		size_t len = strlen(joined);
+
+		snprintf(joined + len, sizeof(joined) - len, "%s%s", i > 0 ? " " : "", got[i]);
 		free(got[i]);
 	}
 	ck_assert_str_eq(joined, names[_i].names);
