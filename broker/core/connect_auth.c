@@ -367,7 +367,8 @@ on_auth_decision(void *arg, const struct decision *d)
 			conn_resume(c, PAUSE_DECISION);
 			return;
 		}
-		if (d->auth->valid_until != 0 && clock_wall_us() / 1000000 >= d->auth->valid_until) {
+		if (d->auth->valid_until != 0 &&
+		    clock_wall_us() / 1000000 >= d->auth->valid_until) {
 			connect_refuse(c, RC_NOT_AUTHORIZED, "the login's time is over");
 			return;
 		}

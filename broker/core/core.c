@@ -252,7 +252,8 @@ revalidate(struct session *s, void *arg)
 
 	if (s->conn == NULL || s->auth_plugin == 0)
 		return;
-	if (s->extra != NULL && s->extra->revalidating != NULL) { /* that answer may be from before */
+	if (s->extra != NULL &&
+	    s->extra->revalidating != NULL) { /* that answer may be from before */
 		hooks_cancel(w, s->extra->revalidating);
 		s->extra->revalidating = NULL;
 	}

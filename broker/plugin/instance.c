@@ -275,7 +275,8 @@ instance_new(struct registry *r, const struct plugin_settings *ps, const char *d
 		goto fail;
 	for (unsigned h = 0; h < HOOK_COUNT && in->cache == NULL; h++) {
 		if (!(in->depends[h] & GRAPNEL_DEPENDS_REST) && (in->cache = cache_new()) == NULL) {
-			conf_errors_add(errs, "%s: plugin \"%s\": out of memory", ps->where, ps->name);
+			conf_errors_add(
+			    errs, "%s: plugin \"%s\": out of memory", ps->where, ps->name);
 			goto fail;
 		}
 	}
