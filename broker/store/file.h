@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * file - the database file of a store: found, locked, opened, looked after
+ *
+ *	DIRECTORY/grapnel.db, -wal, -shm	the database (format.h)
+ *	DIRECTORY/grapnel.lock			whoever has the store open holds it (flock); its text is the pid
+ *	DIRECTORY/grapnel.db.damaged-TIME	set aside as it was found
+ *
+ * Threads: any one at a time; a struct store_file belongs to the thread that uses it.
+ */
+#ifndef BROKER_STORE_FILE_H
+#define BROKER_STORE_FILE_H
+
+#include <grapnel/types.h>
+#include <sqlite3.h>
+
+#define STORE_DATABASE "grapnel.db"
+#define STORE_LOCK     "grapnel.lock"
+#define STORE_ERROR    512u
+
+struct store_damage { /* what is lost; all 0: nothing */
+	uint64_t sessions, subscriptions, exchanges, retained, segments, bans, values; /* rows that cannot be read */
+	char aside[4096]; /* where the damaged file is now; "": there is none */
+};
+struct store_file {
+	sqlite3 *db;
+	int lock_fd;
+	bool fresh;   /* it was made just now */
+	bool unclean; /* the broker before did not close it */
+	struct store_damage damage;
+};
+
+/*
+ * Open the store in a directory, made if need be. Locks it; a damaged database is set aside whole, and what can be read of it is in
+ * the new one (damage says what is not). program: name and version of who opens it ("grapnel 0.5").
+ * @return GRAPNEL_OK; GRAPNEL_ESTATE: somebody else has it open; GRAPNEL_EUNSUPPORTED: a newer program wrote it; GRAPNEL_ESYS: the
+ *         directory or file cannot be used; GRAPNEL_ENOMEM. error: one line that says what, where and what to do.
+ */
+int store_file_open(struct store_file *f, const char *directory, const char *program, char error[STORE_ERROR]);
+/* Ends cleanly: what is in the WAL goes into the database, and it is marked. */
+void store_file_close(struct store_file *f);
+
+/* For tools: never changes anything. GRAPNEL_ENOENT: there is none. The broker may run. */
+int store_file_read(sqlite3 **db, const char *directory, char error[STORE_ERROR]);
+/* PRAGMA quick_check and all checksums. Each fault is one line to `fault`. @return how many; < 0: it could not be read at all. */
+typedef void (*store_fault_fn)(const char *text, void *arg);
+long store_file_check(sqlite3 *db, bool checksums, store_fault_fn fault, void *arg);
+/* A copy of the running store, consistent, in a new file (mode 0600) that must not exist. */
+int store_file_backup(sqlite3 *db, const char *to, char error[STORE_ERROR]);
+
+/* One number of meta; missing: 0. */
+uint64_t store_meta(sqlite3 *db, const char *name);
+
+#endif
