@@ -28,6 +28,7 @@ struct store_file {
 	bool fresh;   /* it was made just now */
 	bool unclean; /* the broker before did not close it */
 	struct store_damage damage;
+	char *directory, *program; /* heap */
 };
 
 /*
