@@ -141,6 +141,8 @@ struct plugin_settings {
 	uint32_t offload_queue;	  /* default 1000 */
 	uint32_t event_queue;	  /* events per worker; default 10000 */
 	uint32_t drain_ms;	  /* connections it speaks for, after a reload; default 60s */
+	uint32_t max_values;	  /* that it keeps; default 10000 */
+	uint64_t max_values_bytes; /* default 16m */
 	bool cache;		  /* answers are kept where the plugin says what they depend on; default yes */
 	uint32_t cache_ttl_ms;	  /* of an ALLOW; default 30s */
 	uint32_t cache_negative_ttl_ms; /* of DENY and NEXT; default 5s */

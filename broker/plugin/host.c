@@ -558,6 +558,38 @@ host_cache_purge(
 	return core_rights_ask(in->broker, username, client_id);
 }
 
+/* ---- values ---------------------------------------------------------------------------------- */
+
+static int
+value_set(struct grapnel_instance *self, struct grapnel_str key, struct grapnel_str value)
+{
+	struct instance *in = instance_of(self);
+	struct value_limits limits = { atomic_load(&in->max_values_bytes),
+		atomic_load(&in->max_values) };
+
+	return values_set(in->values, &limits, key, value);
+}
+
+static int
+value_get(const struct grapnel_instance *self, struct grapnel_str key, void *buffer,
+    size_t capacity, size_t *len)
+{
+	return values_get(instance_of(self)->values, key, buffer, capacity, len);
+}
+
+static int
+value_delete(struct grapnel_instance *self, struct grapnel_str key)
+{
+	return values_delete(instance_of(self)->values, key);
+}
+
+static int
+value_each(
+    const struct grapnel_instance *self, struct grapnel_str prefix, grapnel_value_fn fn, void *arg)
+{
+	return values_each(instance_of(self)->values, prefix, fn, arg);
+}
+
 void
 host_fill(struct grapnel_host *host, unsigned workers)
 {
@@ -633,5 +665,9 @@ host_fill(struct grapnel_host *host, unsigned workers)
 		.connection_open = connection_open,
 		.depends_on = depends_on,
 		.cache_purge = host_cache_purge,
+		.value_set = value_set,
+		.value_get = value_get,
+		.value_delete = value_delete,
+		.value_each = value_each,
 	};
 }

@@ -268,6 +268,12 @@ instance_new(struct registry *r, const struct plugin_settings *ps, const char *d
 		conf_errors_add(errs, "%s: plugin \"%s\": out of memory", ps->where, ps->name);
 		goto fail;
 	}
+	if ((in->values = values_of(r->values, in->name)) == NULL) {
+		conf_errors_add(errs, "%s: plugin \"%s\": out of memory", ps->where, ps->name);
+		goto fail;
+	}
+	atomic_store(&in->max_values, ps->max_values);
+	atomic_store(&in->max_values_bytes, ps->max_values_bytes);
 	offload_limits(r->pool, &in->lane, ps->offload_threads, ps->offload_queue);
 	for (unsigned h = 0; h < HOOK_COUNT; h++)
 		in->depends[h] = GRAPNEL_DEPENDS_ALL;

@@ -27,6 +27,7 @@
 #include "module.h"
 #include "offload.h"
 #include "stats.h"
+#include "values.h"
 
 #define INSTANCE_MAX      1024u /* their numbers are in request handles */
 #define INSTANCE_GRACE_MS 2000u
@@ -104,6 +105,9 @@ struct instance {
 	_Atomic unsigned metric_count;
 	struct instance_command *commands;
 	struct cache *cache; /* NULL: none of its answers can be kept */
+	struct value_table *values; /* the registry's, of its name */
+	_Atomic uint32_t max_values;
+	_Atomic uint64_t max_values_bytes;
 	struct breaker breaker;
 	_Atomic uint64_t main_holds; /* commands that held the main thread */
 	struct stream_count *connections; /* that it speaks for; NULL: it is nobody's handler */
@@ -136,6 +140,7 @@ struct registry {
 	struct module *modules;
 	struct instance *by_number[INSTANCE_MAX];
 	struct offload_pool *pool; /* any thread */
+	struct values *values;     /* main; its tables any thread */
 	bool stuck;       /* something of an instance runs beyond the end, and may use host */
 	unsigned running; /* instances that are started and not yet stopped everywhere */
 	void (*all_stopped)(void *arg); /* plugins_stop waits */

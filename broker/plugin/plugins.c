@@ -31,6 +31,12 @@ registry_new(struct broker *b)
 		free(r);
 		return NULL;
 	}
+	r->values = values_new();
+	if (r->values == NULL) {
+		(void)offload_pool_free(r->pool, POOL_GRACE_MS);
+		free(r);
+		return NULL;
+	}
 	return r;
 }
 
@@ -49,6 +55,7 @@ registry_unref(struct registry *r)
 	 */
 	if (r->stuck || !offload_pool_free(r->pool, POOL_GRACE_MS))
 		return;
+	values_free(r->values);
 	free(r);
 }
 
@@ -76,6 +83,7 @@ entry_fill(struct plugin_entry *e, const struct plugin_settings *ps)
 	e->offload_queue = ps->offload_queue;
 	e->event_queue = ps->event_queue > 0 ? ps->event_queue : 1;
 	e->drain_ms = ps->drain_ms;
+	e->values = (struct value_limits){ ps->max_values_bytes, ps->max_values };
 	e->cache = (struct cache_limits){ .on = ps->cache,
 		.ttl_ms = ps->cache_ttl_ms,
 		.negative_ttl_ms = ps->cache_negative_ttl_ms,
@@ -110,6 +118,8 @@ plugins_apply_limits(struct plugins *p)
 		atomic_store(&e->in->max_pending, e->max_pending);
 		atomic_store(&e->in->event_capacity, e->event_queue);
 		atomic_store(&e->in->drain_ms, e->drain_ms);
+		atomic_store(&e->in->max_values, e->values.count);
+		atomic_store(&e->in->max_values_bytes, e->values.bytes);
 		offload_limits(
 		    p->registry->pool, &e->in->lane, e->offload_threads, e->offload_queue);
 	}

@@ -17,6 +17,7 @@ struct plugin_entry {
 	int order[HOOK_COUNT];
 	int on_error;
 	uint32_t timeout_ms, max_pending, offload_threads, offload_queue, event_queue, drain_ms;
+	struct value_limits values;
 	struct cache_limits cache;
 	uint32_t breaker_failures, breaker_wait_ms, breaker_max_wait_ms;
 	bool shadow;

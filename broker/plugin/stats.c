@@ -240,7 +240,10 @@ enum instance_number {
 	NUMBER_BREAKER_OPEN,
 	NUMBER_BREAKER_REFUSED,
 	NUMBER_SHADOW_AGREED,
-	NUMBER_SHADOW_DIFFERED
+	NUMBER_SHADOW_DIFFERED,
+	NUMBER_VALUES,
+	NUMBER_VALUES_BYTES,
+	NUMBER_VALUES_REFUSED
 };
 
 static const struct {
@@ -280,6 +283,11 @@ static const struct {
 	    "Decisions that a shadow plugin would have made, too" },
 	{ NUMBER_SHADOW_DIFFERED, "plugin_shadow_differed_total", "counter",
 	    "Decisions that a shadow plugin would have made otherwise" },
+	{ NUMBER_VALUES, "plugin_values", "gauge", "Values that a plugin keeps" },
+	{ NUMBER_VALUES_BYTES, "plugin_values_bytes", "gauge",
+	    "Bytes of the values that a plugin keeps, with their keys" },
+	{ NUMBER_VALUES_REFUSED, "plugin_values_refused_total", "counter",
+	    "Values not kept because a limit was reached" },
 };
 
 static uint64_t
@@ -287,10 +295,12 @@ instance_number(const struct instance *in, enum instance_number which)
 {
 	struct offload_counts jobs;
 	struct cache_counts kept = { 0 };
+	struct value_counts values;
 	struct instance_sum s;
 
 	instance_sum(in, &s);
 	offload_counts(in->registry->pool, &in->lane, &jobs);
+	values_counts(in->values, &values);
 	if (in->cache != NULL)
 		cache_counts(in->cache, &kept);
 	switch (which) {
@@ -327,9 +337,15 @@ instance_number(const struct instance *in, enum instance_number which)
 	case NUMBER_SHADOW_AGREED:
 		return s.shadow_agreed;
 	case NUMBER_SHADOW_DIFFERED:
+		return s.shadow_differed;
+	case NUMBER_VALUES:
+		return values.count;
+	case NUMBER_VALUES_BYTES:
+		return values.bytes;
+	case NUMBER_VALUES_REFUSED:
 		break;
 	}
-	return s.shadow_differed;
+	return values.refused;
 }
 
 /*
@@ -527,10 +543,22 @@ cache_json(const struct instance *in, const struct instance_sum *s)
 }
 
 static json_t *
+values_json(struct instance *in)
+{
+	struct value_counts values;
+
+	values_counts(in->values, &values);
+	return json_pack("{s:I, s:I, s:I, s:I, s:I}", "count", (json_int_t)values.count, "bytes",
+	    (json_int_t)values.bytes, "refused", (json_int_t)values.refused, "max_values",
+	    (json_int_t)atomic_load(&in->max_values), "max_values_bytes",
+	    (json_int_t)atomic_load(&in->max_values_bytes));
+}
+
+static json_t *
 entry_json(const struct plugin_entry *e)
 {
 	static const char *const on_error[] = { "unavailable", "deny", "next" };
-	const struct instance *in = e->in;
+	struct instance *in = e->in;
 	json_t *hooks, *metrics, *commands, *j;
 	struct instance_sum s;
 	struct offload_counts jobs;
@@ -581,6 +609,7 @@ entry_json(const struct plugin_entry *e)
 	json_object_set_new(j, "breaker",
 	    json_pack("{s:b, s:I}", "open", breaker_open(&in->breaker), "refused",
 		(json_int_t)s.breaker_refused));
+	json_object_set_new(j, "values", values_json(in));
 	if (e->shadow)
 		json_object_set_new(j, "shadow",
 		    json_pack("{s:I, s:I}", "agreed", (json_int_t)s.shadow_agreed, "differed",

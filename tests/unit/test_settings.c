@@ -221,6 +221,8 @@ START_TEST(what_is_not_written_has_its_default)
 	ck_assert_uint_eq(p->offload_threads, 4);
 	ck_assert_uint_eq(p->offload_queue, 1000);
 	ck_assert_uint_eq(p->event_queue, 10000);
+	ck_assert_uint_eq(p->max_values, 10000);
+	ck_assert_uint_eq(p->max_values_bytes, 16 << 20);
 	settings_unref(s);
 }
 END_TEST
@@ -247,6 +249,8 @@ START_TEST(the_edge_profile_changes_defaults)
 	ck_assert_uint_eq(p->offload_threads, 1);
 	ck_assert_uint_eq(p->offload_queue, 100);
 	ck_assert_uint_eq(p->event_queue, 500);
+	ck_assert_uint_eq(p->max_values, 1000);
+	ck_assert_uint_eq(p->max_values_bytes, 1 << 20);
 	/* No feature less. */
 	ck_assert_uint_eq(l->protocols, 1u << 3 | 1u << 4 | 1u << 5);
 	ck_assert_uint_eq(l->max_qos, 2);
@@ -385,7 +389,8 @@ START_TEST(every_kind_of_value_reaches_its_place)
 				 "plugin \"p\" { enabled = no module = \"/x/y.so\" order = 3 "
 				 "order_acl_check = 5 order_message_publish = 0\n"
 				 "  on_error = next max_pending = 1 timeout = 2s offload_threads = "
-				 "9 offload_queue = 8 event_queue = 7 }\n");
+				 "9 offload_queue = 8 event_queue = 7 max_values = 6 "
+				 "max_values_bytes = 5k }\n");
 	const struct plugin_settings *p = &s->plugins[0];
 
 	ck_assert_uint_eq(s->workers, 7);
@@ -435,6 +440,8 @@ START_TEST(every_kind_of_value_reaches_its_place)
 	ck_assert_uint_eq(p->offload_threads, 9);
 	ck_assert_uint_eq(p->offload_queue, 8);
 	ck_assert_uint_eq(p->event_queue, 7);
+	ck_assert_uint_eq(p->max_values, 6);
+	ck_assert_uint_eq(p->max_values_bytes, 5120);
 	settings_unref(s);
 }
 END_TEST

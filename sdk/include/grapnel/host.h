@@ -31,6 +31,8 @@ typedef void (*grapnel_call_fn)(void *arg);
 typedef void (*grapnel_resolve_fn)(void *arg, int err, const struct grapnel_str *addresses, size_t count);
 /** A message that an internal subscription matched; borrowed. */
 typedef void (*grapnel_message_fn)(void *arg, const struct grapnel_message_info *message);
+/** A value that the instance keeps; borrowed. @return false: that is enough. */
+typedef bool (*grapnel_value_fn)(void *arg, struct grapnel_str key, struct grapnel_str value);
 
 enum grapnel_metric_kind {
 	GRAPNEL_COUNTER = 1,
@@ -311,6 +313,37 @@ struct grapnel_host {
 	 * @return GRAPNEL_OK; GRAPNEL_ENOMEM.  @threads Any.
 	 */
 	int (*cache_purge)(struct grapnel_instance *self, struct grapnel_str username, struct grapnel_str client_id);
+
+	/* ---- values that the instance keeps under keys ------------------------------------------------------- */
+	/*
+	 * They belong to the instance's name. A reload's new instance of that name has them, and shares them with the old one as
+	 * long as both run; instances of other names never see them, even of the same plugin. Whatever plugin has that name next
+	 * finds them: a value that cannot be understood is best ignored.
+	 * All of them are in memory. Keys are 1 to 1024 bytes, values 0 to 65536, any bytes. The operator's limits are
+	 * max_values and max_values_bytes of the instance's section.
+	 * Threads: any, from create() to destroy(); never the disk, only a lock that is held for a look-up and a copy.
+	 */
+	/**
+	 * Keep a value; one that the key had is replaced. Copied.
+	 * @return GRAPNEL_OK; GRAPNEL_EQUOTA: a limit of the operator is reached, what the key had before is still there;
+	 *         GRAPNEL_EINVAL; GRAPNEL_ENOMEM.  @threads Any.  @since ABI 1.0
+	 */
+	int (*value_set)(struct grapnel_instance *self, struct grapnel_str key, struct grapnel_str value);
+	/**
+	 * @param buffer  Gets the first `capacity` bytes of the value; NULL with capacity 0.
+	 * @param len     Gets the length of the whole value, so that one larger than capacity can be asked for again.
+	 * @return GRAPNEL_OK; GRAPNEL_ENOENT: the key has none, *len is unchanged; GRAPNEL_EINVAL.  @threads Any.  @since ABI 1.0
+	 */
+	int (*value_get)(const struct grapnel_instance *self, struct grapnel_str key, void *buffer, size_t capacity, size_t *len);
+	/** @return GRAPNEL_OK; GRAPNEL_ENOENT: the key had none; GRAPNEL_EINVAL; GRAPNEL_ENOMEM: it is still there.  @threads Any.  @since ABI 1.0 */
+	int (*value_delete)(struct grapnel_instance *self, struct grapnel_str key);
+	/**
+	 * Call fn for each value whose key begins with `prefix` (len 0: for all), in the order of the keys' bytes, before the call
+	 * returns. It is as they were when the call began: fn may set and delete values, and is not told of what changes meanwhile.
+	 * Looks at every key of the instance: not for each message.
+	 * @return GRAPNEL_OK, also when there is none or fn wanted no more; GRAPNEL_EINVAL; GRAPNEL_ENOMEM.  @threads Any.  @since ABI 1.0
+	 */
+	int (*value_each)(const struct grapnel_instance *self, struct grapnel_str prefix, grapnel_value_fn fn, void *arg);
 };
 
 #ifdef __cplusplus
