@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store/database.h"
-#include "store/format.h"
+#include "store/rows.h"
 #include "store/schema.h"
 
 #include <errno.h>
@@ -15,17 +15,6 @@
 
 #define TEXT_OF(number)  TEXT_OF_(number)
 #define TEXT_OF_(number) #number
-
-const struct database_table database_tables[DATABASE_TABLES] = {
-	{ "meta", "name", "name DESC" },
-	{ "session", "id", "id DESC" },
-	{ "subscription", "session, filter", "session DESC, filter DESC" },
-	{ "exchange", "session", "session DESC" },
-	{ "retained", "topic", "topic DESC" },
-	{ "log", "segment", "segment DESC" },
-	{ "ban", "address", "address DESC" },
-	{ "kv", "plugin, key", "plugin DESC, key DESC" },
-};
 
 /* ---- small things ------------------------------------------------------------------------------ */
 
@@ -232,8 +221,8 @@ refuse_newer(sqlite3 *db, const char *path, sqlite3_int64 schema, char error[STO
  * The number of the schema is there twice, in the header of the file and in meta: one bit that flipped does not make a store look
  * newer. There is no older schema yet that would have to be brought forward.
  */
-static int
-examine_version(sqlite3 *db, const char *path, char error[STORE_ERROR])
+int
+database_version(sqlite3 *db, const char *path, char error[STORE_ERROR])
 {
 	sqlite3_int64 header, schema;
 	int err = get_number(db, "PRAGMA user_version", path, &header, error);
@@ -276,9 +265,9 @@ examine_schema(sqlite3 *db, const char *path, char error[STORE_ERROR])
 	}
 	if (result != SQLITE_DONE)
 		result = database_result(db, result, path, "has damaged tables", error);
-	else if (tables != DATABASE_TABLES)
+	else if (tables != STORE_TABLE_COUNT)
 		result = database_error(error, GRAPNEL_EFAULT, "%s has %u tables instead of %u",
-		    path, tables, DATABASE_TABLES);
+		    path, tables, STORE_TABLE_COUNT);
 	else
 		result = GRAPNEL_OK;
 	(void)sqlite3_finalize(stmt);
@@ -312,14 +301,14 @@ database_examine(sqlite3 *db, const char *path, char error[STORE_ERROR])
 		"SELECT value FROM meta WHERE name = 'next_id'",
 	};
 	sqlite3_int64 value;
-	int err = examine_version(db, path, error);
+	int err = database_version(db, path, error);
 
 	if (err == GRAPNEL_OK)
 		err = examine_schema(db, path, error);
 	for (unsigned i = 0; i < 3 && err == GRAPNEL_OK; i++)
 		err = get_number(db, numbers[i], path, &value, error);
-	for (unsigned i = 0; i < DATABASE_TABLES && err == GRAPNEL_OK; i++) {
-		const struct database_table *t = &database_tables[i];
+	for (unsigned i = 0; i < STORE_TABLE_COUNT && err == GRAPNEL_OK; i++) {
+		const struct rows_table *t = &rows_tables[i];
 
 		err = examine_row(db, path, t->name, t->key, error);
 		if (err == GRAPNEL_OK)

@@ -13,16 +13,8 @@
 
 #include "store/file.h"
 
-#define DATABASE_NEW	   STORE_DATABASE ".new"     /* being made: nobody reads it before it is renamed */
-#define DATABASE_TABLES	   8u
-#define DATABASE_PATIENCE  5000 /* ms that another program may hold a lock of SQLite */
-
-struct database_table {
-	const char *name;
-	const char *key;  /* columns of the primary key, as in ORDER BY */
-	const char *last; /* the same backwards */
-};
-extern const struct database_table database_tables[DATABASE_TABLES];
+#define DATABASE_NEW	  STORE_DATABASE ".new" /* being made: nobody reads it before it is renamed */
+#define DATABASE_PATIENCE 5000			  /* ms that another program may hold a lock of SQLite */
 
 /* "DIRECTORY/name"; NULL: no memory. */
 char *database_path(const char *directory, const char *name);
@@ -33,6 +25,7 @@ int database_sync(const char *directory, char error[STORE_ERROR]); /* names that
 
 /* flags: SQLITE_OPEN_*. *db is to be closed after an error too. Nothing is checked, and nothing written, not even by closing it. */
 int database_connect(sqlite3 **db, const char *path, int flags, char error[STORE_ERROR]);
+int database_version(sqlite3 *db, const char *path, char error[STORE_ERROR]); /* is its schema ours? */
 /* The cheap checks: header, schema, meta, first and last row of each table. */
 int database_examine(sqlite3 *db, const char *path, char error[STORE_ERROR]);
 /* An examined one becomes ours: to be written. *unclean: whoever had it before did not close it. */

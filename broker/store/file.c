@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store/file.h"
 #include "store/database.h"
+#include "store/salvage.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -106,18 +107,67 @@ find(const char *path, char error[STORE_ERROR])
 }
 
 static int
-open_database(struct store_file *f, const char *path, char error[STORE_ERROR])
+open_examined(struct store_file *f, const char *path, char error[STORE_ERROR])
 {
-	int err = find(path, error);
+	int err = database_connect(&f->db, path, SQLITE_OPEN_READWRITE, error);
 
-	if (err == GRAPNEL_ENOENT)
-		err = make_fresh(f, error);
-	if (err == GRAPNEL_OK)
-		err = database_connect(&f->db, path, SQLITE_OPEN_READWRITE, error);
 	if (err == GRAPNEL_OK)
 		err = database_examine(f->db, path, error);
 	if (err == GRAPNEL_OK)
 		err = database_take(f->db, path, f->program, &f->unclean, error);
+	if (err != GRAPNEL_OK) {
+		(void)sqlite3_close(f->db);
+		f->db = NULL;
+	}
+	return err;
+}
+
+/* What was made a moment ago and cannot be read is the disk's fault. */
+static int
+open_salvaged(struct store_file *f, const char *path, char error[STORE_ERROR])
+{
+	int err = open_examined(f, path, error);
+
+	return err == GRAPNEL_EFAULT ? GRAPNEL_ESYS : err;
+}
+
+static int
+open_database(struct store_file *f, const char *path, char error[STORE_ERROR])
+{
+	int err = salvage_resume(f->directory, f->program, &f->damage, error);
+
+	if (err == GRAPNEL_OK)
+		err = find(path, error);
+	if (err == GRAPNEL_ENOENT && !salvage_orphan(f->directory))
+		err = make_fresh(f, error);
+	if (err == GRAPNEL_OK)
+		err = open_examined(f, path, error);
+	if (err != GRAPNEL_EFAULT && err != GRAPNEL_ENOENT)
+		return err;
+	err = salvage_run(f->directory, f->program, &f->damage, error);
+	return err == GRAPNEL_OK ? open_salvaged(f, path, error) : err;
+}
+
+int
+store_file_salvage(struct store_file *f, char error[STORE_ERROR])
+{
+	char *path = database_path(f->directory, STORE_DATABASE);
+	bool unclean = f->unclean;
+	int err;
+
+	if (path == NULL)
+		return database_error(error, GRAPNEL_ENOMEM, "no memory");
+	if (sqlite3_close(f->db) != SQLITE_OK) {
+		free(path);
+		return database_error(
+		    error, GRAPNEL_ESTATE, "%s is still being read", f->directory);
+	}
+	f->db = NULL;
+	err = salvage_run(f->directory, f->program, &f->damage, error);
+	if (err == GRAPNEL_OK)
+		err = open_salvaged(f, path, error);
+	f->unclean = unclean;
+	free(path);
 	return err;
 }
 
