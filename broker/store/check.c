@@ -16,18 +16,19 @@ static int
 open_beside(sqlite3 **db, const char *path, char error[STORE_ERROR])
 {
 	/* Who may write cleans up after himself: SQLite's files beside the database go when the last one closes it. */
-	bool writable = access(path, W_OK) == 0;
+	bool writable = access(path, W_OK) == 0, closed;
 	char *wal;
 	int err;
 
 	if (asprintf(&wal, "%s-wal", path) < 0)
 		return database_error(error, GRAPNEL_ENOMEM, "%s: no memory", path);
+	closed = access(wal, F_OK) != 0;
+	free(wal);
 	err = database_connect(
 	    db, path, writable ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY, error);
 	/* But what a crashed broker left in its WAL stays there. */
-	if (err == GRAPNEL_OK && writable && access(wal, F_OK) != 0)
+	if (err == GRAPNEL_OK && writable && closed)
 		(void)sqlite3_db_config(*db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
-	free(wal);
 	if (err != GRAPNEL_OK)
 		return err;
 	return database_result(*db, sqlite3_exec(*db, "PRAGMA query_only = ON", NULL, NULL, NULL),
@@ -90,6 +91,22 @@ tell_error(struct check *c, const char *what)
 	tell(c, text);
 }
 
+/* SQLite may give many lines in one, with a heading. */
+static void
+tell_lines(struct check *c, const char *text)
+{
+	while (*text != '\0') {
+		char line[STORE_ERROR];
+		size_t len = strcspn(text, "\n");
+
+		(void)snprintf(line, sizeof(line), "%.*s", (int)len, text);
+		if (len > 0 && strcmp(line, "ok") != 0 && strncmp(line, "*** in ", 7) != 0)
+			tell(c, line);
+		text += len;
+		text += *text == '\n';
+	}
+}
+
 static void
 check_structure(struct check *c)
 {
@@ -103,8 +120,8 @@ check_structure(struct check *c)
 	while ((result = sqlite3_step(stmt)) == SQLITE_ROW) {
 		const char *text = (const char *)sqlite3_column_text(stmt, 0);
 
-		if (text != NULL && strcmp(text, "ok") != 0)
-			tell(c, text);
+		if (text != NULL)
+			tell_lines(c, text);
 	}
 	if (result != SQLITE_DONE)
 		tell_error(c, "the database");

@@ -14,6 +14,7 @@
 
 #define STEPS        1000      /* of SQLite's machine between two looks whether it is to stop */
 #define INTERRUPT_NS 10000000L /* between two attempts to stop it */
+#define PATIENCE_MS  50        /* with a lock: it cannot be stopped meanwhile */
 #define IO_OF_THREAD 1         /* ioprio_set(2), which has no header of the C library */
 #define IO_IDLE      (3 << 13)
 
@@ -73,6 +74,7 @@ check(struct store_checker *c)
 
 	if (store_file_read(&db, c->directory, c->first) != GRAPNEL_OK)
 		return -1;
+	(void)sqlite3_busy_timeout(db, PATIENCE_MS);
 	sqlite3_progress_handler(db, STEPS, on_steps, c);
 	set_db(c, db, false);
 	faults = store_file_check(db, true, on_fault, c);

@@ -124,10 +124,12 @@ open_examined(struct store_file *f, const char *path, char error[STORE_ERROR])
 
 /* What was made a moment ago and cannot be read is the disk's fault. */
 static int
-open_salvaged(struct store_file *f, const char *path, char error[STORE_ERROR])
+salvage(struct store_file *f, const char *path, char error[STORE_ERROR])
 {
-	int err = open_examined(f, path, error);
+	int err = salvage_run(f->directory, f->program, &f->damage, error);
 
+	if (err == GRAPNEL_OK)
+		err = open_examined(f, path, error);
 	return err == GRAPNEL_EFAULT ? GRAPNEL_ESYS : err;
 }
 
@@ -136,16 +138,16 @@ open_database(struct store_file *f, const char *path, char error[STORE_ERROR])
 {
 	int err = salvage_resume(f->directory, f->program, &f->damage, error);
 
-	if (err == GRAPNEL_OK)
-		err = find(path, error);
-	if (err == GRAPNEL_ENOENT && !salvage_orphan(f->directory))
+	if (err != GRAPNEL_OK)
+		return err == GRAPNEL_EFAULT ? GRAPNEL_ESYS : err;
+	err = find(path, error);
+	if (err == GRAPNEL_ENOENT && salvage_orphan(f->directory))
+		return salvage(f, path, error);
+	if (err == GRAPNEL_ENOENT)
 		err = make_fresh(f, error);
 	if (err == GRAPNEL_OK)
 		err = open_examined(f, path, error);
-	if (err != GRAPNEL_EFAULT && err != GRAPNEL_ENOENT)
-		return err;
-	err = salvage_run(f->directory, f->program, &f->damage, error);
-	return err == GRAPNEL_OK ? open_salvaged(f, path, error) : err;
+	return err == GRAPNEL_EFAULT ? salvage(f, path, error) : err;
 }
 
 int
@@ -163,9 +165,7 @@ store_file_salvage(struct store_file *f, char error[STORE_ERROR])
 		    error, GRAPNEL_ESTATE, "%s is still being read", f->directory);
 	}
 	f->db = NULL;
-	err = salvage_run(f->directory, f->program, &f->damage, error);
-	if (err == GRAPNEL_OK)
-		err = open_salvaged(f, path, error);
+	err = salvage(f, path, error);
 	f->unclean = unclean;
 	free(path);
 	return err;

@@ -12,6 +12,7 @@
 #define WAL_HEADER   32u
 #define FRAME_HEADER 24u
 #define MAP_ENTRIES  (PAGE_SIZE / 5) /* of one page of the map: a byte and a number each */
+#define MISSING_MOST 1000000u /* pages more than are there: a number above is damage itself */
 #define LOCK_PAGE    (0x40000000u / PAGE_SIZE + 1) /* has SQLite's lock bytes and nothing else */
 
 static uint32_t
@@ -178,7 +179,7 @@ pages_open(struct pages *p, const char *path)
 	if (err == GRAPNEL_OK && p->count == 0 && pages_read(p, 1, first) &&
 	    memcmp(first, "SQLite format 3", 16) == 0 && memcmp(first + 24, first + 92, 4) == 0)
 		p->count = be32(first + 28);
-	if (p->count == 0)
+	if (p->count == 0 || p->count - 1 > p->readable + MISSING_MOST)
 		p->count = p->readable;
 	return err;
 }
