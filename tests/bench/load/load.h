@@ -60,7 +60,7 @@ struct config {
 	    size, threads, window, batch, ramp;
 	uint64_t count, rate, credit;
 	double duration, timeout, drain, hold; /* seconds */
-	bool exact, json, tls, retain, verify, quiet, user_each;
+	bool exact, json, tls, retain, verify, quiet, user_each, persist, leave, resume;
 };
 extern struct config cfg;
 extern struct sockaddr_in server;
@@ -124,6 +124,7 @@ struct publisher {
 	uint32_t inflight, window, nfree, k, turn;
 	uint8_t *tpl, *id_state;
 	uint16_t *free_id;
+	uint64_t *sent_at;    /* by Packet Identifier, as a message's time stamp */
 	uint64_t left;        /* still to send */
 	enum barrier barrier; /* a PINGREQ after the last message */
 	bool done;
@@ -162,7 +163,7 @@ struct worker {
 	uint64_t sched, t_ping; /* sched: messages due so far at a fixed rate */
 	uint32_t attempts;      /* to connect, for source addresses */
 	uint8_t *rbuf;
-	struct histogram lat, lag;
+	struct histogram lat, lag, ack;
 	_Atomic uint64_t ready, dead, sent, acked, recv, dup, late, misrouted, corrupt, nacks,
 	    q2redeliv, storms, last_rx, last_ready, first_open, pubs_done, session_present, pings,
 	    writes, reads;
@@ -264,7 +265,7 @@ struct result {
 	uint64_t sent, acked, recv, expected, dup, late, misrouted, corrupt, nacks, dead, storms,
 	    session_present, q2redeliv, writes, reads;
 	struct usage base, before, after; /* before connecting; before the run; after it */
-	struct histogram lat, lag;
+	struct histogram lat, lag, ack; /* ack: until PUBACK or PUBREC */
 	bool timed_out;
 };
 /*

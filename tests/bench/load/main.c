@@ -56,6 +56,9 @@ static void __attribute__((noreturn)) usage(void)
 	      "  --batch N               messages per write at full speed (64)\n"
 	      "  --ramp N                connections opened at once, per thread (64)\n"
 	      "  --threads N             generator threads (1)\n"
+	      "  --persist               subscribers keep their sessions\n"
+	      "  --leave                 offline: they do not come back for their messages\n"
+	      "  --resume                offline: they do, for those of a run with --leave\n"
 	      "  --hold S                conn: stay connected so long before measuring (1)\n"
 	      "  --keepalive S --user U --pass P --retain --verify\n"
 	      "  --user-each             a number behind the user name, for each connection another\n"
@@ -89,7 +92,9 @@ static const struct row {
 	{ "json", FLAG, &cfg.json, 0, 0 },
 	{ "keepalive", U32, &cfg.keepalive, 0, 65535 },
 	{ "label", TEXT, &cfg.label, 0, 0 },
+	{ "leave", FLAG, &cfg.leave, 0, 0 },
 	{ "pass", TEXT, &cfg.pass, 0, 0 },
+	{ "persist", FLAG, &cfg.persist, 0, 0 },
 	{ "pid", U32, &cfg.pid, 1, 1u << 30 },
 	{ "port", U32, &cfg.port, 1, 65535 },
 	{ "proto", U32, &cfg.proto, 4, 5 },
@@ -98,6 +103,7 @@ static const struct row {
 	{ "quiet", FLAG, &cfg.quiet, 0, 0 },
 	{ "ramp", U32, &cfg.ramp, 1, 100000 },
 	{ "rate", U64, &cfg.rate, 0, 1000000000 },
+	{ "resume", FLAG, &cfg.resume, 0, 0 },
 	{ "retain", FLAG, &cfg.retain, 0, 0 },
 	{ "size", U32, &cfg.size, PAYLOAD_MIN, 100000 },
 	{ "sub-qos", U32, &cfg.sub_qos, 0, 2 },

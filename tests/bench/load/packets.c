@@ -120,6 +120,11 @@ on_ack(struct worker *w, struct conn *c, uint8_t type, const uint8_t *p, const u
 		ADD(w->corrupt, 1);
 		return;
 	}
+	if (type != 0x70) {
+		uint64_t now = GET(w->last_rx), sent = b->sent_at[packet_id];
+
+		histogram_add(&w->ack, now > sent ? now - sent : 0);
+	}
 	if (type == 0x50 && !refused) {
 		b->id_state[packet_id] = ID_RELEASED;
 		out_ack(c, 0x62, packet_id);

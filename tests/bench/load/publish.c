@@ -94,6 +94,7 @@ publish_one(struct worker *w, struct conn *c, uint64_t stamp)
 	if (cfg.qos) {
 		uint16_t packet_id = b->free_id[--b->nfree];
 		b->id_state[packet_id] = ID_FIRST;
+		b->sent_at[packet_id] = stamp;
 		b->inflight++;
 		put16(t + b->off_packet_id, packet_id);
 	}

@@ -13,6 +13,7 @@ add_publisher(struct conn *c, uint32_t id, uint64_t count)
 	if (cfg.qos) {
 		b->free_id = xcalloc(cfg.window, sizeof(*b->free_id));
 		b->id_state = xcalloc(cfg.window + 1, 1);
+		b->sent_at = xcalloc(cfg.window + 1, sizeof(*b->sent_at));
 		for (uint32_t i = 0; i < cfg.window; i++)
 			b->free_id[i] = (uint16_t)(cfg.window - i);
 	}
@@ -62,8 +63,10 @@ run_live(void)
 	struct conn *c = make_conns(n);
 	struct subscriber *subs = xcalloc(cfg.subs, sizeof(*subs));
 
-	for (uint32_t i = 0; i < cfg.subs; i++)
+	for (uint32_t i = 0; i < cfg.subs; i++) {
 		add_subscriber(&c[i], &subs[i], i, per, cfg.sc == SC_PAIRS ? 1 : cfg.pubs);
+		c[i].clean = !cfg.persist;
+	}
 	for (uint32_t i = 0; i < cfg.pubs; i++)
 		add_publisher(&c[cfg.subs + i], i, share(i));
 	fan = cfg.sc == SC_FANOUT ? cfg.subs : 1;
@@ -85,6 +88,7 @@ run_live(void)
 	json_num("rss_base_kb", (double)r.base.rss_kb);
 	report_histogram("latency", &r.lat);
 	report_histogram("lag", &r.lag);
+	report_histogram("ack", &r.ack);
 	report_broker("delivery", (double)r.recv, &r.before, &r.after);
 	return report_verdict(&r, lost, cfg.qos < cfg.sub_qos ? cfg.qos : cfg.sub_qos);
 }
@@ -164,46 +168,72 @@ run_retained(void)
 	return rc ? rc : rc2;
 }
 
-static int
-run_offline(void)
+/* The subscribers' sessions, and their messages; the broker may have been started again between the two. */
+static struct conn *
+offline_conns(struct subscriber *subs, bool again)
 {
-	static struct result z, a, b;
-	struct subscriber *subs = xcalloc(cfg.subs, sizeof(*subs));
 	struct conn *c = make_conns(cfg.subs);
 
-	for (uint32_t i = 0; i < cfg.subs; i++) { /* 1: make the sessions */
+	for (uint32_t i = 0; i < cfg.subs; i++) {
+		subs[i].t_subscribe = 0;
 		add_subscriber(&c[i], &subs[i], i, 1, cfg.pubs);
+		if (again)
+			subs[i].next_filter = subs[i].nfilters; /* the broker remembers those */
 		c[i].clean = false;
 	}
-	stage_run(c, cfg.subs, 0, &z);
+	return c;
+}
 
-	c = make_conns(cfg.pubs); /* 2: publish into them */
+/* @return exit code */
+static int
+offline_fill(struct subscriber *subs, struct result *a)
+{
+	static struct result z;
+	struct conn *c;
+
+	stage_run(offline_conns(subs, false), cfg.subs, 0, &z);
+	c = make_conns(cfg.pubs);
 	for (uint32_t i = 0; i < cfg.pubs; i++)
 		add_publisher(&c[i], i, share(i));
 	want_barrier = true;
 	fan = 0;
-	stage_run(c, cfg.pubs, 0, &a);
+	stage_run(c, cfg.pubs, 0, a);
 	want_barrier = false;
-	double rate = a.secs > 0 ? (double)a.sent * cfg.subs / a.secs : 0;
-	double bytes = a.sent
-	    ? (double)(a.after.rss_kb - a.before.rss_kb) * 1024 / (double)a.sent / cfg.subs
+	double rate = a->secs > 0 ? (double)a->sent * cfg.subs / a->secs : 0;
+	double bytes = a->sent
+	    ? (double)(a->after.rss_kb - a->before.rss_kb) * 1024 / (double)a->sent / cfg.subs
 	    : 0;
 	say("  %llu queued for %u offline in %.3f s: %.0f/s; %.0f bytes of RSS each\n",
-	    (unsigned long long)a.sent, cfg.subs, a.secs, rate, bytes);
+	    (unsigned long long)a->sent, cfg.subs, a->secs, rate, bytes);
 	json_num("store_per_s", rate);
 	json_num("store_cpu_us",
-	    a.sent ? (a.after.cpu - a.before.cpu) * 1e6 / (double)a.sent / cfg.subs : 0);
+	    a->sent ? (a->after.cpu - a->before.cpu) * 1e6 / (double)a->sent / cfg.subs : 0);
 	json_num("rss_per_queued", bytes);
+	report_histogram("ack", &a->ack);
+	report_histogram("lag", &a->lag);
+	return z.dead || a->dead || a->timed_out ? 3 : 0;
+}
 
-	c = make_conns(cfg.subs); /* 3: come back and drain */
-	for (uint32_t i = 0; i < cfg.subs; i++) {
-		subs[i].t_subscribe = 0;
-		add_subscriber(&c[i], &subs[i], i, 1, cfg.pubs);
-		subs[i].next_filter = subs[i].nfilters; /* the broker remembers those */
-		c[i].clean = false;
+static int
+run_offline(void)
+{
+	static struct result a, b;
+	struct subscriber *subs = xcalloc(cfg.subs, sizeof(*subs));
+	int rc = 0;
+
+	if (cfg.resume) {
+		for (uint32_t i = 0; i < cfg.pubs; i++)
+			a.sent += sent_in_flow[i] = (uint32_t)share(i);
+	} else {
+		rc = offline_fill(subs, &a);
 	}
-	stage_run(c, cfg.subs, a.sent * cfg.subs, &b);
-	rate = b.secs > 0 ? (double)b.recv / b.secs : 0;
+	if (cfg.leave) {
+		json_num("sent", (double)a.sent);
+		return rc != 0 ? rc : report_verdict(&a, 0, 1);
+	}
+	fan = 0;
+	stage_run(offline_conns(subs, true), cfg.subs, a.sent * cfg.subs, &b);
+	double rate = b.secs > 0 ? (double)b.recv / b.secs : 0;
 	say("  %llu of %llu drained in %.3f s: %.0f/s; session present %llu of %u\n",
 	    (unsigned long long)b.recv, (unsigned long long)a.sent * cfg.subs, b.secs, rate,
 	    (unsigned long long)b.session_present, cfg.subs);
@@ -215,7 +245,7 @@ run_offline(void)
 	report_broker("message", (double)b.recv, &b.before, &b.after);
 	b.nacks += a.nacks;
 	int rc2 = report_verdict(&b, flows_lost(subs, cfg.subs), 1);
-	return z.dead || a.dead || a.timed_out ? 3 : rc2;
+	return rc != 0 ? rc : rc2;
 }
 
 int

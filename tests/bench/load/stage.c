@@ -149,6 +149,7 @@ workers_stop(struct result *r)
 			last_rx = GET(w->last_rx);
 		histogram_merge(&r->lat, &w->lat);
 		histogram_merge(&r->lag, &w->lag);
+		histogram_merge(&r->ack, &w->ack);
 		(void)close(w->ep);
 		free(w->rbuf);
 		free(w->conns);

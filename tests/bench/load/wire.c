@@ -64,7 +64,9 @@ out_connect(struct conn *c)
 	bool persistent = !c->clean;
 
 	/* A session that has to survive keeps one id; everyone else gets a fresh one. */
-	if (c->sub && cfg.sc == SC_OFFLINE)
+	if (c->sub && (cfg.leave || cfg.resume))
+		snprintf(id, sizeof(id), "ml-s%u", c->id);
+	else if (c->sub && cfg.sc == SC_OFFLINE)
 		snprintf(id, sizeof(id), "ml-%d-s%u", (int)getpid(), c->id);
 	else
 		snprintf(id, sizeof(id), "ml-%d-%u-%u", (int)getpid(), stage_no, c->id);
