@@ -51,7 +51,7 @@ static struct {
 	unsigned file_count, new_count;
 } power = { .lock = PTHREAD_MUTEX_INITIALIZER, .platter = -1 };
 
-static void
+static __attribute__((noreturn)) void
 die(const char *what, const char *name)
 {
 	(void)fprintf(stderr, "disk: %s: %s: %s\n", what, name, strerror(errno));
