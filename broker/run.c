@@ -8,6 +8,7 @@
 #include "config/conf.h"
 #include "core/broker.h"
 #include "core/core.h"
+#include "core/durable.h"
 #include "core/memory.h"
 #include "core/retain.h"
 #include "core/topic_index.h"
@@ -76,6 +77,7 @@ broker_new(struct settings *s, struct broker **out)
 	b->settings = s;
 	b->worker_count = s->workers < WORKER_MAX ? s->workers : WORKER_MAX;
 	b->started_us = clock_wall_us();
+	atomic_init(&b->rights_generation, 1); /* what a store brings was asked about by none of us */
 	b->node_id = name_hash(s->node_name);
 	if (getrandom(b->hash_key, sizeof(b->hash_key), 0) != (ssize_t)sizeof(b->hash_key) ||
 	    getrandom(&boot, sizeof(boot), 0) != (ssize_t)sizeof(boot))
@@ -341,6 +343,40 @@ on_plugins_ready(void *arg, int err)
 	    b->worker_count, b->worker_count == 1 ? "" : "s");
 }
 
+static bool
+open_store(struct run *run, struct conf_errors *errs)
+{
+	struct settings *s = run->b->settings;
+	char error[STORE_ERROR];
+
+	if (s->store.durability == DURABLE_OFF && s->store.strict.count == 0)
+		return true;
+	if (store_open(&run->b->store, run->b, PACKAGE_NAME " " PACKAGE_VERSION, error) == GRAPNEL_OK)
+		return true;
+	conf_errors_add(errs,
+	    "%s: store: %s; durability = off keeps everything in memory", s->path, error);
+	return false;
+}
+
+static bool
+restore(struct run *run, struct conf_errors *errs)
+{
+	struct broker *b = run->b;
+	char error[STORE_ERROR];
+
+	if (b->store == NULL)
+		return true;
+	if (durable_restore(b, error) != GRAPNEL_OK) {
+		conf_errors_add(errs, "%s: store: %s", b->settings->path, error);
+		return false;
+	}
+	if (store_start(b->store, durable_asked) == GRAPNEL_OK)
+		return true;
+	conf_errors_add(errs, "%s: store: its threads cannot be started: %s", b->settings->path,
+	    strerror(errno));
+	return false;
+}
+
 /* Up to the point where only threads are missing. Messages say what is wrong. */
 static bool
 prepare(struct run *run, struct conf_errors *errs)
@@ -353,7 +389,7 @@ prepare(struct run *run, struct conf_errors *errs)
 		return false;
 	if (privileges_drop(s, errs) != GRAPNEL_OK)
 		return false;
-	if (!run->test && (!pid_file_write(run, errs) || !log_start(s, errs)))
+	if (!run->test && (!pid_file_write(run, errs) || !log_start(s, errs) || !open_store(run, errs)))
 		return false;
 	/* As the user who will have to read them again at a reload. */
 	if (tls_set_new(s, errs, &tls) != GRAPNEL_OK)
@@ -373,7 +409,11 @@ start(struct run *run, struct conf_errors *errs)
 	struct broker *b = run->b;
 
 	run->core_up = true;
-	if (core_init(b) != GRAPNEL_OK || memory_start(b) != GRAPNEL_OK ||
+	if (core_init(b) != GRAPNEL_OK)
+		goto no_memory;
+	if (!restore(run, errs))
+		return false;
+	if (memory_start(b) != GRAPNEL_OK ||
 	    plugins_start(b->plugins) != GRAPNEL_OK ||
 	    signals_new(b->main->base, on_signal, run, &run->signals) != GRAPNEL_OK)
 		goto no_memory;
@@ -394,21 +434,34 @@ no_memory:
 	return false;
 }
 
+/* What is still in mailboxes. */
+static void
+drain(struct broker *b)
+{
+	bool more = b != NULL && b->main != NULL;
+
+	for (unsigned turn = 0; more && turn < DRAIN_TURNS; turn++) {
+		more = false;
+		for (unsigned i = 0; i <= b->worker_count; i++)
+			more |= worker_drain(b->workers[i]);
+	}
+}
+
 /* Everything is over, or was never begun. */
 static void
 finish(struct run *run)
 {
 	struct broker *b = run->b;
-	bool more = true;
 
 	for (unsigned i = 0; b != NULL && i < b->worker_count; i++)
 		if (b->workers[i] != NULL && worker_join(b->workers[i], JOIN_MS) != GRAPNEL_OK)
 			_exit(run->exit_code); /* cannot be: signals_stopping comes long before */
-	for (unsigned turn = 0; b != NULL && b->main != NULL && more && turn < DRAIN_TURNS;
-	     turn++) {
-		more = false;
-		for (unsigned i = 0; i <= b->worker_count; i++)
-			more |= worker_drain(b->workers[i]);
+	drain(b);
+	if (b != NULL && b->store != NULL && run->core_up) {
+		for (unsigned i = 0; i < b->worker_count; i++)
+			durable_submit_last(b->workers[i]);
+		(void)store_stop(b->store);
+		drain(b); /* what it gave back */
 	}
 	if (run->core_up) {
 		memory_stop(b);
@@ -419,6 +472,8 @@ finish(struct run *run)
 			hooks_free(b->workers[i]);
 	if (b != NULL && b->plugins != NULL)
 		plugins_free(b->plugins);
+	if (b != NULL)
+		store_free(b->store);
 	if (run->pid_file_ours)
 		(void)unlink(b->settings->pid_file);
 	signals_free(run->signals);
@@ -454,10 +509,6 @@ run_all(const struct cmdline *cmd, bool test)
 		ok = true;
 		goto out;
 	}
-	if (!test && run.b->settings->store.durability != 2)
-		log_warning("store: this version keeps sessions, queued and retained messages in "
-			    "memory only: they do not outlive a "
-			    "restart");
 	if (!start(&run, &errs)) {
 		/* Threads that run may be anywhere in the broker: leave it to the system to take it all back. */
 		print_errors(&errs);

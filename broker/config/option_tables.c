@@ -5,6 +5,7 @@
 #include "address.h"
 #include "cidr.h"
 #include "options.h"
+#include "mqtt/topic.h"
 #include "settings.h"
 
 #include <net/if.h>
@@ -130,6 +131,18 @@ check_node_name(const char *value, char *why, size_t size)
 	return false;
 }
 
+static bool
+check_filter(const char *value, char *why, size_t size)
+{
+	struct grapnel_str share, rest;
+
+	if (topic_filter_valid((struct grapnel_str){ value, strlen(value) }, &share, &rest) &&
+	    share.data == NULL)
+		return true;
+	snprintf(why, size, "must be a Topic Filter");
+	return false;
+}
+
 /* ---- the top level and its small blocks ------------------------------------------------------ */
 
 /* clang-format off */
@@ -187,6 +200,17 @@ const struct option_def store_options[] = {
 	{ "durability", OPTION_ENUM, TOP(store.durability), "strict", 0, 0, RELOAD_RESTART, 0,
 	    "strict|relaxed|off", NULL,
 	    "When an acknowledgement is sent: after the disk has it, before, or nothing is kept." },
+	{ "max_bytes", OPTION_BYTES, TOP(store.max_bytes), "16g", MIB, 1024 * TIB, RELOAD_RESTART, 0,
+	    NULL, NULL, "Size of the store from which on no new messages are taken in." },
+	{ "memory_for_queues", OPTION_BYTES, TOP(store.memory_for_queues), "256m", MIB, 1024 * TIB,
+	    RELOAD_RESTART, 0, NULL, NULL,
+	    "Memory for queued messages; what is more is left on the disk." },
+	{ "off_topics", OPTION_LIST, TOP(store.not_kept), "none", 0, 0, RELOAD_RESTART, OPTION_NONE,
+	    NULL, check_filter, "Topic Filters of messages that are kept in memory only." },
+	{ "relaxed_delay", OPTION_MS, TOP(store.delay_ms), "10ms", 1, 60000, RELOAD_RESTART, 0, NULL,
+	    NULL, "Longest time until the disk has what nobody waits for." },
+	{ "strict_topics", OPTION_LIST, TOP(store.strict), "none", 0, 0, RELOAD_RESTART, OPTION_NONE,
+	    NULL, check_filter, "Topic Filters of messages that are kept as durability = strict says." },
 	{ 0 }
 };
 

@@ -191,7 +191,13 @@ struct settings {
 	char *node_name;	/* default: host name */
 	struct { char *socket; mode_t mode; char *group; } admin; /* socket NULL: off */
 	struct { int level; int format; /* 0 text, 1 json */ char *to; /* "stderr", "stdout", "syslog", path */ } log;
-	struct { char *directory; int durability; /* 0 strict, 1 relaxed, 2 off */ } store;
+	struct {
+		char *directory;
+		int durability; /* 0 strict, 1 relaxed, 2 off */
+		struct string_list strict, not_kept; /* Topic Filters, with mountpoint */
+		uint64_t memory_for_queues, max_bytes;
+		uint32_t delay_ms; /* relaxed: until the disk has it */
+	} store;
 	struct guard_settings guard;
 	uint32_t sys_interval_ms; /* $SYS topics; 0: off; default 10s */
 	struct limits limits;

@@ -2,8 +2,8 @@
 /*
  * acks - PUBACK, PUBREC, PUBREL and PUBCOMP, in both directions; acknowledgements held by message_acknowledge
  */
+#include "core/durable.h"
 #include "core/publish.h"
-#include "core/session.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -23,10 +23,11 @@ struct held_ack {
 #define HELD_MAX 1024 /* per connection; past it, or Receive Maximum, the Client is not read */
 
 unsigned
-held_ack_count(const struct conn *c)
+acks_unsent(const struct conn *c)
 {
-	return c->extra != NULL ? c->extra->ack_count - c->extra->ack_received : 0;
+	return c->extra != NULL ? c->extra->ack_count - c->extra->ack_received + c->extra->gated : 0;
 }
+
 
 bool
 held_ack_has(const struct conn *c, uint8_t type, uint16_t packet_id)
@@ -72,14 +73,45 @@ held_acks_clear(struct conn *c)
 	c->extra->ack_count = c->extra->ack_received = 0;
 }
 
+void
+ack_out_now(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code,
+    struct grapnel_str reason_string)
+{
+	/* A PUBREC that refuses ends the exchange: no PUBREL will come [MQTT-4.3.3-9]. */
+	if (type == MQTT_PUBREC && reason_code >= 0x80) {
+		id_set_remove(&c->session->flow->received, packet_id);
+		durable_exchange(c->session);
+	}
+	conn_send_ack(c, type, packet_id, reason_code, reason_string);
+}
+
 static void
 ack_out(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code,
     struct grapnel_str reason_string)
 {
-	/* A PUBREC that refuses ends the exchange: no PUBREL will come [MQTT-4.3.3-9]. */
-	if (type == MQTT_PUBREC && reason_code >= 0x80)
-		id_set_remove(&c->session->flow->received, packet_id);
-	conn_send_ack(c, type, packet_id, reason_code, reason_string);
+	if (gate_waiting(c))
+		gate_ack(c, type, packet_id, reason_code, reason_string);
+	else
+		ack_out_now(c, type, packet_id, reason_code, reason_string);
+}
+
+/* Those that wait are many: the Client is not read until they are fewer. */
+void
+acks_pause(struct conn *c)
+{
+	unsigned count = (c->extra != NULL ? c->extra->ack_count : 0) + gate_count(c);
+
+	if (count >= HELD_MAX || count >= c->session->limits->receive_maximum)
+		conn_pause(c, PAUSE_ACKS);
+}
+
+void
+acks_resume(struct conn *c)
+{
+	unsigned count = c->extra->ack_count + c->extra->gated;
+
+	if (count < HELD_MAX / 2 && count < c->session->limits->receive_maximum)
+		conn_resume(c, PAUSE_ACKS);
 }
 
 /* Send those at the front that are decided. */
@@ -107,8 +139,7 @@ held_go(struct conn *c)
 		if (c->state != CONN_ESTABLISHED)
 			return;
 	}
-	if (x->ack_count < HELD_MAX / 2 && x->ack_count < c->session->limits->receive_maximum)
-		conn_resume(c, PAUSE_ACKS);
+	acks_resume(c);
 }
 
 static void
@@ -190,8 +221,7 @@ ack_send(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code,
 			decision_release(&now);
 		}
 	}
-	if (x->ack_count >= HELD_MAX || x->ack_count >= c->session->limits->receive_maximum)
-		conn_pause(c, PAUSE_ACKS);
+	acks_pause(c);
 	held_go(c);
 }
 
@@ -204,6 +234,7 @@ on_ack(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 	struct inflight_entry *ie;
 	struct mqtt_ack a;
 	struct wire w;
+	bool known;
 
 	wire_init(&w, body, f->remaining);
 	if (mqtt_ack_decode(&w, c->version, f->type, &a) != 0)
@@ -222,9 +253,11 @@ on_ack(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 		} else if (a.reason_code >= 0x80 && ie->state == INFLIGHT_WAIT_PUBREC) {
 			deliver_acknowledged(s, ie, a.reason_code); /* [MQTT-4.3.3-4] */
 		} else {
-			if (ie->state == INFLIGHT_WAIT_PUBREC)
+			if (ie->state == INFLIGHT_WAIT_PUBREC) {
 				deliver_received(s, ie);
-			conn_send_ack(c, MQTT_PUBREL, a.packet_id, 0, (struct grapnel_str){ 0 });
+				gate_exchange(c); /* a PUBLISH with that identifier must not come again */
+			}
+			ack_out(c, MQTT_PUBREL, a.packet_id, 0, (struct grapnel_str){ 0 });
 		}
 		break;
 	case MQTT_PUBCOMP:
@@ -234,10 +267,13 @@ on_ack(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 		break;
 	case MQTT_PUBREL:
 		/* In 3.x an unknown identifier is answered like a known one [v3.1.1 MQTT-4.3.3-2]. */
+		known = id_set_remove(&s->flow->received, a.packet_id);
+		if (known) { /* a PUBLISH with that identifier is a new message after that */
+			durable_exchange(s);
+			gate_exchange(c);
+		}
 		ack_send(c, MQTT_PUBCOMP, a.packet_id,
-		    id_set_remove(&s->flow->received, a.packet_id) || c->version < 5
-			? 0
-			: RC_PACKET_IDENTIFIER_NOT_FOUND,
+		    known || c->version < 5 ? 0 : RC_PACKET_IDENTIFIER_NOT_FOUND,
 		    (struct grapnel_str){ 0 }, NULL);
 		break;
 	default:

@@ -14,6 +14,7 @@
 struct topic_index;
 struct retain;
 struct plugins;
+struct store;
 struct listeners;
 struct limits_kept;
 
@@ -36,6 +37,7 @@ struct broker {
 	_Atomic(struct limits *) limits; /* the global limits in force; old ones are kept until exit (a few bytes per reload) */
 	bool reloading; /* main: a reload is under way */
 	struct limits_kept *limits_kept; /* all that limits ever pointed to: reload.c */
+	struct store *store; /* store/store.h; NULL: durability = off */
 	struct sys *sys; /* core/sys.h */
 	struct memory *memory; /* core/memory.h */
 	struct overload overload; /* core/overload.h */

@@ -5,7 +5,7 @@
 #include "core/connecting.h"
 #include "core/core.h"
 #include "core/publish.h"
-#include "core/session.h"
+#include "core/durable.h"
 #include "net/listener.h"
 #include "net/tls_context.h"
 
@@ -137,6 +137,7 @@ conn_extra_free(struct conn *c)
 		return;
 	handshake_free(x->handshake);
 	held_acks_clear(c);
+	gates_clear(c);
 	timer_disarm(c->w->wheel, &x->pause_timer);
 	if (x->alias_in != NULL)
 		for (unsigned i = 0; i < x->alias_in_count; i++)
@@ -597,6 +598,7 @@ close_conn(struct conn *c, uint8_t reason_code, const char *why, bool discard_wi
 		c->extra->handshake = NULL;
 	}
 	held_acks_clear(c);
+	gates_clear(c);
 	conn_set_state(c, CONN_CLOSING, why);
 	if (s != NULL) {
 		if (event_wanted(c->w, GRAPNEL_EVENT_CLIENT_DISCONNECTED))

@@ -120,6 +120,9 @@ struct conn_extra {
 	/* acknowledgements that wait for message_acknowledge, in order */
 	struct held_ack *ack_first, *ack_last;
 	unsigned ack_count, ack_received; /* those whose identifiers are in the session's `received` too */
+	/* what waits for the store: gates.c */
+	struct gate *gate_first, *gate_last;
+	unsigned gated; /* acknowledgements of PUBLISH packets among it */
 	/* enhanced authentication */
 	char *auth_method; /* NUL-terminated copy */
 	size_t auth_method_len;
@@ -178,6 +181,7 @@ struct conn {
 	bool pending : 1;	/* input.c: its stream has more than was read */
 	bool last_words : 1;	/* something was sent that the peer should get to read before we close */
 	bool lingering : 1;
+	bool corked : 1;	/* nothing is written: gates.c */
 	bool counted : 1;	/* for the address in `who`: listener_address_leave */
 };
 
@@ -243,7 +247,6 @@ void step_cancel(struct conn *c);
 void held_acks_clear(struct conn *c);
 int batch_init(struct worker *w);
 void batch_fini(struct worker *w);
-bool held_ack(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code, const struct message *msg); /* acks.c: see there */
 
 /*
  * Bytes that may wait to be written to it now: max_output_bytes, or less if its peer does not read and much waits for all.
@@ -268,6 +271,7 @@ void conn_send_disconnect(struct conn *c, uint8_t reason_code, const char *why, 
  *         GRAPNEL_ENOMEM: not sent.
  */
 int conn_send_publish(struct conn *c, struct message *msg, subids ids, uint8_t qos, bool retain, bool dup, uint16_t packet_id);
+void conn_mark_dirty(struct conn *c); /* it has output */
 void conn_fail(struct conn *c); /* out of memory: close at the end of the turn, which is safe while subscribers are walked */
 void conn_flush(struct conn *c); /* one writev */
 void conn_lost(struct conn *c); /* it cannot be written any more */

@@ -3,7 +3,7 @@
 
 #include "base/log.h"
 #include "core/acl.h"
-#include "core/session.h"
+#include "core/durable.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -117,6 +117,38 @@ take_extra(struct session_extra *x, struct connecting *k)
 	x->expiry = k->p.session_expiry;
 }
 
+/* Can a session that outlives its connection be promised? */
+static bool
+store_takes(const struct conn *c, const struct session *s)
+{
+	const struct worker *w = c->w;
+	enum store_state state;
+
+	if (w->durable == NULL || c->connecting->p.session_expiry == 0 || c->limits->max_session_expiry == 0)
+		return true;
+	state = store_state(w->broker->store);
+	return state == STORE_GOOD || (state == STORE_FULL && s != NULL && !c->connecting->p.clean_start);
+}
+
+/* Nothing is said to the Client before what CONNACK says is true after a crash, too. */
+static void
+keep_session(struct conn *c)
+{
+	struct session *s = c->session;
+
+	if (c->w->durable == NULL)
+		return;
+	if (session_expiry_effective(s) > 0 && !durable_session_begin(s)) {
+		conn_fail(c);
+		return;
+	}
+	if (!s->durable)
+		return;
+	durable_session_changed(s);
+	if (durable_strict(c->w))
+		gate_cork(c);
+}
+
 void
 connect_attach(struct conn *c)
 {
@@ -147,6 +179,10 @@ connect_attach(struct conn *c)
 	if (s != NULL && !c->limits->takeover_any && !same_user(s->identity, k->identity)) {
 		connect_refuse(c, RC_CLIENT_ID_NOT_VALID,
 		    "this Client Identifier belongs to another user's session");
+		return;
+	}
+	if (!store_takes(c, s)) {
+		connect_refuse(c, RC_SERVER_UNAVAILABLE, "the session cannot be kept: the store is failing");
 		return;
 	}
 	if (k->has_limits && (own = connect_limits(c->limits, &k->asked_limits)) == NULL) {
@@ -231,6 +267,7 @@ connect_attach(struct conn *c)
 	send_connack(c, present);
 	if (c->state != CONN_ESTABLISHED)
 		return;
+	keep_session(c);
 	metric_add(&w->metrics, METRIC_CONNECTS_ACCEPTED, 1);
 	log_at(GRAPNEL_LOG_INFO, "client_connected",
 	    "client \"%.*s\" user \"%.*s\" from %s connected: MQTT %s, %s session", STR(client_id),

@@ -2,6 +2,7 @@
 #include "core/connecting.h"
 
 #include "core/acl.h"
+#include "core/durable.h"
 #include "core/publish.h"
 #include "core/session.h"
 
@@ -66,6 +67,7 @@ connect_new_login(struct conn *c, const struct grapnel_auth_answer *a)
 	id->own_count = s->identity->own_count;
 	free(attributes);
 	session_new_login(s, id);
+	durable_session_changed(s);
 	identity_unref(c->who);
 	c->who = identity_ref(id);
 	s->superuser = a->superuser;

@@ -4,6 +4,7 @@
 #include "base/arena.h"
 #include "base/log.h"
 #include "core/connecting.h"
+#include "core/durable.h"
 #include "core/retain.h"
 #include "core/session.h"
 #include "core/sys.h"
@@ -75,10 +76,11 @@ broker_home(const struct broker *b, struct grapnel_str client_id)
 /* ---- retained messages that have expired ------------------------------------------------------ */
 
 static void
-on_swept(struct message *msg, void *arg)
+on_swept(struct message *msg, uint64_t seq, void *arg)
 {
 	struct worker *w = arg;
 
+	durable_retained_gone(w, msg, seq);
 	metric_add(&w->metrics, METRIC_MESSAGES_EXPIRED, 1);
 	if (event_wanted(w, GRAPNEL_EVENT_MESSAGE_EXPIRED))
 		core_event(w, GRAPNEL_EVENT_MESSAGE_EXPIRED, NULL, msg, 0, "retained");
@@ -108,6 +110,7 @@ core_init(struct broker *b)
 			return GRAPNEL_ENOMEM;
 		if ((err = batch_init(w)) != GRAPNEL_OK ||
 		    (err = session_table_new(w)) != GRAPNEL_OK ||
+		    (err = durable_init(w)) != GRAPNEL_OK ||
 		    (err = router_init(w)) != GRAPNEL_OK || (err = shared_init(w)) != GRAPNEL_OK)
 			return err;
 	}
@@ -132,6 +135,7 @@ core_fini(struct broker *b)
 		if (w->hooks != NULL && w->core->last_decision.request != NULL)
 			decision_release(&w->core->last_decision);
 		conn_reap(w);
+		durable_fini(w); /* what ends now ends in memory only */
 		wills_clear(w);
 		session_table_free(w);
 		arena_free(w->subs);

@@ -8,7 +8,7 @@
  * the queue; up to PENDING_MAX of them are being decided at once, and leave in the order they had.
  */
 #include "base/log.h"
-#include "core/session.h"
+#include "core/durable.h"
 #include "mqtt/topic.h"
 
 #include <stdlib.h>
@@ -41,9 +41,9 @@ static void pending_go(struct pending_delivery *pd);
  * than the total says.
  */
 void
-queued_add(struct worker *w, const struct message *msg, int sign)
+queued_add(struct worker *w, size_t bytes, int sign)
 {
-	int64_t size = (int64_t)message_size(msg) * sign, take = 0;
+	int64_t size = (int64_t)bytes * sign, take = 0;
 	struct core_worker *cw = w->core;
 
 	metric_add(&w->metrics, METRIC_QUEUED_MESSAGES, sign);
@@ -71,8 +71,20 @@ pop(struct session *s, struct entry *e)
 {
 	if (!queue_pop(&s->flow->queue, e))
 		return false;
-	queued_add(s->w, e->msg, -1);
+	queued_add(s->w, entry_size(e), -1);
+	if (e->flags & ENTRY_COLD)
+		s->flow->cold--;
+	else
+		spill_popped(s, e);
 	return true;
+}
+
+/* The store may forget it. */
+static void
+forget(struct session *s, const struct entry *e)
+{
+	if (e->address != 0)
+		durable_finished(s->w, e->flags & ENTRY_GROUP ? 0 : durable_id(s), e->address);
 }
 
 /* Done with: whatever became of it. */
@@ -81,6 +93,7 @@ finish(struct session *s, struct entry *e)
 {
 	uint16_t member = e->member;
 
+	forget(s, e);
 	entry_clear(e);
 	if (member != 0)
 		shared_finished(s, member);
@@ -98,12 +111,20 @@ deliver_dropped(struct session *s, struct entry *e, enum metric m, const char *w
 	finish(s, e);
 }
 
+void
+deliver_lost(struct session *s, struct entry *e)
+{
+	metric_add(&s->w->metrics, METRIC_MESSAGES_DROPPED_STORE, 1);
+	finish(s, e);
+}
+
 static void
 on_queue_expired(struct entry *e, void *arg)
 {
 	struct session *s = arg;
 
-	queued_add(s->w, e->msg, -1);
+	queued_add(s->w, entry_size(e), -1);
+	spill_popped(s, e);
 	deliver_dropped(s, e, METRIC_MESSAGES_EXPIRED, "expired");
 }
 
@@ -151,7 +172,9 @@ enqueue(struct session *s, struct entry *e)
 		deliver_dropped(s, e, METRIC_MESSAGES_DROPPED_MEMORY, "out of memory");
 		return;
 	}
-	queued_add(s->w, e->msg, 1);
+	queued_add(s->w, size, 1);
+	if (e->address != 0)
+		spill_check(s, size);
 }
 
 /* ---- congestion ------------------------------------------------------------------------------- */
@@ -234,6 +257,17 @@ send_now(struct session *s, struct entry *e)
 	if ((f = session_flow(s)) == NULL ||
 	    (ie = inflight_add(&f->inflight, e, window(s))) == NULL)
 		return false;
+	if (e->qos == 2 && s->durable) {
+		durable_exchange(s);
+		if (durable_mode(s->w, e->msg) == DURABLE_STRICT) {
+			/* Not before the store knows the identifier: it must mean this message after a crash, too. */
+			metric_add(&s->w->metrics, METRIC_INFLIGHT_MESSAGES, 1);
+			ie->unsent = true;
+			if (gate_after_batch(c))
+				gate_publish(c, ie->packet_id);
+			return true;
+		}
+	}
 	err = conn_send_publish(
 	    c, e->msg, e->ids, e->qos, (e->flags & ENTRY_RETAIN) != 0, false, ie->packet_id);
 	if (err == GRAPNEL_OK) {
@@ -268,7 +302,7 @@ deliver(
 
 	if (qos > 0 || c == NULL || (flags & ENTRY_CHECK) != 0 || s->deciding ||
 	    hook_used(s->w, HOOK_DELIVER)) {
-		deliver_from_group(s, msg, qos, flags, ids, member, 0);
+		deliver_kept(s, msg, qos, flags, ids, member, 0, 0);
 		return;
 	}
 	/* The straight way. */
@@ -288,16 +322,35 @@ deliver(
 		shared_finished(s, member);
 }
 
+/* Into the store with it, if it belongs there. @return false: it could not be, and its publisher will be told. */
+static bool
+keep(struct session *s, struct entry *e)
+{
+	bool refused;
+
+	if (!s->durable || e->qos == 0 || e->address != 0 || e->member != 0)
+		return true;
+	durable_receiver(s->w, s->extra->store_id, false, s->conn != NULL, e, &refused);
+	return !refused;
+}
+
 void
-deliver_from_group(struct session *s, struct message *msg, uint8_t qos, uint8_t flags, subids ids,
-    uint16_t member, uint32_t seq)
+deliver_kept(struct session *s, struct message *msg, uint8_t qos, uint8_t flags, subids ids,
+    uint16_t member, uint32_t seq, uint64_t address)
 {
 	struct conn *c = s->conn;
-	struct entry e = {
-		.msg = msg, .ids = ids, .member = member, .qos = qos, .flags = flags, .seq = seq
-	};
-	bool ask = (flags & ENTRY_CHECK) != 0 || hook_used(s->w, HOOK_DELIVER);
+	struct entry e;
+	bool ask;
 
+	if (qos == 0 && address != 0) { /* nobody acknowledges that */
+		durable_finished(s->w, 0, address);
+		address = 0;
+		flags &= (uint8_t)~ENTRY_GROUP;
+	}
+	e = (struct entry){
+		.msg = msg, .ids = ids, .member = member, .qos = qos, .flags = flags, .seq = seq, .address = address
+	};
+	ask = (flags & ENTRY_CHECK) != 0 || hook_used(s->w, HOOK_DELIVER);
 	if (qos == 0 && c != NULL && !ask && !s->deciding) {
 		deliver(s, msg, qos, flags, ids, member);
 		return;
@@ -306,6 +359,7 @@ deliver_from_group(struct session *s, struct message *msg, uint8_t qos, uint8_t 
 		e.flags |= ENTRY_ALLOWED;
 	if (qos == 0 && c == NULL && !s->limits->queue_qos0) {
 		qos0_lost(s, msg, METRIC_MESSAGES_DROPPED_OFFLINE, "QoS 0, receiver offline");
+		forget(s, &e);
 		subids_unref(ids);
 		if (member != 0)
 			shared_finished(s, member);
@@ -313,9 +367,14 @@ deliver_from_group(struct session *s, struct message *msg, uint8_t qos, uint8_t 
 	}
 	if ((e.msg = message_keep(msg)) == NULL) {
 		metric_add(&s->w->metrics, METRIC_MESSAGES_DROPPED_MEMORY, 1);
+		forget(s, &e);
 		subids_unref(ids);
 		if (member != 0)
 			shared_finished(s, member);
+		return;
+	}
+	if (!keep(s, &e)) {
+		deliver_dropped(s, &e, METRIC_MESSAGES_DROPPED_STORE, "the store takes nothing in");
 		return;
 	}
 	if (c != NULL && !ask && s->flow->queue.count == 0 && !s->deciding && !output_full(s) &&
@@ -591,6 +650,8 @@ static void
 resend_dropped(struct session *s, struct inflight_entry *ie, enum metric m, const char *why)
 {
 	metric_add(&s->w->metrics, METRIC_INFLIGHT_MESSAGES, -1);
+	if (ie->e.qos == 2)
+		durable_exchange(s);
 	deliver_dropped(s, &ie->e, m, why);
 	inflight_remove(&s->flow->inflight, ie);
 }
@@ -599,14 +660,26 @@ resend_dropped(struct session *s, struct inflight_entry *ie, enum metric m, cons
 static void
 resend(struct session *s, struct inflight_entry *ie)
 {
-	int err = conn_send_publish(s->conn, ie->e.msg, ie->e.ids, ie->e.qos,
-	    (ie->e.flags & ENTRY_RETAIN) != 0, true, ie->packet_id);
+	bool again = !ie->unsent;
+	int err;
 
+	ie->unsent = false;
+	err = conn_send_publish(s->conn, ie->e.msg, ie->e.ids, ie->e.qos,
+	    (ie->e.flags & ENTRY_RETAIN) != 0, again, ie->packet_id);
 	if (err == GRAPNEL_EQUOTA)
 		resend_dropped(s, ie, METRIC_MESSAGES_DROPPED_TOO_LARGE,
 		    "larger than the client's Maximum Packet Size");
 	else if (err != GRAPNEL_OK)
 		conn_fail(s->conn);
+}
+
+void
+deliver_gated(struct session *s, uint16_t packet_id)
+{
+	struct inflight_entry *ie = inflight_find(&s->flow->inflight, packet_id);
+
+	if (ie != NULL && ie->unsent)
+		resend(s, ie);
 }
 
 /* The first one decided, as far as it can go. false: nothing more can leave now. */
@@ -678,6 +751,14 @@ queue_recheck(struct session *s)
 	}
 }
 
+static void
+requeued(struct session *s, const struct entry *e)
+{
+	queued_add(s->w, entry_size(e), 1);
+	if (e->address != 0)
+		spill_check(s, entry_size(e));
+}
+
 void
 deliver_pump(struct session *s)
 {
@@ -692,6 +773,8 @@ deliver_pump(struct session *s)
 	while (s->deciding && pending_finish_first(s))
 		;
 	while ((head = queue_peek(&f->queue)) != NULL && budget-- > 0) {
+		if (head->flags & ENTRY_COLD)
+			break;
 		if (message_expired(head->msg, s->w->now_ms)) {
 			pop(s, &e);
 			deliver_dropped(s, &e, METRIC_MESSAGES_EXPIRED, "expired");
@@ -720,7 +803,7 @@ deliver_pump(struct session *s)
 		pop(s, &e);
 		if (!send_now(s, &e)) {
 			if (queue_push_head(&f->queue, &e) == GRAPNEL_OK)
-				queued_add(s->w, e.msg, 1);
+				requeued(s, &e);
 			else
 				deliver_dropped(
 				    s, &e, METRIC_MESSAGES_DROPPED_MEMORY, "out of memory");
@@ -732,6 +815,8 @@ deliver_pump(struct session *s)
 	    !timer_armed(&f->retry_timer)) /* used up: go on in the next turn */
 		worker_timer(s->w, &f->retry_timer, 0);
 	s->pumping = false;
+	if (f->cold > 0)
+		spill_read(s);
 	congestion_eased(s);
 	retained_continue(s);
 }
@@ -813,7 +898,7 @@ deliver_offline(struct session *s)
 			deliver_dropped(
 			    s, &pd->e, METRIC_MESSAGES_DROPPED_OFFLINE, "QoS 0, receiver offline");
 		} else if (queue_push_head(&f->queue, &pd->e) == GRAPNEL_OK) {
-			queued_add(s->w, pd->e.msg, 1);
+			requeued(s, &pd->e);
 		} else {
 			deliver_dropped(s, &pd->e, METRIC_MESSAGES_DROPPED_MEMORY, "out of memory");
 		}
@@ -832,8 +917,12 @@ deliver_clear(struct session *s)
 		return;
 	while (pop(s, &e)) {
 		e.member = 0;
+		forget(s, &e);
 		entry_clear(&e);
 	}
+	for (uint32_t i = 0; i < f->inflight.capacity; i++)
+		if (f->inflight.slots[i].state != INFLIGHT_FREE)
+			forget(s, &f->inflight.slots[i].e);
 	queue_clear(&f->queue);
 	metric_add(&s->w->metrics, METRIC_INFLIGHT_MESSAGES, -(int64_t)f->inflight.count);
 	inflight_clear(&f->inflight);
@@ -858,6 +947,9 @@ void
 deliver_received(struct session *s, struct inflight_entry *ie)
 {
 	ie->state = INFLIGHT_WAIT_PUBCOMP;
+	durable_exchange(s);
+	forget(s, &ie->e);
+	ie->e.address = 0;
 	/* The receiver has it; only an observer of acknowledgements still wants to see it. */
 	if (!event_wanted(s->w, GRAPNEL_EVENT_MESSAGE_ACKNOWLEDGED)) {
 		message_unref(ie->e.msg);
@@ -874,6 +966,9 @@ deliver_acknowledged(struct session *s, struct inflight_entry *ie, uint8_t reaso
 	if (event_wanted(s->w, GRAPNEL_EVENT_MESSAGE_ACKNOWLEDGED))
 		core_event(
 		    s->w, GRAPNEL_EVENT_MESSAGE_ACKNOWLEDGED, s, ie->e.msg, reason_code, NULL);
+	if (ie->e.qos == 2)
+		durable_exchange(s);
+	forget(s, &ie->e);
 	inflight_remove(&f->inflight, ie);
 	metric_add(&s->w->metrics, METRIC_INFLIGHT_MESSAGES, -1);
 	if (member != 0)

@@ -23,7 +23,7 @@ group_fini(struct group *g)
 
 	while (queue_pop(&g->queue, &e)) {
 		g->ops->queued(g, e.msg, -1);
-		g->ops->dropped(g, e.msg, METRIC_MESSAGES_DROPPED_OFFLINE,
+		g->ops->dropped(g, e.msg, e.address, METRIC_MESSAGES_DROPPED_OFFLINE,
 		    "the last member of the shared group left");
 		entry_clear(&e);
 	}
@@ -151,7 +151,7 @@ purge_qos0(struct entry *e, void *arg)
 	if (effective_qos(g, e->qos) > 0)
 		return false;
 	g->ops->queued(g, e->msg, -1);
-	g->ops->dropped(g, e->msg, METRIC_MESSAGES_DROPPED_OFFLINE,
+	g->ops->dropped(g, e->msg, e->address, METRIC_MESSAGES_DROPPED_OFFLINE,
 	    "QoS 0, all members of the shared group are offline");
 	entry_clear(e);
 	return true;
@@ -283,7 +283,8 @@ pick(struct group *g, enum share_strategy strategy, const struct message *msg)
 }
 
 static enum group_given
-give(struct group *g, const struct group_terms *terms, struct message *msg, uint32_t seq)
+give(struct group *g, const struct group_terms *terms, struct message *msg, uint32_t seq,
+    uint64_t address)
 {
 	struct group_member *gm;
 
@@ -292,7 +293,7 @@ give(struct group *g, const struct group_terms *terms, struct message *msg, uint
 
 		if (--gm->credit == 0)
 			ready_remove(g, gm);
-		given = g->ops->give(g, gm, msg, seq);
+		given = g->ops->give(g, gm, msg, seq, address);
 		switch (given) {
 		case GROUP_GIVEN:
 			return given;
@@ -317,22 +318,23 @@ on_expired(struct entry *e, void *arg)
 	struct group *g = arg;
 
 	g->ops->queued(g, e->msg, -1);
-	g->ops->dropped(g, e->msg, METRIC_MESSAGES_EXPIRED, "expired");
+	g->ops->dropped(g, e->msg, e->address, METRIC_MESSAGES_EXPIRED, "expired");
 	entry_clear(e);
 }
 
 void
-group_route(struct group *g, const struct group_terms *terms, struct message *msg)
+group_route(
+    struct group *g, const struct group_terms *terms, struct message *msg, uint64_t address)
 {
-	struct entry e = { .qos = msg->qos, .seq = g->next_seq++ };
+	struct entry e = { .qos = msg->qos, .seq = g->next_seq++, .address = address };
 	enum metric m = METRIC_MESSAGES_DROPPED_QUEUE_FULL;
 	size_t size = message_size(msg);
 	const char *why = NULL;
 
-	if (g->queue.count == 0 && give(g, terms, msg, e.seq) == GROUP_GIVEN)
+	if (g->queue.count == 0 && give(g, terms, msg, e.seq, address) == GROUP_GIVEN)
 		return;
 	if (g->online == 0 && effective_qos(g, msg->qos) == 0) {
-		g->ops->dropped(g, msg, METRIC_MESSAGES_DROPPED_OFFLINE,
+		g->ops->dropped(g, msg, address, METRIC_MESSAGES_DROPPED_OFFLINE,
 		    "QoS 0, all members of the shared group are offline");
 		return;
 	}
@@ -350,30 +352,31 @@ group_route(struct group *g, const struct group_terms *terms, struct message *ms
 		m = METRIC_MESSAGES_DROPPED_MEMORY_LIMIT;
 	}
 	if (why != NULL) {
-		g->ops->dropped(g, msg, m, why);
+		g->ops->dropped(g, msg, address, m, why);
 		return;
 	}
 	if ((e.msg = message_keep(msg)) == NULL || queue_push(&g->queue, &e) != GRAPNEL_OK) {
 		message_unref(e.msg);
-		g->ops->dropped(g, msg, METRIC_MESSAGES_DROPPED_MEMORY, "out of memory");
+		g->ops->dropped(g, msg, address, METRIC_MESSAGES_DROPPED_MEMORY, "out of memory");
 		return;
 	}
 	g->ops->queued(g, e.msg, 1);
 }
 
 void
-group_return(struct group *g, const struct group_terms *terms, struct message *msg, uint32_t seq)
+group_return(struct group *g, const struct group_terms *terms, struct message *msg, uint32_t seq,
+    uint64_t address)
 {
-	struct entry e = { .msg = msg, .qos = msg->qos, .seq = seq };
+	struct entry e = { .msg = msg, .qos = msg->qos, .seq = seq, .address = address };
 	uint32_t mask;
 
 	if (message_expired(msg, terms->now_ms)) {
-		g->ops->dropped(g, msg, METRIC_MESSAGES_EXPIRED, "expired");
+		g->ops->dropped(g, msg, address, METRIC_MESSAGES_EXPIRED, "expired");
 	} else if (g->online == 0 && effective_qos(g, msg->qos) == 0) {
-		g->ops->dropped(g, msg, METRIC_MESSAGES_DROPPED_OFFLINE,
+		g->ops->dropped(g, msg, address, METRIC_MESSAGES_DROPPED_OFFLINE,
 		    "QoS 0, all members of the shared group are offline");
 	} else if (queue_push_head(&g->queue, &e) != GRAPNEL_OK) {
-		g->ops->dropped(g, msg, METRIC_MESSAGES_DROPPED_MEMORY, "out of memory");
+		g->ops->dropped(g, msg, address, METRIC_MESSAGES_DROPPED_MEMORY, "out of memory");
 	} else {
 		mask = g->queue.capacity - 1;
 		/* Older ones that are back already stay in front. Serial-number comparison: seq wraps. */
@@ -391,6 +394,19 @@ group_return(struct group *g, const struct group_terms *terms, struct message *m
 	message_unref(msg);
 }
 
+bool
+group_restore(struct group *g, struct message *msg, uint64_t address)
+{
+	struct entry e = { .msg = msg, .qos = msg->qos, .seq = g->next_seq++, .address = address };
+
+	if (queue_push(&g->queue, &e) != GRAPNEL_OK) {
+		message_unref(msg);
+		return false;
+	}
+	g->ops->queued(g, msg, 1);
+	return true;
+}
+
 enum group_given
 group_drain(struct group *g, const struct group_terms *terms, unsigned budget)
 {
@@ -404,7 +420,7 @@ group_drain(struct group *g, const struct group_terms *terms, unsigned budget)
 			on_expired(&e, g);
 			continue;
 		}
-		switch (give(g, terms, head->msg, head->seq)) {
+		switch (give(g, terms, head->msg, head->seq, head->address)) {
 		case GROUP_GIVEN:
 			queue_pop(&g->queue, &e);
 			g->ops->queued(g, e.msg, -1);

@@ -41,9 +41,9 @@ enum group_given {
 };
 struct group_ops {
 	/* msg may be borrowed. Must not call back into the group, except group_credit and group_state. */
-	enum group_given (*give)(struct group *g, struct group_member *gm, struct message *msg, uint32_t seq);
+	enum group_given (*give)(struct group *g, struct group_member *gm, struct message *msg, uint32_t seq, uint64_t address);
 	void (*queued)(struct group *g, const struct message *msg, int sign); /* it went into the queue (1) or out (-1) */
-	void (*dropped)(struct group *g, const struct message *msg, enum metric m, const char *why);
+	void (*dropped)(struct group *g, const struct message *msg, uint64_t address, enum metric m, const char *why);
 };
 /* What may change from one message to the next. */
 struct group_terms {
@@ -82,10 +82,12 @@ void group_qos(struct group *g, struct group_member *gm, uint8_t qos);
 void group_state(struct group *g, struct group_member *gm, bool online, uint32_t epoch, uint32_t credit);
 void group_credit(struct group *g, struct group_member *gm, uint32_t epoch, uint32_t credit); /* of another epoch: ignored */
 
-/* To a member or into the queue. msg may be borrowed. */
-void group_route(struct group *g, const struct group_terms *terms, struct message *msg);
+/* To a member or into the queue. msg may be borrowed. address: in the store; 0: it is not there. */
+void group_route(struct group *g, const struct group_terms *terms, struct message *msg, uint64_t address);
+/* One of before a restart, behind those that are there already. Takes the reference. false: no memory. */
+bool group_restore(struct group *g, struct message *msg, uint64_t address);
 /* Takes the reference. Of several messages the newest first, so that each finds its place at once. */
-void group_return(struct group *g, const struct group_terms *terms, struct message *msg, uint32_t seq);
+void group_return(struct group *g, const struct group_terms *terms, struct message *msg, uint32_t seq, uint64_t address);
 /* Give what is queued. @return GROUP_FULL: all that can be given was; GROUP_GIVEN: the budget is used up; GROUP_NO_MEMORY. */
 enum group_given group_drain(struct group *g, const struct group_terms *terms, unsigned budget);
 

@@ -2,6 +2,7 @@
 /*
  * members - a session's memberships in shared groups: joining and leaving, credit, and what goes back
  */
+#include "core/durable.h"
 #include "core/shared.h"
 
 #include <stdlib.h>
@@ -387,6 +388,7 @@ join_send(struct member *m, bool again, shared_joined_fn joined, uint32_t token)
 	j->share_len = m->share_len;
 	j->mountpoint_len = s->mountpoint_len;
 	j->wild_first = (m->flags & SUB_WILD_FIRST) != 0;
+	j->durable = s->durable;
 	if (local) {
 		int err = home_join(w, j);
 
@@ -448,6 +450,15 @@ make_key(const struct session *s, struct grapnel_str share, struct grapnel_str f
 	p[share.len] = '/'; /* which a ShareName does not have [MQTT-4.8.2-2] */
 	memcpy(p + share.len + 1, filter.data, filter.len);
 	return broker_hash(s->w->broker, *key);
+}
+
+static void
+on_joined_again(struct worker *w, uint64_t generation, uint32_t token, int err)
+{
+	(void)w;
+	(void)generation;
+	(void)token;
+	(void)err;
 }
 
 int
@@ -550,7 +561,7 @@ takes(struct member *m, uint32_t epoch)
 }
 
 static void
-take(struct member *m, struct message *msg, uint32_t seq)
+take(struct member *m, struct message *msg, uint32_t seq, uint64_t address)
 {
 	struct session *s = m->session;
 	uint8_t qos = msg->qos < m->qos ? msg->qos : m->qos, flags = 0;
@@ -562,7 +573,10 @@ take(struct member *m, struct message *msg, uint32_t seq)
 	if (m->granted > 0)
 		m->granted--;
 	m->out++;
-	deliver_from_group(s, msg, qos, flags, subids_one(m->id), (uint16_t)(m->index + 1), seq);
+	if (address != 0)
+		flags |= ENTRY_GROUP;
+	deliver_kept(
+	    s, msg, qos, flags, subids_one(m->id), (uint16_t)(m->index + 1), seq, address);
 }
 
 static struct member *
@@ -575,7 +589,8 @@ member_at(struct worker *w, uint64_t generation, uint32_t index, uint64_t serial
 }
 
 enum group_given
-members_give(struct worker *w, const struct group_member *gm, struct message *msg, uint32_t seq)
+members_give(struct worker *w, const struct group_member *gm, struct message *msg, uint32_t seq,
+    uint64_t address)
 {
 	struct member *m = member_at(w, gm->generation, gm->index, gm->serial);
 	struct message *kept = NULL;
@@ -585,7 +600,7 @@ members_give(struct worker *w, const struct group_member *gm, struct message *ms
 	/* deliver() would drop it; here it can still wait. */
 	if (msg->qos > 0 && (kept = message_keep(msg)) == NULL)
 		return GROUP_NO_MEMORY;
-	take(m, msg, seq);
+	take(m, msg, seq, address);
 	message_unref(kept);
 	return GROUP_GIVEN;
 }
@@ -601,7 +616,7 @@ members_parcel_mail(struct worker *w, struct mail *mail)
 		struct member *m = member_at(w, it->generation, it->index, it->ref.member_serial);
 
 		if (m != NULL && takes(m, it->epoch)) {
-			take(m, it->msg, it->seq);
+			take(m, it->msg, it->seq, it->address);
 			message_unref(it->msg);
 			continue;
 		}
@@ -627,7 +642,7 @@ struct returns {
 
 /* Takes the reference. */
 static void
-returns_add(struct returns *r, struct message *msg, uint16_t member, uint32_t seq)
+returns_add(struct returns *r, struct message *msg, uint16_t member, uint32_t seq, uint64_t address)
 {
 	struct member *m = member_numbered(r->s, member - 1u);
 
@@ -652,6 +667,7 @@ returns_add(struct returns *r, struct message *msg, uint16_t member, uint32_t se
 		.index = m->index,
 		.worker = m->group_worker,
 		.epoch = m->epoch - 1,
+		.address = address,
 		.seq = seq };
 }
 
@@ -662,9 +678,10 @@ take_queued(struct entry *e, void *arg)
 
 	if (e->member == 0)
 		return false;
-	queued_add(r->s->w, e->msg, -1);
+	queued_add(r->s->w, entry_size(e), -1);
+	spill_popped(r->s, e);
 	subids_unref(e->ids);
-	returns_add(r, e->msg, e->member, e->seq);
+	returns_add(r, e->msg, e->member, e->seq, e->address);
 	return true;
 }
 
@@ -749,6 +766,13 @@ shared_session_offline(struct session *s)
 	returns_send(&r);
 }
 
+static void
+returns_inflight(struct returns *r, struct entry *e)
+{
+	returns_add(r, message_ref(e->msg), e->member, e->seq, e->address);
+	e->address = 0; /* the group goes on with it */
+}
+
 void
 shared_session_end(struct session *s)
 {
@@ -767,7 +791,7 @@ shared_session_end(struct session *s)
 			struct inflight_entry *ie = &f->inflight.slots[i];
 
 			if (ie->state == INFLIGHT_WAIT_PUBACK && ie->e.member != 0)
-				returns_add(&r, message_ref(ie->e.msg), ie->e.member, ie->e.seq);
+				returns_inflight(&r, &ie->e);
 			ie->e.member = 0;
 		}
 		queue_filter(&f->queue, take_queued, &r);
@@ -780,4 +804,23 @@ shared_session_end(struct session *s)
 	free(t->buckets);
 	free(t);
 	f->members = NULL;
+}
+
+void
+shared_made_durable(struct session *s)
+{
+	const struct members *t = s->flow->members;
+
+	for (uint32_t i = 0; t != NULL && i < t->count; i++) {
+		struct member *m = t->at[i];
+		struct sub values;
+
+		if (m == NULL)
+			continue;
+		values = (struct sub){ .id = m->id, .qos = m->qos, .flags = m->flags };
+		durable_subscription(s, (struct grapnel_str){ m->key, m->share_len },
+		    (struct grapnel_str){ m->key + m->share_len + 1, m->key_len - m->share_len - 1 },
+		    &values, 0);
+		(void)join_send(m, true, on_joined_again, 0); /* so that its group hears of it */
+	}
 }

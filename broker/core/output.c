@@ -86,7 +86,7 @@ out_pool_clear(struct out_pool *p)
 	memset(p, 0, sizeof(*p));
 }
 
-static void
+void
 conn_mark_dirty(struct conn *c)
 {
 	if (c->dirty || c->dead)
@@ -474,6 +474,8 @@ conn_flush(struct conn *c)
 		conn_close(c, 0, "out of memory");
 		return;
 	}
+	if (c->corked)
+		return;
 	while (c->out_first != NULL) {
 		struct iovec iov[IOV_MAX_HERE];
 		size_t want;

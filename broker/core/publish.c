@@ -9,7 +9,7 @@
 #include "core/publish.h"
 
 #include "base/log.h"
-#include "core/session.h"
+#include "core/durable.h"
 #include "mqtt/topic.h"
 #include "plugin/trace.h"
 
@@ -24,6 +24,7 @@ struct pub_item {
 	uint8_t qos, reason_code;
 	bool route;                       /* false: acknowledged only */
 	bool dropped;                     /* accepted and forgotten, as somebody decided */
+	bool held;                        /* durable.h: not delivered before its identifier is kept */
 	struct grapnel_str reason_string; /* heap; .data NULL: none */
 };
 struct pub_batch {
@@ -90,9 +91,12 @@ acknowledge(struct conn *c, const struct pub_item *it, uint8_t reason_code)
 {
 	uint8_t type = it->qos == 1 ? MQTT_PUBACK : MQTT_PUBREC;
 
-	if (it->qos == 2 && reason_code < 0x80 && !received_add(c->session, it->packet_id)) {
-		conn_close(c, RC_UNSPECIFIED, "out of memory");
-		return;
+	if (it->qos == 2 && reason_code < 0x80 && !it->held) {
+		if (!received_add(c->session, it->packet_id)) {
+			conn_close(c, RC_UNSPECIFIED, "out of memory");
+			return;
+		}
+		durable_exchange(c->session);
 	}
 	ack_send(c, type, it->packet_id, reason_code, it->reason_string, &it->msg);
 }
@@ -106,30 +110,111 @@ item_free(struct pub_item *it)
 	publish_step_free(it->step != NULL ? &it->step->head : NULL);
 }
 
-void
-conn_batch_end(struct conn *c)
+/* Messages of QoS 2 from a session that is kept: hold.c. */
+static bool
+is_held(const struct conn *c, const struct pub_item *it)
 {
-	struct pub_batch *b = c->w->core->batch;
+	return it->qos == 2 && it->msg.qos > 0 && c->session->durable &&
+	    durable_mode(c->w, &it->msg) == DURABLE_STRICT;
+}
+
+/* Route those that are held, or those that are not. Their Reason Codes are in the items then. */
+static void
+route_some(struct conn *c, struct pub_batch *b, bool held)
+{
 	struct message *msgs[TOPIC_GROUP];
 	uint8_t codes[TOPIC_GROUP];
 	unsigned n = 0, k = 0;
 
+	for (unsigned i = 0; i < b->count; i++)
+		if (b->items[i].route && b->items[i].held == held)
+			msgs[n++] = &b->items[i].msg;
+	router_publish(c->w, msgs, n, c, codes);
+	for (unsigned i = 0; i < b->count; i++)
+		if (b->items[i].route && b->items[i].held == held)
+			b->items[i].reason_code = codes[k++];
+}
+
+static void
+refuse_held(struct pub_batch *b)
+{
+	for (unsigned i = 0; i < b->count; i++)
+		if (b->items[i].held)
+			b->items[i].reason_code = RC_QUOTA_EXCEEDED;
+}
+
+static void
+route_held(struct conn *c, struct pub_batch *b)
+{
+	struct hold *h;
+
+	if (store_state(c->w->broker->store) != STORE_GOOD || (h = hold_begin(c)) == NULL) {
+		refuse_held(b);
+		return;
+	}
+	for (unsigned i = 0; i < b->count; i++) {
+		if (!b->items[i].held)
+			continue;
+		hold_id(h, b->items[i].packet_id);
+		/* From now on it is known as received: if it comes again it is not another one. */
+		if (!received_add(c->session, b->items[i].packet_id))
+			conn_fail(c);
+	}
+	route_some(c, b, true);
+	hold_end(c, h);
+}
+
+/* @return what acknowledgements wait for, the caller's to release; NULL: nothing. */
+static struct ticket *
+batch_route(struct conn *c, struct pub_batch *b)
+{
+	unsigned plain = 0, held = 0;
+	bool waits = false;
+	struct ticket *t = NULL;
+
+	for (unsigned i = 0; i < b->count; i++) {
+		struct pub_item *it = &b->items[i];
+
+		if (!it->route)
+			continue;
+		it->held = is_held(c, it);
+		held += it->held;
+		plain += !it->held;
+		waits |= !it->held && it->qos > 0;
+	}
+	if (plain > 0) {
+		if (waits)
+			durable_route_begin(c->w);
+		route_some(c, b, false);
+		if (waits && (t = durable_route_end(c->w)) != NULL && ticket_waits(t) &&
+		    c->state == CONN_ESTABLISHED)
+			(void)gate_open_after(c, t);
+	}
+	if (held > 0 && c->state == CONN_ESTABLISHED)
+		route_held(c, b);
+	else if (held > 0)
+		refuse_held(b);
+	return t;
+}
+
+void
+conn_batch_end(struct conn *c)
+{
+	struct pub_batch *b = c->w->core->batch;
+	struct ticket *ticket;
+
 	if (b->count == 0 || b->ending)
 		return;
 	b->ending = true;
-	for (unsigned i = 0; i < b->count; i++)
-		if (b->items[i].route)
-			msgs[n++] = &b->items[i].msg;
-	if (n > 0)
-		router_publish(c->w, msgs, n, c, codes);
+	ticket = batch_route(c, b);
 	for (unsigned i = 0; i < b->count; i++) {
 		struct pub_item *it = &b->items[i];
-		uint8_t code = it->route ? codes[k++] : it->reason_code;
+		uint8_t code = it->reason_code;
 
 		if (c->state == CONN_ESTABLISHED && it->route && code >= 0x80 && it->qos > 0 &&
 		    c->version < 5) {
-			/* No memory: 3.x has no negative acknowledgement, so none, and the Client keeps its message. */
-			conn_close(c, RC_QUOTA_EXCEEDED, "no memory for its message");
+			/* No memory, or no room in the store: 3.x has no negative acknowledgement, so none, and the Client keeps its message. */
+			conn_close(c, RC_QUOTA_EXCEEDED, "its message cannot be taken in");
 		}
 		if (c->state == CONN_ESTABLISHED) {
 			if (it->route && code < 0x80 &&
@@ -149,6 +234,8 @@ conn_batch_end(struct conn *c)
 	}
 	b->count = 0;
 	b->ending = false;
+	if (ticket != NULL)
+		ticket_release(c->w, ticket);
 }
 
 /* Put a decided PUBLISH into the batch; takes the step. */
@@ -646,19 +733,19 @@ on_publish(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 			conn_batch_end(c);
 			if (c->state != CONN_ESTABLISHED)
 				return HANDLED_CLOSED;
-			if (!held_ack_has(
-				c, MQTT_PUBREC, p.packet_id)) /* else the answer is still to come */
-				conn_send_ack(
+			if (!hold_again(c, p.packet_id) && !held_ack_has(c, MQTT_PUBREC, p.packet_id) &&
+			    !gate_has(c, MQTT_PUBREC, p.packet_id)) /* else the answer is still to come */
+				ack_out_now(
 				    c, MQTT_PUBREC, p.packet_id, 0, (struct grapnel_str){ 0 });
 			return HANDLED;
 		}
-		if (s->flow->received.count + held_ack_count(c) + c->w->core->batch->count >=
+		if (s->flow->received.count + acks_unsent(c) + c->w->core->batch->count >=
 		    c->own_receive_maximum) {
 			conn_batch_end(c);
 			if (c->state != CONN_ESTABLISHED)
 				return HANDLED_CLOSED;
 			if (c->version == 5 &&
-			    s->flow->received.count + held_ack_count(c) >= c->own_receive_maximum)
+			    s->flow->received.count + acks_unsent(c) >= c->own_receive_maximum)
 				return packet_malformed(c, RC_RECEIVE_MAXIMUM_EXCEEDED,
 				    "more than Receive Maximum messages unacknowledged "
 				    "[MQTT-3.3.4-8]");

@@ -37,8 +37,12 @@ enum handled on_ack(struct conn *c, const struct mqtt_frame *f, const uint8_t *b
  */
 void ack_send(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code, struct grapnel_str reason_string,
     const struct message *msg);
-/* Messages that only wait for a plugin to be acknowledged; those in the session's `received` are not counted again. */
-unsigned held_ack_count(const struct conn *c);
+/* Messages that only wait for a plugin or the store to be acknowledged; those in the session's `received` are not counted again. */
+unsigned acks_unsent(const struct conn *c);
 bool held_ack_has(const struct conn *c, uint8_t type, uint16_t packet_id);
+/* At once, whatever waits: gates.c. */
+void ack_out_now(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code, struct grapnel_str reason_string);
+void acks_pause(struct conn *c);
+void acks_resume(struct conn *c); /* c->extra is there */
 
 #endif

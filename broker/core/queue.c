@@ -105,12 +105,6 @@ queue_grow(struct queue *q)
 	return GRAPNEL_OK;
 }
 
-static size_t
-entry_size(const struct entry *e)
-{
-	return e->msg != NULL ? message_size(e->msg) : 0;
-}
-
 int
 queue_push(struct queue *q, const struct entry *e)
 {
@@ -206,7 +200,7 @@ queue_expire(struct queue *q, uint64_t now_ms, unsigned budget,
 	for (uint32_t i = looked; i-- > 0;) {
 		struct entry *e = &q->ring[(q->head + i) & (q->capacity - 1)];
 
-		if (message_expired(e->msg, now_ms)) {
+		if (e->msg != NULL && message_expired(e->msg, now_ms)) {
 			q->bytes -= entry_size(e);
 			dropped(e, arg); /* clears it */
 			gone++;
@@ -264,10 +258,33 @@ inflight_add(struct inflight *f, const struct entry *e, uint32_t max)
 		ie->packet_id = f->next_id;
 		ie->seq = f->next_seq++;
 		ie->state = e->qos == 2 ? INFLIGHT_WAIT_PUBREC : INFLIGHT_WAIT_PUBACK;
+		ie->unsent = false;
 		f->count++;
 		return ie;
 	}
 	return NULL;
+}
+
+struct inflight_entry *
+inflight_put(struct inflight *f, const struct entry *e, uint16_t packet_id, enum inflight_state state)
+{
+	struct inflight_entry *ie;
+
+	if (packet_id == 0 || f->count >= 65535)
+		return NULL;
+	while (f->capacity == 0 || f->slots[packet_id & (f->capacity - 1)].state != INFLIGHT_FREE) {
+		if (inflight_find(f, packet_id) != NULL || inflight_grow(f) != GRAPNEL_OK)
+			return NULL;
+	}
+	ie = &f->slots[packet_id & (f->capacity - 1)];
+	ie->e = *e;
+	ie->packet_id = packet_id;
+	ie->seq = f->next_seq++;
+	ie->state = (uint8_t)state;
+	ie->unsent = false;
+	f->count++;
+	f->next_id = packet_id; /* new ones begin behind the last one */
+	return ie;
 }
 
 struct inflight_entry *

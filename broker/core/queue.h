@@ -37,16 +37,24 @@ enum entry_flags {
 	ENTRY_ALLOWED = 1u << 2,  /* READ and message_deliver were asked already */
 	ENTRY_RETAINED = 1u << 3, /* comes from the retained index, not from a PUBLISH of now */
 	ENTRY_HOOKED = 1u << 4,	  /* message_deliver has had its say: msg is what it made of it */
+	ENTRY_GROUP = 1u << 6,	  /* its record in the store is a shared group's, and nobody else's */
+	ENTRY_COLD = 1u << 5,	  /* its message is in the store alone: spill.c; seq is the message's size */
 };
 struct entry {
-	struct message *msg; /* NULL: QoS 2 after PUBREC */
+	struct message *msg; /* NULL: QoS 2 after PUBREC, or ENTRY_COLD */
 	subids ids;
+	uint64_t address; /* in the store; 0: it is not there */
 	uint16_t member; /* 1 + index in session->members: came through a shared group; 0: not */
 	uint8_t qos;
 	uint8_t flags;
-	uint32_t seq;	 /* its number in the shared group, which may get it back */
+	uint32_t seq;	 /* its number in the shared group, which may get it back; ENTRY_COLD: see there */
 };
 void entry_clear(struct entry *e); /* drops both references */
+static inline size_t
+entry_size(const struct entry *e)
+{
+	return e->msg != NULL ? message_size(e->msg) : e->flags & ENTRY_COLD ? e->seq : 0;
+}
 
 struct queue {
 	struct entry *ring;
@@ -75,6 +83,7 @@ struct inflight_entry {
 	uint32_t seq; /* order of first sending */
 	uint16_t packet_id;
 	uint8_t state; /* enum inflight_state */
+	bool unsent;   /* it waits in a gate: durable.h */
 };
 struct inflight {
 	struct inflight_entry *slots; /* at packet_id & (capacity - 1) */
@@ -84,6 +93,8 @@ struct inflight {
 };
 /* A free Packet Identifier with its entry, state set by the caller's QoS; NULL: none free below `max`, or no memory. Takes e's references. */
 struct inflight_entry *inflight_add(struct inflight *f, const struct entry *e, uint32_t max);
+/* One of before, with the identifier it had. NULL: no memory, or the identifier is in use. */
+struct inflight_entry *inflight_put(struct inflight *f, const struct entry *e, uint16_t packet_id, enum inflight_state state);
 struct inflight_entry *inflight_find(struct inflight *f, uint16_t packet_id); /* NULL: not in use */
 void inflight_remove(struct inflight *f, struct inflight_entry *ie);	      /* clears it */
 /* All entries in order of first sending, as a heap array of pointers; NULL with *n == 0 when empty; NULL with *n > 0: no memory. */

@@ -27,6 +27,7 @@ struct retain {
 	struct retain_tree tree;
 	struct retain_cursor sweep; /* where retain_sweep goes on */
 	uint64_t expiring;          /* messages with an expiry */
+	uint64_t seq;               /* of the last change */
 	_Atomic uint64_t messages, bytes;
 };
 
@@ -72,9 +73,15 @@ over_limit(const struct retain *st, const struct message *msg, const struct mess
 	return size > old_size && (bytes > max_bytes || size - old_size > max_bytes - bytes);
 }
 
+void
+retain_begin(struct retain *st, uint64_t seq)
+{
+	st->seq = seq;
+}
+
 int
-retain_set(
-    struct retain *st, struct message *msg, uint64_t max_messages, uint64_t max_bytes, bool *had)
+retain_set(struct retain *st, struct message *msg, uint64_t max_messages, uint64_t max_bytes,
+    bool *had, uint64_t *seq)
 {
 	struct message *keep = NULL, *old = NULL;
 	struct retain_place place;
@@ -101,6 +108,10 @@ retain_set(
 		count(st, old, false);
 	if (err == GRAPNEL_OK && keep != NULL)
 		count(st, keep, true);
+	if (err == GRAPNEL_OK)
+		st->seq++;
+	if (seq != NULL)
+		*seq = st->seq;
 	pthread_rwlock_unlock(&st->lock);
 	message_unref(err == GRAPNEL_OK ? old : keep);
 	return err;
@@ -129,6 +140,7 @@ struct portion {
 	struct message *msgs[PORTION];
 	unsigned count, count_max;
 	unsigned nodes; /* still allowed */
+	uint64_t seq;   /* of the first one removed */
 };
 
 static bool
@@ -290,6 +302,8 @@ sweep_locked(struct retain *st, uint64_t now_ms, struct portion *p)
 		retain_cursor_clear(c);
 		c->done = true;
 	}
+	p->seq = st->seq + 1;
+	st->seq += p->count;
 	for (unsigned i = 0; i < p->count; i++) {
 		bool there = retain_tree_seek(&st->tree, message_topic(p->msgs[i]), &place);
 
@@ -301,7 +315,7 @@ sweep_locked(struct retain *st, uint64_t now_ms, struct portion *p)
 
 unsigned
 retain_sweep(struct retain *st, uint64_t now_ms, unsigned max_nodes,
-    void (*removed)(struct message *msg, void *arg), void *arg)
+    void (*removed)(struct message *msg, uint64_t seq, void *arg), void *arg)
 {
 	unsigned total = 0, nodes;
 	bool end = false;
@@ -317,7 +331,7 @@ retain_sweep(struct retain *st, uint64_t now_ms, unsigned max_nodes,
 		pthread_rwlock_unlock(&st->lock);
 		for (unsigned i = 0; i < p.count; i++) {
 			if (removed != NULL)
-				removed(p.msgs[i], arg);
+				removed(p.msgs[i], p.seq + i, arg);
 			message_unref(p.msgs[i]);
 		}
 		total += p.count;

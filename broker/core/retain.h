@@ -30,10 +30,10 @@ void retain_free(struct retain *st);
  * removes it [MQTT-3.3.1-6]. The caller keeps its reference. The limits are for Topic Names
  * outside of $SYS/, which are those that retain_stats counts.
  * GRAPNEL_EQUOTA: over a limit; the old message is still in place. GRAPNEL_ENOMEM likewise.
- * *had (may be NULL): there was one before.
+ * *had (may be NULL): there was one before. *seq (may be NULL): number of this change; all changes have one order.
  */
-int retain_set(
-    struct retain *st, struct message *msg, uint64_t max_messages, uint64_t max_bytes, bool *had);
+int retain_set(struct retain *st, struct message *msg, uint64_t max_messages, uint64_t max_bytes, bool *had, uint64_t *seq);
+void retain_begin(struct retain *st, uint64_t seq); /* numbers go on behind that one */
 /* Remove the message of a Topic Name if it is still this one (expiry). @return it was. */
 bool retain_remove(struct retain *st, const struct message *msg);
 
@@ -65,7 +65,7 @@ void retain_cursor_clear(struct retain_cursor *c);
  * without the lock. @return how many.
  */
 unsigned retain_sweep(struct retain *st, uint64_t now_ms, unsigned max_nodes,
-    void (*removed)(struct message *msg, void *arg), void *arg);
+    void (*removed)(struct message *msg, uint64_t seq, void *arg), void *arg);
 
 struct retain_stats {
 	uint64_t messages, bytes;

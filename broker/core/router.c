@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "base/rcu.h"
 #include "core/retain.h"
-#include "core/session.h"
+#include "core/durable.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +42,7 @@ struct forward_item {
 	struct message *msg;
 	struct identity
 	    *author; /* with a reference; NULL: the item before has it, or none is needed */
+	struct ticket *ticket; /* one of its; NULL: nobody waits */
 	struct origin from;
 	uint32_t count, size; /* nodes; bytes of all this */
 };
@@ -260,6 +261,17 @@ merge(struct router_state *r, uint32_t *count, struct sub *sub, const struct mes
 	r->merged[(*count)++] = (struct merged){ s, subids_one(sub->id), qos, flags };
 }
 
+/* To one session. held: not yet. */
+static inline void
+give(struct worker *w, struct session *s, struct message *msg, uint8_t qos, uint8_t flags, subids ids,
+    bool held)
+{
+	if (held)
+		hold_session(w, s, msg, qos, flags, ids);
+	else
+		deliver(s, msg, qos, flags, ids, 0);
+}
+
 /* Give the message to all subscriptions behind these slots of this worker. */
 static void
 expand(struct worker *w, struct message *msg, void *const *slots, unsigned n)
@@ -267,7 +279,7 @@ expand(struct worker *w, struct message *msg, void *const *slots, unsigned n)
 	struct router_state *r = w->router;
 	struct encoded *enc = &w->core->encoded;
 	uint32_t count = 0;
-	bool was_busy = r->busy;
+	bool was_busy = r->busy, held = durable_holding(w);
 
 	r->busy = true;
 	enc->candidate = msg;
@@ -284,19 +296,21 @@ expand(struct worker *w, struct message *msg, void *const *slots, unsigned n)
 				__builtin_prefetch(many[j + 4]);
 			if (j + 2 < k)
 				__builtin_prefetch(many[j + 2]->u.session);
-			if (sub->flags & SUB_GROUP)
+			if (sub->flags & SUB_GROUP && held)
+				hold_group(w, sub->u.group, msg);
+			else if (sub->flags & SUB_GROUP)
 				shared_route(sub->u.group, msg);
 			else if (sub->flags & SUB_INTERNAL)
 				internal_deliver(sub->u.internal, msg);
 			else if (n > 1)
 				merge(r, &count, sub, msg);
 			else if (wanted(sub, msg, &qos, &flags)) /* a session is in one node once */
-				deliver(sub->u.session, msg, qos, flags, subids_one(sub->id), 0);
+				give(w, sub->u.session, msg, qos, flags, subids_one(sub->id), held);
 		}
 	}
 	for (uint32_t i = 0; i < count; i++)
-		deliver(
-		    r->merged[i].s, msg, r->merged[i].qos, r->merged[i].flags, r->merged[i].ids, 0);
+		give(w, r->merged[i].s, msg, r->merged[i].qos, r->merged[i].flags,
+		    r->merged[i].ids, held);
 	if (events_blocked(
 		w)) /* what happens to it here is to be seen without loss: its publisher, on whatever worker, waits */
 		router_congested(w);
@@ -374,9 +388,13 @@ on_forward(struct worker *w, struct mail *m)
 					r->slots[n++] = slot;
 			}
 			r->origin = item->from;
+			if (item->ticket != NULL)
+				durable_routing_for(w, item->ticket);
 			expand(w, item->msg, r->slots, n);
 			r->origin.worker = UINT32_MAX;
 		}
+		if (item->ticket != NULL)
+			durable_routing_done(w, item->ticket);
 		item_done(item, &held);
 	}
 	identity_unref(held);
@@ -432,8 +450,8 @@ forward_nodes(struct forward_node *out, unsigned room, unsigned target,
 
 /* The message itself goes into the mail. */
 static void
-forward_copy(struct forward *f, const struct origin *from, const struct message *msg,
-    struct topic_node *const *nodes, unsigned n, unsigned target)
+forward_copy(struct forward *f, const struct origin *from, struct ticket *ticket,
+    const struct message *msg, struct topic_node *const *nodes, unsigned n, unsigned target)
 {
 	struct forward_item *item = (struct forward_item *)(void *)(f->data + f->used);
 	struct forward_node *out = (struct forward_node *)(void *)(item + 1);
@@ -450,11 +468,31 @@ forward_copy(struct forward *f, const struct origin *from, const struct message 
 	if (msg->payload_len > 0)
 		copy->payload = memcpy(bytes, msg->payload, msg->payload_len);
 	bytes += msg->payload_len;
-	*item = (struct forward_item){ .msg = copy, .from = *from, .count = take };
+	*item = (struct forward_item){ .msg = copy, .ticket = ticket, .from = *from, .count = take };
 	if (msg->author != NULL && msg->author != f->author)
 		item->author = f->author = identity_ref(msg->author);
 	item->size = (uint32_t)((size_t)(bytes - (char *)item) + 7u) & ~7u;
 	f->used += item->size;
+}
+
+/* Who published it wants to know when it is kept there, or it is held: one of the ticket's for the other worker. NULL: not so. */
+static struct ticket *
+forward_ticket(struct worker *w, const struct message *msg, struct topic_node *const *nodes,
+    unsigned n, unsigned target)
+{
+	bool held = durable_holding(w), kept = held;
+	struct ticket *t;
+
+	if (w->durable == NULL || !w->durable->routing_waits || (msg->qos == 0 && !held))
+		return NULL;
+	for (unsigned i = 0; i < n && !kept; i++)
+		kept = topic_node_tags(nodes[i], target, SLOT_DURABLE) != 0;
+	if (!kept || (t = durable_routing_ticket(w)) == NULL)
+		return NULL;
+	if (held)
+		hold_is_remote(w->durable->holding);
+	ticket_take(t);
+	return t;
 }
 
 static void
@@ -469,7 +507,8 @@ forward(struct worker *w, unsigned target, struct message *msg, struct topic_nod
 
 	if (!(msg->flags & MSG_HEAP) && msg->heap == NULL && bytes <= FORWARD_INLINE &&
 	    need <= FORWARD_BYTES && (f = forward_room(w, target, need)) != NULL) {
-		forward_copy(f, &r->origin, msg, nodes, n, target);
+		forward_copy(f, &r->origin, forward_ticket(w, msg, nodes, n, target), msg, nodes, n,
+		    target);
 		return;
 	}
 	for (unsigned at = 0; at < n;) {
@@ -491,6 +530,7 @@ forward(struct worker *w, unsigned target, struct message *msg, struct topic_nod
 			return;
 		}
 		*item = (struct forward_item){ .msg = kept,
+		    .ticket = forward_ticket(w, msg, nodes, n, target),
 			.from = r->origin,
 			.count = take,
 			.size = (uint32_t)(sizeof(*item) + take * sizeof(*out)) };
@@ -518,6 +558,7 @@ retain_message(struct worker *w, struct message *msg, const struct conn *publish
 	bool near = overload_level(&w->broker->overload) != OVERLOAD_NONE, had = false;
 	struct message *kept = message_keep(msg);
 	unsigned suppressed;
+	uint64_t seq;
 	int err;
 
 	if (kept == NULL)
@@ -526,7 +567,10 @@ retain_message(struct worker *w, struct message *msg, const struct conn *publish
 	    atomic_load_explicit(&w->broker->rights_generation, memory_order_relaxed),
 	    memory_order_relaxed);
 	err = retain_set(w->broker->retain, kept, l->retained_max_messages,
-	    near ? 0 : l->retained_max_bytes, &had);
+	    near ? 0 : l->retained_max_bytes, &had, &seq);
+	if (err == GRAPNEL_OK && w->durable != NULL && (had || msg->payload_len > 0) &&
+	    strncmp(msg->topic, "$SYS/", msg->topic_len < 5 ? msg->topic_len : 5) != 0)
+		durable_retained(w, kept, seq);
 	message_unref(kept);
 	if (err != GRAPNEL_OK) {
 		metric_add(&w->metrics, METRIC_RETAINED_REFUSED, 1);

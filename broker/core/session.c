@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "core/session.h"
+#include "core/durable.h"
 
 #include "base/log.h"
 #include "core/acl.h"
@@ -178,7 +178,7 @@ core_event(struct worker *w, enum grapnel_event_type type, const struct session 
 /* ---- life ------------------------------------------------------------------------------------ */
 
 struct session *
-session_new(struct worker *w, struct identity *identity)
+session_make(struct worker *w, struct identity *identity)
 {
 	struct session *s = session_table_add(w, identity);
 
@@ -190,7 +190,15 @@ session_new(struct worker *w, struct identity *identity)
 	s->mountpoint_len = (uint32_t)identity->site->mountpoint.len;
 	atomic_fetch_add_explicit(&w->broker->sessions, 1, memory_order_relaxed);
 	metric_add(&w->metrics, METRIC_SESSIONS, 1);
-	if (event_wanted(w, GRAPNEL_EVENT_SESSION_CREATED))
+	return s;
+}
+
+struct session *
+session_new(struct worker *w, struct identity *identity)
+{
+	struct session *s = session_make(w, identity);
+
+	if (s != NULL && event_wanted(w, GRAPNEL_EVENT_SESSION_CREATED))
 		core_event(w, GRAPNEL_EVENT_SESSION_CREATED, s, NULL, 0, NULL);
 	return s;
 }
@@ -248,6 +256,7 @@ fire_will(struct session *s)
 		return;
 	x->will = NULL;
 	x->will_at_ms = 0;
+	durable_session_changed(s);
 	will_publish(s->w, will, session_plugin_name(s->w, s->auth_plugin), x->rules);
 }
 
@@ -277,6 +286,12 @@ session_arm(struct session *s)
 		timer_disarm(s->w->wheel, &x->timer);
 	else
 		timer_arm(s->w->wheel, &x->timer, due);
+}
+
+void
+session_restored(struct session *s)
+{
+	session_arm(s);
 }
 
 int
@@ -358,6 +373,7 @@ session_detach(struct session *s, bool discard_will)
 		else /* at the latest when the session ends [MQTT-3.1.3-9] */
 			x->will_at_ms = w->now_ms + (uint64_t)x->will_delay * 1000;
 	}
+	durable_session_changed(s);
 	session_arm(s);
 }
 
@@ -378,6 +394,7 @@ session_end(struct session *s, uint8_t reason_code, const char *why)
 	if (event_wanted(w, GRAPNEL_EVENT_SESSION_EXPIRED))
 		core_event(w, GRAPNEL_EVENT_SESSION_EXPIRED, s, NULL, reason_code, why);
 	fire_will(s); /* the Will Delay ends with the Session */
+	durable_session_end(s);
 	retained_clear(s);
 	subs_clear(s);
 	shared_session_end(s);

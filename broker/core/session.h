@@ -104,6 +104,8 @@ struct flow {
 	struct retained_job *retained_first, **retained_end; /* in the order they were asked for; retained_end NULL: none */
 	uint64_t congested_since_ms;
 	uint32_t queue_stamp;	/* rights_stamp when what is queued was last known to be allowed */
+	uint32_t cold;		/* entries of the queue whose messages are on the disk */
+	bool cooling, reading;	/* spill.c */
 	struct timer retry_timer; /* a delivery whose plugin was unavailable */
 	struct session *session;  /* back, for the timer; NULL: the one that stands for none */
 };
@@ -118,8 +120,12 @@ struct session_extra {
 	int64_t valid_until;	/* seconds since 1970; 0: no end */
 	struct grapnel_rules *rules; /* came with authentication; NULL: none */
 	struct grapnel_request *revalidating; /* core.c: is the user still good? */
+	uint64_t store_id;	/* durable */
+	uint64_t confirmed;	/* hold.c: number of the last message that is complete */
+	struct hold *holds;
 	uint32_t will_delay;	/* seconds */
 	uint32_t expiry;	/* Session Expiry Interval, seconds; UINT32_MAX: the ceiling counts */
+	uint8_t dirty;		/* durable_rows.c */
 };
 
 /* Two cache lines for each Client that there is: what not all need is in what flow and extra point to. */
@@ -140,6 +146,7 @@ struct session {
 	bool congested : 1;		   /* flow->congested_since_ms is set */
 	bool shared_online : 1;		   /* the groups know that it is */
 	bool shared_held : 1;		   /* too far behind to take more from groups */
+	bool durable : 1;		   /* it is in the store: extra->store_id */
 	bool own_limits : 1;		   /* limits came with authentication: ours to free */
 	bool clean_start : 1;
 	uint16_t auth_plugin;		   /* session_auth_plugin */
@@ -194,6 +201,8 @@ uint16_t session_plugin_number(struct worker *w, const char *name);
 const char *session_plugin_name(struct worker *w, uint16_t number); /* 0: NULL */
 
 /* ---- session.c -------------------------------------------------------------------------- */
+struct session *session_make(struct worker *w, struct identity *identity); /* session_new without an event */
+void session_restored(struct session *s); /* its times are set: they run */
 /* A new session in the table. NULL: no memory; max_sessions is the caller's to ask first. Takes the identity's reference. */
 struct session *session_new(struct worker *w, struct identity *identity);
 void session_new_login(struct session *s, struct identity *identity); /* resumed, or re-authenticated: takes the identity; rights are asked anew */
@@ -227,19 +236,24 @@ struct sublist { /* the array of a node with several subscriptions of this worke
 	uint32_t count, capacity;
 	struct sub *subs[];
 };
-/* A slot holds a struct sub * tagged with 1, or a struct sublist *. */
+/*
+ * A slot holds a struct sub * tagged with SLOT_ONE, or a struct sublist *. SLOT_DURABLE: some of its subscriptions may be of
+ * sessions that are kept, which is what other workers look at.
+ */
+#define SLOT_ONE     ((uintptr_t)1)
+#define SLOT_DURABLE ((uintptr_t)2)
 static inline unsigned
 slot_subs(void *slot, struct sub **one, struct sub *const **many)
 {
 	if (slot == NULL)
 		return 0;
-	if ((uintptr_t)slot & 1u) {
-		*one = (struct sub *)((uintptr_t)slot & ~(uintptr_t)1);
+	if ((uintptr_t)slot & SLOT_ONE) {
+		*one = (struct sub *)((uintptr_t)slot & ~(SLOT_ONE | SLOT_DURABLE));
 		*many = one;
 		return 1;
 	}
-	*many = ((struct sublist *)slot)->subs;
-	return ((struct sublist *)slot)->count;
+	*many = ((struct sublist *)((uintptr_t)slot & ~SLOT_DURABLE))->subs;
+	return ((struct sublist *)((uintptr_t)slot & ~SLOT_DURABLE))->count;
 }
 int node_add(struct worker *w, struct topic_node *node, struct sub *sub);     /* sets sub->position */
 void node_remove(struct worker *w, struct sub *sub);
@@ -249,6 +263,7 @@ int subs_add(struct session *s, struct grapnel_str filter, const struct sub *val
 bool subs_has(struct session *s, struct grapnel_str filter);
 bool subs_remove(struct session *s, struct grapnel_str filter);
 void subs_clear(struct session *s);
+void subs_made_durable(struct session *s); /* it is kept from now on, and so are they */
 
 /* ---- deliver.c ------------------------------------------------------------------------------ */
 /*
@@ -256,8 +271,11 @@ void subs_clear(struct session *s);
  * to be asked. ids is consumed.
  */
 void deliver(struct session *s, struct message *msg, uint8_t qos, uint8_t flags, subids ids, uint16_t member);
-/* The same for a message of a shared group; seq is its number there. */
-void deliver_from_group(struct session *s, struct message *msg, uint8_t qos, uint8_t flags, subids ids, uint16_t member, uint32_t seq);
+/* The same for one that is in the store already (address; 0: not), or comes from a shared group, where seq is its number. */
+void deliver_kept(struct session *s, struct message *msg, uint8_t qos, uint8_t flags, subids ids, uint16_t member, uint32_t seq,
+    uint64_t address);
+void deliver_lost(struct session *s, struct entry *e); /* spill.c: it left the queue without its message */
+void deliver_gated(struct session *s, uint16_t packet_id); /* gates.c: what waited in flight is sent now */
 void deliver_forget_member(struct session *s, uint16_t member); /* what came through it is a message like any other from now on */
 void deliver_pump(struct session *s);		/* move from queue to window and connection as far as they allow */
 void deliver_resume(struct session *s);		/* after attach: retransmit, then pump */
@@ -268,7 +286,7 @@ void deliver_acknowledged(struct session *s, struct inflight_entry *ie, uint8_t 
 void deliver_received(struct session *s, struct inflight_entry *ie); /* PUBREC: the message is not needed any more */
 void deliver_dropped(struct session *s, struct entry *e, enum metric m, const char *why); /* count, event, credit; clears e */
 /* A message waits in a queue, of a Session or a shared group (1), or does no longer (-1). */
-void queued_add(struct worker *w, const struct message *msg, int sign);
+void queued_add(struct worker *w, size_t size, int sign);
 /* Bytes in the queues of all workers; not less than there are, and at most 128 KiB more per other worker. */
 uint64_t queued_total(const struct worker *w);
 /* Is this online receiver so far behind that its publishers should wait? */
@@ -317,11 +335,16 @@ bool shared_has(struct session *s, struct grapnel_str share, struct grapnel_str 
 bool shared_leave(struct session *s, struct grapnel_str share, struct grapnel_str filter); /* UNSUBSCRIBE; messages in flight stay */
 void shared_session_online(struct session *s);
 void shared_session_offline(struct session *s);
+void shared_made_durable(struct session *s); /* memberships of a session that is kept from now on */
 void shared_session_end(struct session *s); /* before queues are cleared: gives back what is unacknowledged */
 void shared_finished(struct session *s, uint16_t member); /* one message of that membership is done with: credit back */
 void shared_eased(struct session *s); /* shared_held, and it has room again */
 void shared_flush(struct worker *w); /* give what can be given, send what was collected in this turn */
 void shared_route(struct group *g, struct message *msg); /* on the group's worker, from the router */
+/* hold.c: the message is for this group, but not yet. What to say then: */
+void shared_hold(struct group *g, struct message *kept, uint32_t *slot, uint64_t *serial, uint64_t *address);
+bool shared_restore(struct worker *w, uint64_t store_id, struct message *msg, uint64_t address); /* takes the reference. false: no memory */
+void shared_route_held(struct worker *w, uint32_t slot, uint64_t serial, struct message *kept, uint64_t address);
 
 /* ---- rights.c ------------------------------------------------------------------------------------------------ */
 struct rights_question {

@@ -2,6 +2,7 @@
 #include "core/shared.h"
 
 #include "base/log.h"
+#include "core/durable.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@ struct shared_group {
 	struct shared_group *dirty_next, **dirty_prev; /* dirty_prev NULL: not in the list */
 	uint64_t hash, serial;
 	uint64_t congested_since_ms; /* 0: not congested */
+	uint64_t store_id; /* 0: it is not kept */
 	uint32_t slot;
 	uint32_t key_len, share_len, mountpoint_len;
 	bool wild_first;
@@ -86,17 +88,19 @@ terms(const struct worker *w)
 static void
 on_queued(struct group *g, const struct message *msg, int sign)
 {
-	queued_add(of(g)->w, msg, sign);
+	queued_add(of(g)->w, message_size(msg), sign);
 }
 
 static void
-on_dropped(struct group *g, const struct message *msg, enum metric m, const char *why)
+on_dropped(struct group *g, const struct message *msg, uint64_t address, enum metric m,
+    const char *why)
 {
 	enum grapnel_event_type type = m == METRIC_MESSAGES_EXPIRED ? GRAPNEL_EVENT_MESSAGE_EXPIRED
 								    : GRAPNEL_EVENT_MESSAGE_DROPPED;
 	struct shared_group *sg = of(g);
 	unsigned suppressed;
 
+	durable_finished(sg->w, 0, address);
 	metric_add(&sg->w->metrics, m, 1);
 	if ((m == METRIC_MESSAGES_DROPPED_QUEUE_FULL ||
 		m == METRIC_MESSAGES_DROPPED_MEMORY_LIMIT) &&
@@ -120,7 +124,8 @@ parcel_send(struct worker *w, unsigned target)
 }
 
 static enum group_given
-on_give(struct group *g, struct group_member *gm, struct message *msg, uint32_t seq)
+on_give(struct group *g, struct group_member *gm, struct message *msg, uint32_t seq,
+    uint64_t address)
 {
 	struct shared_group *sg = of(g);
 	struct worker *w = sg->w;
@@ -128,7 +133,7 @@ on_give(struct group *g, struct group_member *gm, struct message *msg, uint32_t 
 	struct message *kept;
 
 	if (gm->worker == w->index)
-		return members_give(w, gm, msg, seq);
+		return members_give(w, gm, msg, seq, address);
 	if ((p = w->shared->out[gm->worker]) == NULL) {
 		if ((p = malloc(sizeof(*p) + PARCEL_ITEMS * sizeof(p->items[0]))) == NULL)
 			return GROUP_NO_MEMORY;
@@ -146,6 +151,7 @@ on_give(struct group *g, struct group_member *gm, struct message *msg, uint32_t 
 		    .member_serial = gm->serial },
 		.generation = gm->generation,
 		.msg = kept,
+		.address = address,
 		.index = gm->index,
 		.epoch = gm->epoch,
 		.seq = seq,
@@ -283,10 +289,37 @@ shared_group_free(struct shared_group *sg)
 	node_remove(w, &sg->sub);
 	topic_index_release(w->broker->index, sg->sub.node);
 	group_fini(&sg->g);
+	durable_group_end(w, sg->store_id);
 	if (sg->congested_since_ms != 0 && !w->core->stopping)
 		router_resume_paused(w);
 	metric_add(&w->metrics, METRIC_SHARED_GROUPS, -1);
 	free(sg);
+}
+
+/* It has a member whose session is kept: from now on what waits in it is, too. Perhaps it was, before a restart. */
+static void
+group_keep(struct shared_group *sg)
+{
+	struct shared_table *t = sg->w->shared;
+	struct shared_orphan **p = &t->orphans, *o;
+	struct entry e;
+
+	while ((o = *p) != NULL &&
+	    (o->key_len != sg->key_len || o->mountpoint_len != sg->mountpoint_len ||
+		memcmp(o->key, sg->key, sg->key_len) != 0))
+		p = &o->next;
+	if (o == NULL) {
+		sg->store_id = durable_group_begin(sg->w,
+		    (struct grapnel_str){ sg->key + sg->share_len + 1, sg->mountpoint_len },
+		    (struct grapnel_str){ sg->key, sg->key_len });
+		return;
+	}
+	*p = o->next;
+	sg->store_id = o->store_id;
+	while (queue_pop(&o->queue, &e))
+		(void)group_restore(&sg->g, e.msg, e.address);
+	queue_clear(&o->queue);
+	free(o);
 }
 
 /* ---- members come, change and go ----------------------------------------------------------------- */
@@ -306,6 +339,8 @@ home_join(struct worker *w, struct join_mail *j)
 			shared_group_free(sg);
 		return GRAPNEL_ENOMEM;
 	}
+	if (j->durable && sg->store_id == 0)
+		group_keep(sg);
 	group_state(&sg->g, gm, j->online, j->epoch, j->credit);
 	j->ref = (struct group_ref){ .group = sg->slot,
 		.group_serial = sg->serial,
@@ -394,6 +429,7 @@ home_returned(struct worker *w, struct parcel_item *items, uint32_t count)
 
 		if (sg == NULL) { /* its queue has ended, and so does what belongs there */
 			metric_add(&w->metrics, METRIC_MESSAGES_DROPPED_OFFLINE, 1);
+			durable_finished(w, 0, it->address);
 			message_unref(it->msg);
 			continue;
 		}
@@ -401,7 +437,7 @@ home_returned(struct worker *w, struct parcel_item *items, uint32_t count)
 		gm = group_member(&sg->g, it->ref.member, it->ref.member_serial);
 		if (gm != NULL && !it->gone && gm->epoch == it->epoch && gm->online)
 			group_state(&sg->g, gm, true, gm->epoch, 0);
-		group_return(&sg->g, &now, it->msg, it->seq);
+		group_return(&sg->g, &now, it->msg, it->seq, it->address);
 		if (gm != NULL && it->gone)
 			home_leave(w, &it->ref);
 		else
@@ -439,21 +475,95 @@ congestion(struct shared_group *sg)
 	}
 }
 
+/* @return its address in the store; 0: it is not to be there. */
+static uint64_t
+keep(struct shared_group *sg, struct message *kept, bool *refused)
+{
+	struct entry e = { .msg = kept, .qos = kept->qos };
+
+	*refused = false;
+	if (sg->store_id == 0 || kept->qos == 0)
+		return 0;
+	durable_receiver(sg->w, sg->store_id, true, sg->g.online > 0, &e, refused);
+	return e.address;
+}
+
+/* stored: address is its place already, or 0 because it has none. */
+static void
+route(struct shared_group *sg, struct message *msg, uint64_t address, bool stored)
+{
+	struct group_terms now = terms(sg->w);
+	struct message *kept;
+	bool refused = false;
+
+	if (!stored && sg->store_id != 0 && msg->qos > 0 && (kept = message_keep(msg)) != NULL) {
+		address = keep(sg, kept, &refused);
+		message_unref(kept);
+	}
+	if (refused) {
+		on_dropped(&sg->g, msg, 0, METRIC_MESSAGES_DROPPED_STORE, "the store takes nothing in");
+		return;
+	}
+	group_route(&sg->g, &now, msg, address);
+	if (sg->g.queue.count > 0) {
+		congestion(sg);
+		look_again(sg);
+	}
+}
+
 void
 shared_route(struct group *g, struct message *msg)
 {
 	struct shared_group *sg = of(g);
-	struct group_terms now;
 
 	if (sg->wild_first && msg->topic_len > sg->mountpoint_len &&
 	    msg->topic[sg->mountpoint_len] == '$')
 		return; /* [MQTT-4.7.2-1], behind the mountpoint */
-	now = terms(sg->w);
-	group_route(g, &now, msg);
-	if (g->queue.count > 0) {
-		congestion(sg);
-		look_again(sg);
+	route(sg, msg, 0, false);
+}
+
+bool
+shared_restore(struct worker *w, uint64_t store_id, struct message *msg, uint64_t address)
+{
+	struct shared_table *t = w->shared;
+	struct entry e = { .msg = msg, .qos = msg->qos, .address = address };
+
+	for (struct shared_orphan *o = t->orphans; o != NULL; o = o->next) {
+		if (o->store_id != store_id)
+			continue;
+		if (queue_push(&o->queue, &e) == GRAPNEL_OK)
+			return true;
+		message_unref(msg);
+		return false;
 	}
+	for (uint32_t i = 0; i < t->slot_count; i++)
+		if (t->slots[i] != NULL && t->slots[i]->store_id == store_id)
+			return group_restore(&t->slots[i]->g, msg, address);
+	message_unref(msg); /* cannot be: it was one of the two when it was read */
+	return true;
+}
+
+void
+shared_hold(struct group *g, struct message *kept, uint32_t *slot, uint64_t *serial, uint64_t *address)
+{
+	bool refused;
+
+	*slot = of(g)->slot;
+	*serial = of(g)->serial;
+	*address = keep(of(g), kept, &refused);
+}
+
+void
+shared_route_held(
+    struct worker *w, uint32_t slot, uint64_t serial, struct message *kept, uint64_t address)
+{
+	const struct shared_table *t = w->shared;
+	struct shared_group *sg = slot < t->slot_count ? t->slots[slot] : NULL;
+
+	if (sg == NULL || sg->serial != serial)
+		durable_finished(w, 0, address);
+	else
+		route(sg, kept, address, true);
 }
 
 void
@@ -531,6 +641,7 @@ void
 shared_fini(struct worker *w)
 {
 	struct shared_table *t = w->shared;
+	struct shared_orphan *o;
 
 	timer_disarm(w->wheel, &t->retry);
 	while (t->slot_count > 0)
@@ -541,6 +652,11 @@ shared_fini(struct worker *w)
 		for (uint32_t k = 0; k < t->out[i]->count; k++)
 			message_unref(t->out[i]->items[k].msg);
 		free(t->out[i]);
+	}
+	while ((o = t->orphans) != NULL) {
+		t->orphans = o->next;
+		queue_clear(&o->queue);
+		free(o);
 	}
 	free(t->by_key);
 	free(t->slots);

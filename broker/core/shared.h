@@ -39,6 +39,7 @@ struct join_mail {
 	int err;	 /* the answer */
 	bool online;
 	bool again;	 /* may be a member already */
+	bool durable;	 /* its session is kept */
 	bool wild_first; /* SUB_WILD_FIRST */
 	char *key;
 };
@@ -58,6 +59,7 @@ struct parcel_item {
 	struct group_ref ref;
 	uint64_t generation; /* of the session */
 	struct message *msg; /* a reference */
+	uint64_t address;    /* in the store */
 	uint32_t index;	     /* of the membership there */
 	unsigned worker;     /* of the group; only used while what goes back is sorted */
 	uint32_t epoch, seq;
@@ -70,6 +72,14 @@ struct parcel {
 	struct parcel_item items[];
 };
 
+/* A group of before a restart, until its first member is back. */
+struct shared_orphan {
+	struct shared_orphan *next;
+	uint64_t store_id;
+	struct queue queue;
+	uint32_t key_len, mountpoint_len;
+	char key[];
+};
 struct shared_group;
 struct shared_table {
 	struct worker *w;
@@ -82,6 +92,7 @@ struct shared_table {
 	struct shared_group *dirty; /* may have something to give */
 	struct parcel *out[WORKER_MAX];
 	struct timer retry;	    /* memory was short */
+	struct shared_orphan *orphans;
 	/* members */
 	uint64_t next_member_serial;
 	struct member *due;
@@ -104,7 +115,7 @@ void shared_retry(struct worker *w);
 void members_joined_mail(struct worker *w, struct mail *m); /* a struct join_mail */
 void members_parcel_mail(struct worker *w, struct mail *m);
 /* A message of a group on the same worker. */
-enum group_given members_give(struct worker *w, const struct group_member *gm, struct message *msg, uint32_t seq);
+enum group_given members_give(struct worker *w, const struct group_member *gm, struct message *msg, uint32_t seq, uint64_t address);
 void members_flush(struct worker *w);
 void member_free(struct member *m);
 

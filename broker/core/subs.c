@@ -3,12 +3,20 @@
  * subs - who subscribes to what: a table per session, an array per node of the topic index
  */
 #include "base/arena.h"
-#include "core/session.h"
+#include "core/durable.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #define LIST_MIN 4
+
+static uintptr_t
+durable_tag(const struct sub *sub)
+{
+	return (sub->flags & SUB_GROUP) || (!(sub->flags & SUB_INTERNAL) && sub->u.session->durable)
+	    ? SLOT_DURABLE
+	    : 0;
+}
 
 /* ---- a node's array (this worker's slot) ---------------------------------------------------- */
 
@@ -34,23 +42,24 @@ node_add(struct worker *w, struct topic_node *node, struct sub *sub)
 	sub->node = node;
 	if (n == 0) {
 		sub->position = 0;
-		return topic_node_set_slot(ix, node, w->index, (void *)((uintptr_t)sub | 1u));
+		return topic_node_set_slot(ix, node, w->index, (void *)((uintptr_t)sub | SLOT_ONE | durable_tag(sub)));
 	}
-	if ((uintptr_t)slot & 1u) {
+	if ((uintptr_t)slot & SLOT_ONE) {
 		if ((list = malloc(sizeof(*list) + LIST_MIN * sizeof(struct sub *))) == NULL)
 			return GRAPNEL_ENOMEM;
 		list->capacity = LIST_MIN;
 		list->count = 1;
 		list->subs[0] = one;
 	} else {
-		list = slot;
+		list = (struct sublist *)((uintptr_t)slot & ~SLOT_DURABLE);
 		if (list->count == list->capacity &&
 		    (list = list_resize(list, list->capacity + list->capacity / 2)) == NULL)
 			return GRAPNEL_ENOMEM;
 	}
 	sub->position = list->count;
 	list->subs[list->count++] = sub;
-	return topic_node_set_slot(ix, node, w->index, list); /* was not empty: does not fail */
+	slot = (void *)((uintptr_t)list | ((uintptr_t)slot & SLOT_DURABLE) | durable_tag(sub));
+	return topic_node_set_slot(ix, node, w->index, slot); /* was not empty: does not fail */
 }
 
 void
@@ -61,19 +70,20 @@ node_remove(struct worker *w, struct sub *sub)
 	struct sublist *list, *smaller;
 	struct sub *last;
 
-	if (!((uintptr_t)slot & 1u)) {
-		list = slot;
+	if (!((uintptr_t)slot & SLOT_ONE)) {
+		list = (struct sublist *)((uintptr_t)slot & ~SLOT_DURABLE);
 		last = list->subs[--list->count];
 		list->subs[sub->position] = last;
 		last->position = sub->position;
 		if (list->count == 1) {
-			now = (void *)((uintptr_t)list->subs[0] | 1u);
+			now = (void *)((uintptr_t)list->subs[0] | SLOT_ONE |
+			    durable_tag(list->subs[0]));
 			free(list);
 		} else {
 			if (list->count <= list->capacity / 4 &&
 			    (smaller = list_resize(list, list->capacity / 2)) != NULL)
 				list = smaller;
-			now = list;
+			now = (void *)((uintptr_t)list | ((uintptr_t)slot & SLOT_DURABLE));
 		}
 	}
 	topic_node_set_slot(ix, sub->node, w->index, now);
@@ -275,4 +285,27 @@ subs_clear(struct session *s)
 	free(s->subs);
 	s->subs = NULL;
 	s->sub_count = s->sub_capacity = 0;
+}
+
+void
+subs_made_durable(struct session *s)
+{
+	struct topic_index *ix = s->w->broker->index;
+	char filter[65536];
+
+	for (uint32_t i = 0; i < s->sub_capacity; i++) {
+		struct sub *sub = s->subs[i];
+		void *slot;
+
+		if (sub == NULL)
+			continue;
+		slot = topic_node_slot(sub->node, s->w->index);
+		(void)topic_node_set_slot(
+		    ix, sub->node, s->w->index, (void *)((uintptr_t)slot | SLOT_DURABLE));
+		durable_subscription(s, (struct grapnel_str){ 0 },
+		    (struct grapnel_str){ filter,
+			topic_index_filter(ix, sub->node, filter, sizeof(filter)) },
+		    sub, sub->retain_handling);
+	}
+	shared_made_durable(s);
 }

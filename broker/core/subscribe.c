@@ -4,7 +4,7 @@
  */
 #include "base/log.h"
 #include "core/publish.h"
-#include "core/session.h"
+#include "core/durable.h"
 #include "mqtt/topic.h"
 
 #include <stddef.h>
@@ -32,6 +32,7 @@ struct subscribe_step {
 	uint32_t acl_flags;
 	uint32_t token; /* of the shared join that is waited for */
 	bool joining;
+	bool changed; /* something that is kept */
 	uint8_t *codes; /* count of them, in body's tail */
 	uint8_t body[];
 };
@@ -271,10 +272,31 @@ mounted(const struct session *s, struct grapnel_str rest)
 }
 
 static void
+keep_shared(struct subscribe_step *st)
+{
+	struct session *s = st->head.c->session;
+	struct grapnel_str filter = mounted(s, st->item.rest);
+	struct sub values = { .id = st->subscription_id, .qos = st->item.qos };
+
+	st->changed = true;
+	if (filter.data == NULL)
+		return;
+	if (st->item.retain_as_published)
+		values.flags |= SUB_RETAIN_AS_PUBLISHED;
+	if (session_mountpoint(s).len > 0 &&
+	    (st->item.rest.data[0] == '+' || st->item.rest.data[0] == '#'))
+		values.flags |= SUB_WILD_FIRST;
+	durable_subscription(s, st->item.share, filter, &values, st->item.retain_handling);
+	free((void *)(uintptr_t)filter.data);
+}
+
+static void
 join_done(struct subscribe_step *st, int err)
 {
-	if (err == GRAPNEL_OK)
+	if (err == GRAPNEL_OK) {
+		keep_shared(st);
 		subscribe_event(st, GRAPNEL_EVENT_SUBSCRIBED, st->item.qos);
+	}
 	item_done(st,
 	    err == GRAPNEL_OK           ? st->item.qos
 		: err == GRAPNEL_EQUOTA ? RC_QUOTA_EXCEEDED
@@ -315,6 +337,25 @@ replaces(const struct subscribe_step *st)
 	return has;
 }
 
+/* The store has to take it in, which it cannot now. */
+static uint8_t
+store_refuses(const struct subscribe_step *st)
+{
+	const struct session *s = st->head.c->session;
+
+	if (!s->durable || s->w->durable == NULL)
+		return 0;
+	switch (store_state(s->w->broker->store)) {
+	case STORE_GOOD:
+		return 0;
+	case STORE_FULL:
+		return st->unsubscribe ? 0 : RC_QUOTA_EXCEEDED;
+	case STORE_FAILING:
+		break;
+	}
+	return RC_IMPLEMENTATION_SPECIFIC;
+}
+
 static uint8_t
 apply_checks(const struct subscribe_step *st)
 {
@@ -323,8 +364,12 @@ apply_checks(const struct subscribe_step *st)
 	struct broker *b = st->head.c->w->broker;
 	const struct limits *total = atomic_load_explicit(&b->limits, memory_order_acquire);
 
+	uint8_t err;
+
 	if (st->item.rest.data == NULL)
 		return RC_TOPIC_FILTER_INVALID;
+	if ((err = store_refuses(st)) != 0)
+		return err;
 	if (topic_levels(st->item.rest) > l->max_topic_levels)
 		return RC_TOPIC_FILTER_INVALID;
 	if (!l->wildcard_available && topic_has_wildcard(st->item.rest))
@@ -392,6 +437,8 @@ apply_subscribe(struct subscribe_step *st)
 	if (!(st->acl_flags & GRAPNEL_ACL_NO_SEND_RETAINED) &&
 	    (st->item.retain_handling == 0 || (st->item.retain_handling == 1 && !existed)))
 		retained_start(s, sub, filter);
+	durable_subscription(s, (struct grapnel_str){ 0 }, filter, sub, st->item.retain_handling);
+	st->changed = true;
 	free((void *)(uintptr_t)filter.data);
 	subscribe_event(st, GRAPNEL_EVENT_SUBSCRIBED, st->item.qos);
 	item_done(st, st->item.qos);
@@ -415,10 +462,30 @@ apply_unsubscribe(struct subscribe_step *st)
 	}
 	existed = st->item.share.data != NULL ? shared_leave(s, st->item.share, filter)
 					      : subs_remove(s, filter);
+	if (existed) {
+		durable_unsubscription(s, st->item.share, filter);
+		st->changed = true;
+	}
 	free((void *)(uintptr_t)filter.data);
 	if (existed)
 		subscribe_event(st, GRAPNEL_EVENT_UNSUBSCRIBED, 0);
 	item_done(st, existed ? 0 : RC_NO_SUBSCRIPTION_EXISTED);
+}
+
+/* Not before it is true after a crash, too. */
+static void
+answer_gated(struct conn *c, uint8_t type, const struct mqtt_suback *a)
+{
+	size_t len = mqtt_suback_size(c->version, type, a);
+	uint8_t *p = malloc(len);
+
+	if (p == NULL || !gate_after_batch(c)) {
+		free(p);
+		conn_close(c, 0, "out of memory");
+		return;
+	}
+	mqtt_suback_encode(p, c->version, type, a);
+	gate_packet(c, p, len);
 }
 
 static void
@@ -436,6 +503,10 @@ answer(struct subscribe_step *st)
 	if (c->client_max_packet != 0 &&
 	    mqtt_suback_size(c->version, type, &a) > c->client_max_packet)
 		a.reason_string.data = NULL; /* [MQTT-3.9.2-1] */
+	if (st->changed && c->session->durable && durable_strict(c->w)) {
+		answer_gated(c, type, &a);
+		return;
+	}
 	if ((p = conn_out(c, mqtt_suback_size(c->version, type, &a))) == NULL) {
 		conn_close(c, 0, "out of memory");
 		return;
@@ -493,6 +564,15 @@ step_go(struct subscribe_step *st)
 			break;
 		case STAGE_RIGHTS:
 			if (st->unsubscribe) { /* taking away one's own subscription needs no right */
+				if ((err = store_refuses(st)) != 0) {
+					if (c->version < 5) { /* UNSUBACK has no word for it */
+						subscribe_step_free(&st->head);
+						conn_close(c, 0, "the store is failing");
+						return DONE;
+					}
+					item_done(st, err);
+					break;
+				}
 				apply_unsubscribe(st);
 				break;
 			}

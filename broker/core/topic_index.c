@@ -467,6 +467,12 @@ topic_node_has(const struct topic_node *node, unsigned worker)
 	return topic_node_slot(node, worker) != NULL;
 }
 
+uintptr_t
+topic_node_tags(const struct topic_node *node, unsigned worker, uintptr_t bits)
+{
+	return (uintptr_t)topic_node_slot(node, worker) & bits;
+}
+
 uint32_t
 topic_node_generation(const struct topic_node *node)
 {

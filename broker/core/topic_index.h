@@ -44,6 +44,8 @@ void *topic_node_slot(const struct topic_node *node, unsigned worker);		/* only 
  */
 int topic_node_set_slot(struct topic_index *ix, struct topic_node *node, unsigned worker, void *p);
 bool topic_node_has(const struct topic_node *node, unsigned worker);		/* any worker; found by a match, or held */
+/* Any worker: the bits of its slot that no pointer has. */
+uintptr_t topic_node_tags(const struct topic_node *node, unsigned worker, uintptr_t bits);
 uint32_t topic_node_generation(const struct topic_node *node);
 /* The slot if the node is still the one of that generation, else NULL. Only by that worker; inside or outside a read section. */
 void *topic_node_slot_checked(const struct topic_node *node, uint32_t generation, unsigned worker);

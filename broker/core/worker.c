@@ -233,6 +233,7 @@ worker_run(struct worker *w)
 			/* A connection that broke while being written may have left a Will Message. */
 			router_flush(w);
 		}
+		durable_flush(w);
 		hooks_flush(w);
 		overload_turn(w);
 		(void)worker_send(w);

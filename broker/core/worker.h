@@ -73,6 +73,7 @@ struct worker {
 	struct core_worker *core;	/* conn.c: connections, output pool */
 	struct router_state *router;	/* router.c: outgoing cross-worker publishes */
 	struct shared_table *shared;	/* shared.c */
+	struct durable_worker *durable;	/* durable.c; NULL: nothing is kept */
 	struct hook_state *hooks;	/* plugin/hooks.c */
 	unsigned flush_depth;
 	bool flush_due; /* shared.c, conn.c, rights.c: conn_flush_dirty has something to do although no connection has output */
@@ -101,6 +102,7 @@ unsigned conn_handshakes(struct worker *w); /* conn_poll: for handshake_budget a
 unsigned conn_poll(struct worker *w); /* handle what connections have; @return how many had something */
 void conn_flush_dirty(struct worker *w);
 void router_flush(struct worker *w);
+void durable_flush(struct worker *w);
 void hooks_flush(struct worker *w);
 void overload_turn(struct worker *w); /* has so much come in that memory is to be looked at? */
 

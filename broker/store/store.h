@@ -30,7 +30,8 @@ struct store;
 /* ---- beginning and end: main ------------------------------------------------------------------ */
 /* Opens the file of s->store; no thread runs yet. Errors as store_file_open. */
 int store_open(struct store **out, struct broker *b, const char *program, char error[STORE_ERROR]);
-int store_start(struct store *st); /* the writer and the reader; GRAPNEL_ESYS */
+/* The writer and the reader. ask: what a worker does when the writer wants its batch (batch.h). GRAPNEL_ESYS: errno says. */
+int store_start(struct store *st, void (*ask)(struct worker *w, struct mail *m));
 /* Workers do not run any more: writes what is left and ends the threads. false: it could not be written (a log line says why). */
 bool store_stop(struct store *st);
 void store_free(struct store *st); /* closes the file; NULL is fine */
@@ -49,6 +50,8 @@ enum store_state store_state(const struct store *st); /* any thread */
  */
 int store_put_ban(struct store *st, struct grapnel_str address, struct grapnel_str row);
 int store_put_value(struct store *st, struct grapnel_str plugin, struct grapnel_str key, struct grapnel_str row);
+/* m is posted to w when what was put before is on the disk. GRAPNEL_ENOMEM: it is not. */
+int store_sync(struct store *st, struct worker *w, struct mail *m);
 /* Before store_start. Rows whose checksum is wrong are left out, and counted as damage. */
 typedef void (*store_ban_fn)(struct grapnel_str address, const struct row_ban *ban, const struct row_clock *clock, void *arg);
 typedef void (*store_value_fn)(struct grapnel_str plugin, struct grapnel_str key, struct grapnel_str value, void *arg);
@@ -58,7 +61,7 @@ int store_each_value(struct store *st, store_value_fn fn, void *arg);
 /* ---- figures: any thread -------------------------------------------------------------------------- */
 struct store_figures {
 	uint64_t commits, batches, records, written_bytes; /* since start */
-	uint64_t failures, cancelled; /* commits that failed; messages that were done with before they were written */
+	uint64_t failures; /* commits that failed */
 	uint64_t segments, file_bytes, wal_bytes, free_bytes;
 	uint64_t commit_us_total, commit_us_max; /* from the first batch to the disk */
 	uint64_t read_back; /* messages */

@@ -186,13 +186,13 @@ bench_retained(unsigned count)
 	before = mallinfo2().uordblks + mallinfo2().hblkhd;
 	start = now_ns();
 	for (unsigned i = 0; i < count; i++)
-		if (retain_set(st, msgs[i], UINT64_MAX, UINT64_MAX, NULL) != GRAPNEL_OK)
+		if (retain_set(st, msgs[i], UINT64_MAX, UINT64_MAX, NULL, NULL) != GRAPNEL_OK)
 			fail("retain_set");
 	added = now_ns() - start;
 	before = mallinfo2().uordblks + mallinfo2().hblkhd - before;
 	start = now_ns();
 	for (unsigned i = 0; i < count; i++)
-		if (retain_set(st, msgs[i], UINT64_MAX, UINT64_MAX, NULL) != GRAPNEL_OK)
+		if (retain_set(st, msgs[i], UINT64_MAX, UINT64_MAX, NULL, NULL) != GRAPNEL_OK)
 			fail("retain_set");
 	replaced = now_ns() - start;
 	printf("retain %8u messages: %5.1f B of index each; %5.0f ns to add, %5.0f to replace\n",

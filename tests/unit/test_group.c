@@ -25,11 +25,13 @@ number_of(const struct message *msg)
 }
 
 static enum group_given
-on_give(struct group *group, struct group_member *gm, struct message *msg, uint32_t seq)
+on_give(struct group *group, struct group_member *gm, struct message *msg, uint32_t seq,
+    uint64_t address)
 {
 	size_t used = strlen(given);
 
 	(void)seq;
+	(void)address;
 	if (no_memory)
 		return GROUP_NO_MEMORY;
 	if (full[gm->index])
@@ -50,9 +52,11 @@ on_queued(struct group *group, const struct message *msg, int sign)
 }
 
 static void
-on_dropped(struct group *group, const struct message *msg, enum metric m, const char *why)
+on_dropped(struct group *group, const struct message *msg, uint64_t address, enum metric m,
+    const char *why)
 {
 	(void)group;
+	(void)address;
 	(void)msg;
 	ck_assert_ptr_nonnull(why);
 	drops[m]++;
@@ -112,7 +116,7 @@ route_as(uint32_t n, uint8_t qos, uint64_t expires_at_ms, struct identity *autho
 		m.expires_at_ms = expires_at_ms;
 	}
 	m.author = author;
-	group_route(&g, &terms, &m);
+	group_route(&g, &terms, &m, 0);
 	message_release_borrowed(&m);
 }
 
@@ -128,7 +132,7 @@ give_back(uint32_t n, uint32_t seq)
 	struct message m = make(&n, 1), *kept = message_keep(&m);
 
 	message_release_borrowed(&m);
-	group_return(&g, &terms, kept, seq);
+	group_return(&g, &terms, kept, seq, 0);
 }
 
 static void

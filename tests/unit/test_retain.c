@@ -48,7 +48,7 @@ set_expiring(const char *topic_name, const char *payload, uint64_t expires_at_ms
 		.payload_len = (uint32_t)strlen(payload),
 		.expires_at_ms = expires_at_ms,
 	};
-	int err = retain_set(st, &msg, max_messages, max_bytes, had);
+	int err = retain_set(st, &msg, max_messages, max_bytes, had, NULL);
 
 	message_release_borrowed(&msg);
 	return err;
@@ -502,8 +502,9 @@ END_TEST
 /* ---- expiry --------------------------------------------------------------------------------- */
 
 static void
-count_removed(struct message *msg, void *arg)
+count_removed(struct message *msg, uint64_t seq, void *arg)
 {
+	(void)seq;
 	REQUIRE(message_expired(msg, 1000));
 	++*(unsigned *)arg;
 }

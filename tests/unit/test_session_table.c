@@ -177,7 +177,7 @@ START_TEST(an_idle_client_costs_what_was_planned)
 	ck_assert_uint_le(sizeof(struct session), 128);
 	ck_assert_uint_le(offsetof(struct session, rights_cache), 64); /* the first cache line */
 	ck_assert_uint_le(offsetof(struct identity, bytes), 32);
-	ck_assert_uint_le(sizeof(struct session_extra), 96);
+	ck_assert_uint_le(sizeof(struct session_extra), 128);
 	ck_assert_uint_le(sizeof(struct grapnel_client), 8);
 	teardown();
 	before = mallinfo2().uordblks;

@@ -134,7 +134,7 @@ class Broker:
         o = self.options
         top = {"workers": o["workers"], "plugin_directory": PLUGINS or None}
         blocks = {"admin": {"socket": self.socket}, "log": {"level": o["log_level"]},
-                  "store": {"directory": self.dir, "durability": "off"}}
+                  "store": {"directory": self.dir, "durability": os.environ.get("GRAPNEL_TEST_DURABILITY", "off")}}
         for name, value in o["top"].items():
             if isinstance(value, dict):
                 blocks[name] = dict(blocks.get(name, {}), **value)
