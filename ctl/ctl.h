@@ -10,6 +10,7 @@
  * rights.c	who may what, and why: explain, cache, guard
  * secret.c	passwords from a terminal or a pipe
  * passwd.c	password files (with passwd_edit.c); needs no broker
+ * store.c	the store (with store_*.c, store.h); needs no broker
  */
 #ifndef CTL_CTL_H
 #define CTL_CTL_H
@@ -93,6 +94,9 @@ enum ctl_exit cmd_explain(const struct ctl *ctl, int argc, char **argv);
 enum ctl_exit cmd_guard_list(const struct ctl *ctl, int argc, char **argv);
 enum ctl_exit cmd_guard_lift(const struct ctl *ctl, int argc, char **argv);
 enum ctl_exit cmd_cache_purge(const struct ctl *ctl, int argc, char **argv);
+
+/* ---- store.c ---- */
+enum ctl_exit cmd_store(const struct ctl *ctl, int argc, char **argv); /* argv[0]: check, stats ... */
 
 /* ---- secret.c ---- */
 /* One line of stdin into *line (getline's buffer), without its end. -1: end, error or signal. */

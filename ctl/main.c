@@ -21,6 +21,10 @@ struct command {
 	const char *more; /* of `grapnelctl help <command>`; NULL: nothing */
 };
 
+#define STORE_WHERE                                                                           \
+	"  --directory DIR  where the store is; default: as the configuration says\n"         \
+	"  -c, --config F   that configuration, instead of " GRAPNEL_SYSCONFDIR "/grapnel.conf\n"
+
 static const struct command commands[] = {
 	{ { "status", NULL }, "", "what runs, and how much of it", cmd_status, NULL },
 	{ { "clients", "list" }, "[--limit N] [--username NAME] [--online|--offline]",
@@ -65,6 +69,31 @@ static const struct command commands[] = {
 	{ { "guard", "list" }, "", "the addresses that are kept out for failed logins", cmd_guard_list, NULL },
 	{ { "guard", "lift" }, "ADDRESS | --all", "let an address in again, and forget its failed logins", cmd_guard_lift,
 	    NULL },
+	{ { "store", "check" }, "[--directory DIR | -c FILE]", "look for damage in the store", cmd_store,
+	    STORE_WHERE
+	    "\nEach fault is a line. Nothing is changed, and the broker may run.\n"
+	    "Exit codes: 0 no fault, 1 faults, 2 it could not be read.\n" },
+	{ { "store", "stats" }, "[--directory DIR | -c FILE]", "how much is in the store", cmd_store,
+	    STORE_WHERE "\nNothing is changed, and the broker may run.\n" },
+	{ { "store", "export" }, "[--directory DIR | -c FILE] [FILE]", "all of the store as lines of JSON", cmd_store,
+	    STORE_WHERE
+	    "\nFILE is made, with mode 0600, and must not exist; default: standard output.\n"
+	    "Nothing is changed, and the broker may run. What is damaged is left out: exit code 1.\n" },
+	{ { "store", "import" }, "[--directory DIR | -c FILE] [--merge [--replace]] [--mosquitto] FILE",
+	    "take in an export, or Mosquitto's sessions and messages", cmd_store,
+	    STORE_WHERE
+	    "  --merge          into a store that is not empty: what is there stays\n"
+	    "  --replace        sessions and retained messages of the file instead of those that are there\n"
+	    "  --mosquitto      FILE is the mosquitto.db of a Mosquitto that does not run any more\n"
+	    "  --max-line SIZE  of an export; default: 64m\n"
+	    "\nFILE may be - for standard input. All of it is taken in, or nothing.\n"
+	    "The broker must not run.\n" },
+	{ { "store", "compact" }, "[--directory DIR | -c FILE]", "make the store as small as what is in it", cmd_store,
+	    STORE_WHERE "\nThe broker must not run.\n" },
+	{ { "store", "backup" }, "[--directory DIR | -c FILE] FILE", "copy the store while the broker runs", cmd_store,
+	    STORE_WHERE
+	    "\nFILE is made, with mode 0600, and must not exist. It is a database as the broker has it:\n"
+	    "to use it, put it into an empty directory as grapnel.db.\n" },
 	{ { "metrics", NULL }, "", "all metrics, in the text format of Prometheus", cmd_metrics,
 	    NULL },
 	{ { "config", NULL }, "", "the configuration in force, secrets as ***", cmd_config, NULL },
@@ -201,6 +230,8 @@ run(struct ctl *ctl, int argc, char **argv)
 		return argc > 1 ? usage_error("%s has no command \"%s\"", argv[0], argv[1])
 				: usage_error("%s takes one more word: see \"grapnelctl help %s\"",
 				      argv[0], argv[0]);
+	if (c != NULL && c->run == cmd_store) /* needs no broker */
+		return c->run(ctl, take_json(ctl, argc, argv) - words + 1, argv + words - 1);
 	if (ctl->socket == NULL) {
 		if ((socket = socket_default()) == NULL) {
 			fprintf(stderr, "grapnelctl: no memory\n");
