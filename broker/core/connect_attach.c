@@ -132,7 +132,7 @@ store_takes(const struct conn *c, const struct session *s)
 
 /* Nothing is said to the Client before what CONNACK says is true after a crash, too. */
 static void
-keep_session(struct conn *c)
+keep_session(struct conn *c, bool ended)
 {
 	struct session *s = c->session;
 
@@ -142,10 +142,8 @@ keep_session(struct conn *c)
 		conn_fail(c);
 		return;
 	}
-	if (!s->durable)
-		return;
 	durable_session_changed(s);
-	if (durable_strict(c->w))
+	if ((s->durable || ended) && durable_strict(c->w))
 		gate_cork(c);
 }
 
@@ -161,7 +159,7 @@ connect_attach(struct conn *c)
 	bool extra =
 	    k->will != NULL || k->rules != NULL || k->valid_until != 0 || k->p.session_expiry != 0;
 	struct limits *own = NULL;
-	bool present = false;
+	bool present = false, ended = false;
 
 	/*
 	 * A Client may say goodbye and be back at once. What has come on its old connection is from before, so it
@@ -202,6 +200,7 @@ connect_attach(struct conn *c)
 		s = session_find(w, mountpoint, client_id);
 	}
 	if (s != NULL && k->p.clean_start) { /* [MQTT-3.1.2-4] */
+		ended = s->durable;
 		session_end(s, 0, "clean start");
 		s = NULL;
 	}
@@ -267,7 +266,7 @@ connect_attach(struct conn *c)
 	send_connack(c, present);
 	if (c->state != CONN_ESTABLISHED)
 		return;
-	keep_session(c);
+	keep_session(c, ended);
 	metric_add(&w->metrics, METRIC_CONNECTS_ACCEPTED, 1);
 	log_at(GRAPNEL_LOG_INFO, "client_connected",
 	    "client \"%.*s\" user \"%.*s\" from %s connected: MQTT %s, %s session", STR(client_id),

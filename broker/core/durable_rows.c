@@ -122,6 +122,18 @@ session_row(struct session *s, struct row_out *o)
 	row_session(o, &row);
 }
 
+/*
+ * QoS 1 may come twice, so what is in flight with it is only kept when the broker ends in good order; of a shared group's
+ * message not even then, since another member may get it.
+ */
+static bool
+in_row(const struct session *s, const struct inflight_entry *ie)
+{
+	if (ie->state == INFLIGHT_FREE)
+		return false;
+	return ie->e.qos == 2 || (s->w->core->stopping && !(ie->e.flags & ENTRY_GROUP));
+}
+
 static void
 exchange_row(struct session *s, struct row_out *o)
 {
@@ -132,7 +144,7 @@ exchange_row(struct session *s, struct row_out *o)
 		row.received_count +=
 		    f->received.ids[i] != 0 && !hold_has(s->extra->holds, f->received.ids[i]);
 	for (uint32_t i = 0; i < f->inflight.capacity; i++)
-		row.sent_count += f->inflight.slots[i].state != INFLIGHT_FREE;
+		row.sent_count += in_row(s, &f->inflight.slots[i]);
 	row_exchange(o, &row);
 	for (uint32_t i = 0; i < f->received.capacity; i++)
 		if (f->received.ids[i] != 0 && !hold_has(s->extra->holds, f->received.ids[i]))
@@ -140,7 +152,7 @@ exchange_row(struct session *s, struct row_out *o)
 	for (uint32_t i = 0; i < f->inflight.capacity; i++) {
 		const struct inflight_entry *ie = &f->inflight.slots[i];
 
-		if (ie->state == INFLIGHT_FREE)
+		if (!in_row(s, ie))
 			continue;
 		row_number(o, ie->packet_id);
 		row_number(o,

@@ -233,9 +233,14 @@ unlink_hold(struct session *s, struct hold *h)
 static void
 release(struct worker *w, struct ticket *t)
 {
-	struct held_unit *u = atomic_load_explicit(&t->units, memory_order_acquire), *next;
+	struct held_unit *newest = atomic_load_explicit(&t->units, memory_order_acquire), *u = NULL, *next;
 	struct hold *h = t->hold;
 
+	for (; newest != NULL; newest = next) { /* oldest first */
+		next = newest->next;
+		newest->next = u;
+		u = newest;
+	}
 	for (; u != NULL; u = next) {
 		next = u->next;
 		u->mail.fn = on_unit;

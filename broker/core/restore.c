@@ -323,12 +323,15 @@ on_exchange(void *arg, uint64_t id, const struct row_exchange *x, struct row_in 
 }
 
 static bool
-is_confirmed(void *arg, uint64_t id, uint64_t number)
+is_confirmed(void *arg, uint64_t id, uint64_t number, uint64_t address)
 {
 	const struct known *k = known_find(arg, id);
 
 	/* Of a session that has ended there is nothing left to confirm. */
-	return k == NULL || k->s == NULL || k->s->extra->confirmed >= number;
+	if (k == NULL || k->s == NULL || k->s->extra->confirmed >= number)
+		return true;
+	durable_finished(k->s->w, 0, address);
+	return false;
 }
 
 /* ---- messages ------------------------------------------------------------------------------------------------ */

@@ -117,8 +117,11 @@ struct store_loader {
 	bool (*subscription)(void *arg, uint64_t session, struct grapnel_str filter, const struct row_subscription *s);
 	bool (*exchange)(void *arg, uint64_t session, const struct row_exchange *x, struct row_in *rest);
 	bool (*retained)(void *arg, const struct row_message *m, const struct row_clock *clock, uint64_t seq);
-	/* Asked before messages: is that Session there, and has it confirmed this number? */
-	bool (*confirmed)(void *arg, uint64_t session, uint64_t number);
+	/*
+	 * Asked before a message that has an origin: did that Session confirm the number? If not the core sees to it that the address
+	 * is finished before the Session confirms anything else: numbers are used again.
+	 */
+	bool (*confirmed)(void *arg, uint64_t session, uint64_t number, uint64_t address);
 	/* Of each message all receivers that are not finished, in the order of the log. */
 	bool (*message)(void *arg, uint64_t address, const struct row_message *m, const struct row_receiver *r,
 	    const struct row_clock *clock, bool *known); /* known: false: there is no such Session */

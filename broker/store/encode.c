@@ -326,15 +326,16 @@ store_account_batch(struct store *st, const struct store_batch *b)
 	for (size_t i = 0; i < b->retained_count; i++)
 		if (b->retained[i].seq > st->retained_seq)
 			st->retained_seq = b->retained[i].seq;
+	/* First what it says of others: its own messages may be finished already, and then it would go at once. */
+	if (b->finished_count > 0)
+		(void)segments_carrier(st->segments, b->finished_in);
+	for (size_t i = 0; i < b->finished_count; i++)
+		(void)segments_finished(st->segments, b->finished_in, &b->finished[i]);
 	for (const struct batch_segment *seg = b->first; seg != NULL; seg = seg->next)
 		if (seg->alive > 0)
 			(void)account_segment(st, seg);
-	if (b->finished_count == 0)
-		return;
-	(void)segments_carrier(st->segments, b->finished_in);
-	for (size_t i = 0; i < b->finished_count; i++)
-		(void)segments_finished(st->segments, b->finished_in, &b->finished[i]);
-	segments_carried(st->segments, b->finished_in);
+	if (b->finished_count > 0)
+		segments_carried(st->segments, b->finished_in);
 }
 
 /* ---- stragglers ------------------------------------------------------------------------------------------------ */

@@ -105,7 +105,7 @@ struct store {
 	struct cleared cleared[CLEARED_MAX];
 	unsigned cleared_at;
 	uint64_t retained_seq; /* the highest written */
-	uint64_t meta_next_id; /* as in the file */
+	uint64_t meta_next_id, meta_next_segment; /* as in the file */
 	int wal_pages;
 	unsigned ops; /* of segments in this transaction */
 	uint64_t looked_ms; /* housekeeping */

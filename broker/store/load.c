@@ -238,9 +238,12 @@ message(struct load *l, uint64_t address, const struct row_record *rec, struct r
 	uint32_t ids[ROW_IDS_MAX];
 
 	*left = 0;
-	if (done_has(l, address, 0) ||
-	    (rec->origin != 0 && !l->fn->confirmed(l->arg, rec->origin, rec->origin_number)))
+	if (done_has(l, address, 0))
 		return true;
+	if (rec->origin != 0 && !l->fn->confirmed(l->arg, rec->origin, rec->origin_number, address)) {
+		*left = 1; /* until that is written */
+		return true;
+	}
 	while (row_get_receiver(receivers, &r, ids)) {
 		bool known = false;
 
@@ -370,7 +373,10 @@ store_load(struct store *st, const struct store_loader *fn, void *arg, char erro
 	segments_loaded(st->segments);
 	next = atomic_load(&st->next_id);
 	atomic_store(&st->next_id, next > l.last_id ? next : l.last_id + 1);
-	atomic_store(&st->next_segment, l.last_segment + 1);
+	/* No number means two things, even if rows that had the last ones are gone. */
+	next = store_meta(st->file.db, "next_segment");
+	st->meta_next_segment = next;
+	atomic_store(&st->next_segment, next > l.last_segment ? next : l.last_segment + 1);
 	st->retained_seq = l.last_seq;
 	row_author_free(&l.author);
 	free(l.done);

@@ -22,6 +22,7 @@
 #define WAL_PAGES      2048		     /* then the WAL goes into the database */
 #define HOUSEKEEPING   1000u		     /* ms */
 #define RETRY_MS       250u
+#define SEGMENTS_AHEAD 1024u
 #define SUBMITTED_WAIT 20000u /* us: batches that were asked for */
 
 static uint64_t
@@ -86,7 +87,7 @@ tidy(struct store *st)
 static int
 transaction(struct store *st, struct store_batch *batches, struct store_batch *rows)
 {
-	uint64_t next_id = atomic_load_explicit(&st->next_id, memory_order_relaxed);
+	uint64_t next_id = atomic_load_explicit(&st->next_id, memory_order_relaxed), next_segment;
 	int rc = step(st, ST_BEGIN);
 
 	st->ops = 0;
@@ -96,14 +97,22 @@ transaction(struct store *st, struct store_batch *batches, struct store_batch *r
 		rc = store_write_batch(st, rows);
 	if (rc == SQLITE_OK)
 		rc = tidy(st);
+	/* Now that all of this batch have theirs. */
+	next_segment = atomic_load_explicit(&st->next_segment, memory_order_relaxed);
 	if (rc == SQLITE_OK && next_id != st->meta_next_id)
 		rc = set_meta(st, "next_id", next_id);
+	/* Some ahead, so that it is not written each time. */
+	if (rc == SQLITE_OK && next_segment > st->meta_next_segment)
+		rc = set_meta(st, "next_segment", next_segment += SEGMENTS_AHEAD);
+	else
+		next_segment = st->meta_next_segment;
 	if (rc == SQLITE_OK)
 		rc = set_meta(st, "alive", (uint64_t)(clock_wall_us() / 1000));
 	if (rc == SQLITE_OK)
 		rc = step(st, ST_COMMIT);
 	if (rc == SQLITE_OK) {
 		st->meta_next_id = next_id;
+		st->meta_next_segment = next_segment;
 		return rc;
 	}
 	if (!sqlite3_get_autocommit(st->file.db))
