@@ -149,6 +149,12 @@ router_flush(struct worker *w)
 }
 
 void
+durable_flush(struct worker *w)
+{
+	(void)w;
+}
+
+void
 overload_turn(struct worker *w)
 {
 	(void)w;
