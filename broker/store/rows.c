@@ -82,6 +82,8 @@ const char *
 rows_fault(enum store_table t, const struct rows_value *values, struct row_out *scratch)
 {
 	if (t == TABLE_LOG) {
+		if (values[1].type == SQLITE_NULL && values[2].type == SQLITE_NULL)
+			return "it has neither messages nor `finished`";
 		if (!rows_right(t, values, 1, scratch))
 			return "the checksum of `finished` is wrong";
 		return rows_right(t, values, 2, scratch) ? NULL

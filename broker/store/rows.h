@@ -43,7 +43,7 @@ struct rows_value {
 void rows_column(struct rows_value *v, sqlite3_stmt *stmt, int column);
 /* Is the blob in that column what was written under that key? meta has no checksums: always. */
 bool rows_right(enum store_table t, const struct rows_value *values, unsigned column, struct row_out *scratch);
-/* The columns with a checksum: from this one to the last. A NULL in `log` is right. */
+/* The columns with a checksum: from this one to the last. A NULL in `log` is right, two are not a row. */
 unsigned rows_first_blob(enum store_table t);
 /* Of a row of `retained` that is right: what must be in its column seq. */
 uint64_t rows_retained_number(const struct rows_value *row);

@@ -142,7 +142,7 @@ take_row(struct salvage *s, enum store_table t)
 			some = true;
 		}
 	}
-	if (!some && (t != TABLE_LOG || !whole))
+	if (!some)
 		return false;
 	if (t == TABLE_RETAINED) {
 		/* The number in the column has no checksum. */

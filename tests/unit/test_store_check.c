@@ -60,6 +60,8 @@ START_TEST(each_wrong_row_is_one_line_with_table_key_and_reason)
 		    "table log, key 3: the checksum of `finished` is wrong\n" },
 		{ "UPDATE log SET messages = 'text' WHERE segment = 3",
 		    "table log, key 3: the checksum of `messages` is wrong\n" },
+		{ "UPDATE log SET messages = NULL, finished = NULL WHERE segment = 3",
+		    "table log, key 3: it has neither messages nor `finished`\n" },
 		{ "UPDATE ban SET address = 'me' WHERE address IN (SELECT address FROM ban LIMIT "
 		  "1)",
 		    "table ban, key me: the checksum is wrong\n" },

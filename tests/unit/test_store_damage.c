@@ -11,11 +11,14 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PAGE 8192u
+#define PAGE         8192u
+#define SECTOR_CASES 40u
 
 static struct store_bytes whole;             /* a closed, filled store */
 static struct store_rows before, now, plain; /* plain: what SQLite alone reads */
 static unsigned page_count, *page_cells;     /* of each page: how many rows go with it at most */
+static unsigned last_leaf;                   /* the last page with many rows */
+static struct store_damage damage;           /* what the last case said */
 
 static void
 count_fault(const char *text, void *arg)
@@ -49,6 +52,9 @@ count_cells(sqlite3 *db)
 	while (sqlite3_step(stmt) == SQLITE_ROW)
 		page_cells[sqlite3_column_int(stmt, 0)] = (unsigned)sqlite3_column_int(stmt, 1);
 	sqlite3_finalize(stmt);
+	last_leaf = (unsigned)store_files_number(
+	    db, "SELECT max(pageno) FROM dbstat WHERE pagetype = 'leaf' AND ncell >= 20");
+	ck_assert_uint_gt(last_leaf, 3);
 }
 
 static void
@@ -170,6 +176,7 @@ try_bytes(const uint8_t *data, size_t len, uint64_t most, const char *what)
 		ck_assert_msg(said + now.wrong + faults_of(f.db) > 0,
 		    "%s: %llu rows are lost and nobody says so", what, (unsigned long long)lost);
 	}
+	damage = f.damage;
 	store_file_close(&f);
 	return lost;
 }
@@ -207,6 +214,8 @@ START_TEST(a_file_that_is_cut_loses_what_was_behind_the_cut_and_no_more)
 		behind += page_cells[page];
 		snprintf(what, sizeof(what), "cut to %zu bytes", len);
 		lost = try_bytes(whole.data, len, behind, what);
+		if (page > 1)
+			ck_assert_uint_ge(damage.pages, page_count - page + 1);
 		len += 1 + (page * 1237u) % (PAGE - 2);
 		snprintf(what, sizeof(what), "cut to %zu bytes", len);
 		try_bytes(whole.data, len, behind, what);
@@ -214,6 +223,62 @@ START_TEST(a_file_that_is_cut_loses_what_was_behind_the_cut_and_no_more)
 	for (unsigned t = TABLE_SESSION; t < STORE_TABLE_COUNT; t++)
 		all += before.count[t];
 	ck_assert_uint_eq(lost, all);
+}
+END_TEST
+
+START_TEST(of_a_page_that_is_cut_what_is_there_counts)
+{
+	uint64_t behind = 0;
+
+	for (unsigned page = page_count; page > last_leaf; page--)
+		behind += page_cells[page];
+	ck_assert_uint_ge(page_cells[last_leaf], 20);
+	/* Two rows at the end of the page, which are the first that came there. */
+	try_bytes(whole.data, (size_t)last_leaf * PAGE - 12, behind + 2, "cut within a page");
+	ck_assert(damage.aside[0] != '\0');
+}
+END_TEST
+
+/* SQLite sees nothing wrong then. */
+START_TEST(a_page_that_hides_rows_is_said_when_it_is_salvaged)
+{
+	uint8_t *header = whole.data + (size_t)(last_leaf - 1) * PAGE;
+	struct store_file f;
+	char error[STORE_ERROR];
+	uint64_t said = 0;
+
+	header[4]--;
+	store_files_put(STORE_DATABASE, whole.data, whole.len);
+	store_files_open(&f);
+	ck_assert_str_eq(f.damage.aside, "");
+	ck_assert_int_eq(store_file_salvage(&f, error), GRAPNEL_OK);
+	for (unsigned t = TABLE_SESSION; t < STORE_TABLE_COUNT; t++)
+		said += said_of(&f.damage, t);
+	ck_assert_uint_eq(said, 1);
+	store_file_close(&f);
+}
+END_TEST
+
+START_TEST(a_table_whose_tree_does_not_begin_is_met_at_once)
+{
+	static const char *const names[] = { "session", "subscription", "exchange", "retained",
+		"log", "ban", "kv" };
+	struct store_file f;
+	char sql[96];
+	unsigned root;
+
+	store_files_put(STORE_DATABASE, whole.data, whole.len);
+	store_files_open(&f);
+	snprintf(
+	    sql, sizeof(sql), "SELECT rootpage FROM sqlite_schema WHERE name = '%s'", names[_i]);
+	root = (unsigned)store_files_number(f.db, sql);
+	store_file_close(&f);
+	memset(whole.data + (size_t)(root - 1) * PAGE, 0x55, 20);
+	store_files_put(STORE_DATABASE, whole.data, whole.len);
+	store_files_open(&f);
+	ck_assert(f.damage.aside[0] != '\0');
+	ck_assert_uint_gt(said_of(&f.damage, (unsigned)_i + 1), 0);
+	store_file_close(&f);
 }
 END_TEST
 
@@ -246,6 +311,33 @@ START_TEST(one_bit_where_a_page_says_what_is_in_it)
 }
 END_TEST
 
+START_TEST(sectors_that_are_lost_here_and_there_lose_not_more_than_their_pages)
+{
+	uint8_t *bytes = malloc(whole.len);
+	uint32_t state = 5;
+
+	ck_assert_ptr_nonnull(bytes);
+	for (unsigned i = 0; i < SECTOR_CASES; i++) {
+		uint64_t most = 0;
+		unsigned last = 0;
+		char what[64];
+
+		memcpy(bytes, whole.data, whole.len);
+		/* From the front to the end, so that no page counts twice. */
+		for (unsigned page = 1 + i % 7; page <= page_count; page += 5 + (state >> 24) % 9) {
+			state = state * 1664525u + 1013904223u;
+			memset(bytes + (size_t)(page - 1) * PAGE + (state >> 16) % 16 * 512,
+			    (state >> 9) % 3 == 0 ? 0 : (int)(state >> 11 & 0xff), 512);
+			most += page_cells[page];
+			last = page;
+		}
+		snprintf(what, sizeof(what), "sectors, case %u, up to page %u", i, last);
+		try_bytes(bytes, whole.len, most, what);
+	}
+	free(bytes);
+}
+END_TEST
+
 START_TEST(one_bit_of_the_first_bytes_of_the_file)
 {
 	for (unsigned i = 0; i < 100; i++)
@@ -265,8 +357,12 @@ main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, a_file_without_damage_is_salvaged_without_loss);
 	tcase_add_test(tc, a_file_that_is_cut_loses_what_was_behind_the_cut_and_no_more);
+	tcase_add_test(tc, of_a_page_that_is_cut_what_is_there_counts);
+	tcase_add_test(tc, a_page_that_hides_rows_is_said_when_it_is_salvaged);
+	tcase_add_loop_test(tc, a_table_whose_tree_does_not_begin_is_met_at_once, 0, 7);
 	tcase_add_test(tc, one_bit_loses_not_more_than_the_rows_of_its_page);
 	tcase_add_test(tc, one_bit_where_a_page_says_what_is_in_it);
+	tcase_add_test(tc, sectors_that_are_lost_here_and_there_lose_not_more_than_their_pages);
 	tcase_add_test(tc, one_bit_of_the_first_bytes_of_the_file);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);

@@ -355,6 +355,27 @@ START_TEST(a_wal_that_is_cut_keeps_the_transactions_before_the_cut)
 }
 END_TEST
 
+START_TEST(a_transaction_that_is_not_whole_in_the_wal_is_not_salvaged)
+{
+	struct store_bytes wal;
+	struct store_file f;
+	size_t len;
+
+	fill_and(NULL, true);
+	damage_first_page();
+	wal = store_files_get(STORE_DATABASE "-wal");
+	ck_assert_uint_eq(commits_in(&wal, wal.len), 2);
+	len = wal.len - FRAME;
+	ck_assert_uint_eq(commits_in(&wal, len), 1);
+	store_files_put(STORE_DATABASE "-wal", wal.data, len);
+	store_files_open(&f);
+	ck_assert(f.damage.aside[0] != '\0');
+	ck_assert_uint_eq(f.damage.saved, 0);
+	store_file_close(&f);
+	free(wal.data);
+}
+END_TEST
+
 /* ---- interrupted ----------------------------------------------------------------------------------- */
 
 #define ASIDE STORE_DATABASE ".damaged-20200101T000000"
@@ -444,6 +465,7 @@ main(void)
 	tcase_add_test(tc, rows_with_a_wrong_checksum_are_left_behind_and_counted);
 	tcase_add_test(tc, what_was_deleted_does_not_come_back);
 	tcase_add_test(tc, a_wal_that_is_cut_keeps_the_transactions_before_the_cut);
+	tcase_add_test(tc, a_transaction_that_is_not_whole_in_the_wal_is_not_salvaged);
 	tcase_add_loop_test(tc, a_salvage_that_was_interrupted_is_done_again, 0, 4);
 	tcase_add_loop_test(tc, a_mark_that_leads_elsewhere_is_not_followed, 0, 2);
 	tcase_add_test(tc, without_room_for_the_new_database_the_next_start_salvages);
