@@ -29,7 +29,7 @@ struct salvage {
 	struct row_out scratch;
 	struct tally tallies[STORE_TABLE_COUNT];
 	uint64_t pages_lost;
-	uint64_t highest_id, highest_segment, next_id, alive_ms, clean;
+	uint64_t highest_id, highest_segment, next_id, next_segment, alive_ms, clean;
 };
 #define NO_TABLE (-1)
 
@@ -109,6 +109,8 @@ take_meta(struct salvage *s)
 		return;
 	if (is_name(&v[0], "next_id") && value < NUMBERS_MOST)
 		s->next_id = value;
+	else if (is_name(&v[0], "next_segment") && value < NUMBERS_MOST)
+		s->next_segment = value;
 	else if (is_name(&v[0], "alive"))
 		s->alive_ms = value;
 	else if (is_name(&v[0], "clean"))
@@ -304,13 +306,14 @@ prepare(struct salvage *s)
 static void
 save_meta(struct salvage *s)
 {
-	uint64_t next = s->next_id > s->highest_id + 1 ? s->next_id : s->highest_id + 1;
+	uint64_t id = s->next_id > s->highest_id ? s->next_id : s->highest_id + 1;
+	uint64_t segment =
+	    s->next_segment > s->highest_segment ? s->next_segment : s->highest_segment + 1;
 
 	if (s->result == SQLITE_OK)
-		s->result = database_set_meta(s->to, "next_id", next + NUMBERS_LOST);
+		s->result = database_set_meta(s->to, "next_id", id + NUMBERS_LOST);
 	if (s->result == SQLITE_OK)
-		s->result =
-		    database_set_meta(s->to, "next_segment", s->highest_segment + NUMBERS_LOST);
+		s->result = database_set_meta(s->to, "next_segment", segment + NUMBERS_LOST);
 	if (s->result == SQLITE_OK)
 		s->result = database_set_meta(s->to, "alive", s->alive_ms);
 	if (s->result == SQLITE_OK)

@@ -244,6 +244,7 @@ START_TEST(rows_with_a_wrong_checksum_are_left_behind_and_counted)
 
 	store_files_open(&f);
 	store_files_fill(f.db);
+	store_files_exec(f.db, "VACUUM; INSERT INTO meta VALUES('next_segment', 1 << 40)");
 	store_files_exec(f.db,
 	    "UPDATE session SET row = row || x'00' WHERE id < 10;"
 	    "UPDATE kv SET plugin = 'other' WHERE key IN (SELECT key FROM kv LIMIT 2);"
@@ -251,6 +252,7 @@ START_TEST(rows_with_a_wrong_checksum_are_left_behind_and_counted)
 	    "UPDATE log SET finished = x'01' WHERE segment = 3;"
 	    "UPDATE log SET messages = x'01' WHERE segment = 6;");
 	ck_assert_int_eq(store_file_salvage(&f, error), GRAPNEL_OK);
+	ck_assert_uint_gt(store_meta(f.db, "next_segment"), UINT64_C(1) << 40);
 	ck_assert_uint_eq(f.damage.sessions, 3);
 	ck_assert_uint_eq(f.damage.values, 2);
 	ck_assert_uint_eq(f.damage.segments, 2);
