@@ -40,6 +40,8 @@ written(struct moved *m, bool good)
 static struct row_time
 time_of(const struct moved *m, int64_t ends)
 {
+	if (ends > FAR_AWAY)
+		ends = FAR_AWAY;
 	return (struct row_time){ .set = true,
 		.wall_ms = (uint64_t)ends * 1000,
 		.left_ms = (uint64_t)(ends - m->now) * 1000 };
@@ -69,10 +71,10 @@ put_session(struct moved *m, sqlite3_stmt *s)
 		return true;
 	}
 	session.who.protocol = session.expiry == UINT32_MAX ? GRAPNEL_MQTT_3_1_1 : GRAPNEL_MQTT_5_0;
-	if (session.expiry != UINT32_MAX || ends > 0) {
+	if (session.expiry != UINT32_MAX) {
 		if (ends <= 0)
 			ends = m->now + session.expiry;
-		if (ends <= m->now || ends > FAR_AWAY) {
+		if (ends <= m->now) {
 			m->notes[SESSIONS_EXPIRED]++;
 			return true;
 		}
@@ -125,7 +127,7 @@ take_message(struct moved *m, sqlite3_stmt *s, int at, struct row_message *g)
 		.payload = sql_bytes(s, at + 1),
 		.qos = (uint8_t)sqlite3_column_int(s, at + 3),
 		.retain = sqlite3_column_int(s, at + 4) != 0 };
-	if (ends > 0 && (ends <= m->now || ends > FAR_AWAY)) {
+	if (ends > 0 && ends <= m->now) {
 		m->notes[MESSAGES_EXPIRED]++;
 		return false;
 	}
