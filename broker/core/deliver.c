@@ -74,7 +74,7 @@ pop(struct session *s, struct entry *e)
 	queued_add(s->w, entry_size(e), -1);
 	if (e->flags & ENTRY_COLD)
 		s->flow->cold--;
-	else
+	else if (e->address != 0)
 		spill_popped(s, e);
 	return true;
 }

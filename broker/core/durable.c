@@ -284,27 +284,6 @@ durable_routing_ticket(struct worker *w)
 }
 
 void
-durable_route_begin(struct worker *w)
-{
-	if (w->durable != NULL)
-		w->durable->routing_waits = true;
-}
-
-struct ticket *
-durable_route_end(struct worker *w)
-{
-	struct durable_worker *d = w->durable;
-	struct ticket *t;
-
-	if (d == NULL)
-		return NULL;
-	t = d->routing;
-	d->routing = NULL;
-	d->routing_waits = false;
-	return t;
-}
-
-void
 durable_routing_for(struct worker *w, struct ticket *t)
 {
 	w->durable->routing = t;

@@ -80,8 +80,25 @@ void ticket_free(struct worker *w, struct ticket *t); /* its owner */
 /* That of what is being routed, made if need be. NULL: nobody waits, or no memory. Borrowed. */
 struct ticket *durable_routing_ticket(struct worker *w);
 /* What is routed from here on is waited for by somebody; until durable_route_end, whose ticket is the caller's to release (NULL: none). */
-void durable_route_begin(struct worker *w);
-struct ticket *durable_route_end(struct worker *w);
+static inline void
+durable_route_begin(struct worker *w)
+{
+	if (w->durable != NULL)
+		w->durable->routing_waits = true;
+}
+static inline struct ticket *
+durable_route_end(struct worker *w)
+{
+	struct durable_worker *d = w->durable;
+	struct ticket *t;
+
+	if (d == NULL)
+		return NULL;
+	t = d->routing;
+	d->routing = NULL;
+	d->routing_waits = false;
+	return t;
+}
 void durable_routing_for(struct worker *w, struct ticket *t); /* the same on another worker, for what was forwarded */
 void durable_routing_done(struct worker *w, struct ticket *t); /* releases it */
 bool durable_wait_for_batch(struct worker *w, struct ticket *t); /* t waits for the batch, too. false: no memory */
@@ -104,7 +121,13 @@ void durable_retained(struct worker *w, struct message *kept, uint64_t seq);
 bool durable_session_begin(struct session *s); /* it outlives its connection: from now on it is kept. false: no memory */
 void durable_session_changed(struct session *s); /* login, connection, will, expiry */
 void durable_session_end(struct session *s);
-void durable_exchange(struct session *s); /* something of QoS 2 has changed */
+void durable_exchange_changed(struct session *s);
+static inline void
+durable_exchange(struct session *s) /* something of QoS 2 has changed */
+{
+	if (s->durable)
+		durable_exchange_changed(s);
+}
 void durable_subscription(struct session *s, struct grapnel_str share, struct grapnel_str filter, const struct sub *values, uint8_t retain_handling);
 void durable_unsubscription(struct session *s, struct grapnel_str share, struct grapnel_str filter);
 /* The row of a shared group; gives it a number. 0: it is not kept. */
@@ -132,7 +155,11 @@ void durable_row_message(const struct message *m, struct row_message *row);
 bool gate_open_after(struct conn *c, struct ticket *t);
 bool gate_after_batch(struct conn *c); /* the same for the batch that is being collected */
 void gate_exchange(struct conn *c); /* the same if its Session is kept and waits for the disk at all */
-bool gate_waiting(const struct conn *c);
+static inline bool
+gate_waiting(const struct conn *c)
+{
+	return c->extra != NULL && c->extra->gate_first != NULL;
+}
 unsigned gate_count(const struct conn *c); /* acknowledgements of PUBLISH packets in them */
 bool gate_has(const struct conn *c, uint8_t type, uint16_t packet_id);
 /* Behind the last gate; reason_string is copied. */

@@ -91,10 +91,9 @@ durable_session_end(struct session *s)
 }
 
 void
-durable_exchange(struct session *s)
+durable_exchange_changed(struct session *s)
 {
-	if (s->durable)
-		changed(s, DIRTY_EXCHANGE);
+	changed(s, DIRTY_EXCHANGE);
 }
 
 static void

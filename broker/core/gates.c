@@ -68,12 +68,6 @@ gates_clear(struct conn *c)
 	c->corked = false;
 }
 
-bool
-gate_waiting(const struct conn *c)
-{
-	return c->extra != NULL && c->extra->gate_first != NULL;
-}
-
 unsigned
 gate_count(const struct conn *c)
 {

@@ -118,58 +118,46 @@ is_held(const struct conn *c, const struct pub_item *it)
 	    durable_mode(c->w, &it->msg) == DURABLE_STRICT;
 }
 
-/* Route those that are held, or those that are not. Their Reason Codes are in the items then. */
-static void
-route_some(struct conn *c, struct pub_batch *b, bool held)
-{
-	struct message *msgs[TOPIC_GROUP];
-	uint8_t codes[TOPIC_GROUP];
-	unsigned n = 0, k = 0;
-
-	for (unsigned i = 0; i < b->count; i++)
-		if (b->items[i].route && b->items[i].held == held)
-			msgs[n++] = &b->items[i].msg;
-	router_publish(c->w, msgs, n, c, codes);
-	for (unsigned i = 0; i < b->count; i++)
-		if (b->items[i].route && b->items[i].held == held)
-			b->items[i].reason_code = codes[k++];
-}
-
-static void
-refuse_held(struct pub_batch *b)
-{
-	for (unsigned i = 0; i < b->count; i++)
-		if (b->items[i].held)
-			b->items[i].reason_code = RC_QUOTA_EXCEEDED;
-}
-
 static void
 route_held(struct conn *c, struct pub_batch *b)
 {
-	struct hold *h;
+	struct message *msgs[TOPIC_GROUP];
+	uint8_t codes[TOPIC_GROUP];
+	struct hold *h = NULL;
+	unsigned n = 0, k = 0;
 
-	if (store_state(c->w->broker->store) != STORE_GOOD || (h = hold_begin(c)) == NULL) {
-		refuse_held(b);
-		return;
-	}
+	if (c->state == CONN_ESTABLISHED && store_state(c->w->broker->store) == STORE_GOOD)
+		h = hold_begin(c);
 	for (unsigned i = 0; i < b->count; i++) {
-		if (!b->items[i].held)
+		struct pub_item *it = &b->items[i];
+
+		if (!it->held)
 			continue;
-		hold_id(h, b->items[i].packet_id);
+		it->reason_code = RC_QUOTA_EXCEEDED;
+		if (h == NULL)
+			continue;
+		msgs[n++] = &it->msg;
+		hold_id(h, it->packet_id);
 		/* From now on it is known as received: if it comes again it is not another one. */
-		if (!received_add(c->session, b->items[i].packet_id))
+		if (!received_add(c->session, it->packet_id))
 			conn_fail(c);
 	}
-	route_some(c, b, true);
+	if (h == NULL)
+		return;
+	router_publish(c->w, msgs, n, c, codes);
 	hold_end(c, h);
+	for (unsigned i = 0; i < b->count; i++)
+		if (b->items[i].held)
+			b->items[i].reason_code = codes[k++];
 }
 
-/* @return what acknowledgements wait for, the caller's to release; NULL: nothing. */
+/* Those that are not held get their codes in order. @return what acknowledgements wait for, the caller's to release; NULL: nothing. */
 static struct ticket *
-batch_route(struct conn *c, struct pub_batch *b)
+batch_route(struct conn *c, struct pub_batch *b, uint8_t *codes)
 {
-	unsigned plain = 0, held = 0;
-	bool waits = false;
+	struct message *msgs[TOPIC_GROUP];
+	unsigned n = 0, held = 0;
+	bool durable = c->session->durable;
 	struct ticket *t = NULL;
 
 	for (unsigned i = 0; i < b->count; i++) {
@@ -177,23 +165,22 @@ batch_route(struct conn *c, struct pub_batch *b)
 
 		if (!it->route)
 			continue;
-		it->held = is_held(c, it);
-		held += it->held;
-		plain += !it->held;
-		waits |= !it->held && it->qos > 0;
+		if (durable && is_held(c, it)) {
+			it->held = true;
+			held++;
+		} else {
+			msgs[n++] = &it->msg;
+		}
 	}
-	if (plain > 0) {
-		if (waits)
-			durable_route_begin(c->w);
-		route_some(c, b, false);
-		if (waits && (t = durable_route_end(c->w)) != NULL && ticket_waits(t) &&
+	if (n > 0) {
+		durable_route_begin(c->w);
+		router_publish(c->w, msgs, n, c, codes);
+		if ((t = durable_route_end(c->w)) != NULL && ticket_waits(t) &&
 		    c->state == CONN_ESTABLISHED)
 			(void)gate_open_after(c, t);
 	}
-	if (held > 0 && c->state == CONN_ESTABLISHED)
+	if (held > 0)
 		route_held(c, b);
-	else if (held > 0)
-		refuse_held(b);
 	return t;
 }
 
@@ -201,15 +188,17 @@ void
 conn_batch_end(struct conn *c)
 {
 	struct pub_batch *b = c->w->core->batch;
+	uint8_t codes[TOPIC_GROUP];
 	struct ticket *ticket;
+	unsigned k = 0;
 
 	if (b->count == 0 || b->ending)
 		return;
 	b->ending = true;
-	ticket = batch_route(c, b);
+	ticket = batch_route(c, b, codes);
 	for (unsigned i = 0; i < b->count; i++) {
 		struct pub_item *it = &b->items[i];
-		uint8_t code = it->reason_code;
+		uint8_t code = it->route && !it->held ? codes[k++] : it->reason_code;
 
 		if (c->state == CONN_ESTABLISHED && it->route && code >= 0x80 && it->qos > 0 &&
 		    c->version < 5) {
