@@ -14,6 +14,7 @@
 #include "core/topic_index.h"
 #include "metrics_text.h"
 #include "net/guard.h"
+#include "store/batch.h"
 #include "net/tls_context.h"
 #include "net/tls_expiry.h"
 #include "plugin/hooks.h"
@@ -111,6 +112,36 @@ write_guard(FILE *out, const struct broker *b)
 	    (int64_t)n.failures);
 }
 
+static void
+write_store(FILE *out, const struct broker *b)
+{
+	struct store_figures f;
+
+	if (b->store == NULL)
+		return;
+	store_figures(b->store, &f);
+#define STORE(name, gauge, help, value) \
+	metrics_text_one(out, PREFIX "store_" name, gauge, help, (int64_t)(value))
+	STORE("state", true,
+	    "0: good; 1: max_bytes is reached, nothing new is taken in; 2: it cannot be written",
+	    store_state(b->store));
+	STORE("file_bytes", true, "Size of the database", f.file_bytes);
+	STORE("free_bytes", true, "Of it not in use", f.free_bytes);
+	STORE("wal_bytes", true, "Written, and not yet moved into the database", f.wal_bytes);
+	STORE("max_bytes", true, "max_bytes", store_settings(b->store)->store.max_bytes);
+	STORE("segments", true, "Rows of the log that are still needed", f.segments);
+	STORE("commits_total", false, "Transactions", f.commits);
+	STORE("batches_total", false, "Batches of workers in them", f.batches);
+	STORE("messages_total", false, "Messages written", f.records);
+	STORE("written_bytes_total", false, "Bytes of the log's rows written", f.written_bytes);
+	STORE("failures_total", false, "Transactions that failed and were tried again", f.failures);
+	STORE("commit_microseconds_total", false, "Time that all transactions took", f.commit_us_total);
+	STORE("commit_microseconds_max", true, "The longest one", f.commit_us_max);
+	STORE("read_back_total", false, "Queued messages read back from the disk", f.read_back);
+	STORE("damaged_rows", true, "Rows that could not be read since the start", f.damaged);
+#undef STORE
+}
+
 #define CERT_EXPIRY PREFIX "cert_expiry_seconds"
 
 struct expiries {
@@ -198,6 +229,7 @@ route_metrics(struct api_call *call)
 	write_indexes(out, b);
 	write_memory(out, b);
 	write_guard(out, b);
+	write_store(out, b);
 	tls_expiry_each(b->listeners, write_expiry,
 	    &(struct expiries){ .out = out, .now_s = (int64_t)time(NULL) });
 	write_process(out, b);

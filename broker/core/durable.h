@@ -154,7 +154,13 @@ void durable_row_message(const struct message *m, struct row_message *row);
 /* From here on acknowledgements of this connection wait for the ticket. false: no memory, the connection is closed. */
 bool gate_open_after(struct conn *c, struct ticket *t);
 bool gate_after_batch(struct conn *c); /* the same for the batch that is being collected */
-void gate_exchange(struct conn *c); /* the same if its Session is kept and waits for the disk at all */
+void gate_exchange_kept(struct conn *c);
+static inline void
+gate_exchange(struct conn *c) /* the same if its Session is kept and waits for the disk at all */
+{
+	if (c->session->durable)
+		gate_exchange_kept(c);
+}
 static inline bool
 gate_waiting(const struct conn *c)
 {

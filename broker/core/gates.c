@@ -114,9 +114,9 @@ gate_after_batch(struct conn *c)
 }
 
 void
-gate_exchange(struct conn *c)
+gate_exchange_kept(struct conn *c)
 {
-	if (c->session->durable && durable_strict(c->w))
+	if (durable_strict(c->w))
 		(void)gate_after_batch(c);
 }
 

@@ -78,6 +78,7 @@ struct store {
 	struct store_file file;
 	_Atomic uint64_t next_segment, next_id;
 	_Atomic int state; /* enum store_state */
+	_Atomic bool mark_damaged; /* the checker found something: the next start is to salvage */
 	void (*ask_fn)(struct worker *w, struct mail *m);
 	struct {
 		struct mail mail;
@@ -126,6 +127,7 @@ struct store_sync {
 void store_synced(struct store *st, struct store_sync *s);
 uint64_t store_pragma(struct store *st, const char *name); /* a number */
 void store_unprepare(struct store *st);
+void store_say_damage(struct store *st);
 void *store_writer(void *arg); /* the thread */
 bool store_prepare(struct store *st, char error[STORE_ERROR]);
 /* encode.c: the rows of a batch in the open transaction. @return SQLITE_OK or what failed. */

@@ -359,6 +359,8 @@ store_load(struct store *st, const struct store_loader *fn, void *arg, char erro
 	if (is_damage(rc)) {
 		store_unprepare(st);
 		err = store_file_salvage(&st->file, error);
+		if (err == GRAPNEL_OK)
+			store_say_damage(st);
 		if (err == GRAPNEL_OK && !store_prepare(st, error))
 			err = GRAPNEL_ESYS;
 		if (err == GRAPNEL_OK)

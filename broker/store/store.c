@@ -2,6 +2,7 @@
 #include "store/store.h"
 
 #include "base/log.h"
+#include "store/checker.h"
 #include "store/internal.h"
 
 #include <errno.h>
@@ -88,6 +89,40 @@ store_unprepare(struct store *st)
 	}
 }
 
+void
+store_say_damage(struct store *st)
+{
+	char text[1024];
+
+	store_damage_text(&st->file.damage, text, sizeof(text));
+	if (text[0] != '\0')
+		log_at(GRAPNEL_LOG_ERROR, "store_damaged", "store: %s/%s was damaged: %s",
+		    st->file.directory, STORE_DATABASE, text);
+}
+
+/* On the checker's thread. */
+static void
+on_checked(long faults, const char *first, void *arg)
+{
+	struct store *st = arg;
+
+	if (faults < 0)
+		log_warning("store: %s/%s could not be checked to its end: %s", st->file.directory,
+		    STORE_DATABASE, first != NULL ? first : "");
+	else if (faults == 0)
+		log_info("store: %s/%s was not closed by the broker before; all of it was checked, and is good",
+		    st->file.directory, STORE_DATABASE);
+	else
+		log_at(GRAPNEL_LOG_ERROR, "store_damaged",
+		    "store: %s/%s is damaged (%ld faults; the first: %s); look with grapnelctl store "
+		    "check; a restart sets it aside and saves what can be read",
+		    st->file.directory, STORE_DATABASE, faults, first != NULL ? first : "");
+	if (faults > 0) {
+		store_count(&st->damaged, (uint64_t)faults);
+		atomic_store(&st->mark_damaged, true);
+	}
+}
+
 int
 store_open(struct store **out, struct broker *b, const char *program, char error[STORE_ERROR])
 {
@@ -111,9 +146,14 @@ store_open(struct store **out, struct broker *b, const char *program, char error
 		goto fail;
 	if ((err = store_file_open(&st->file, b->settings->store.directory, program, error)) != GRAPNEL_OK)
 		goto fail;
+	/* The last check found what no reader notices. */
+	if (store_meta(st->file.db, "damaged") != 0 &&
+	    (err = store_file_salvage(&st->file, error)) != GRAPNEL_OK)
+		goto fail;
 	err = GRAPNEL_ESYS;
 	if (!store_prepare(st, error))
 		goto fail;
+	store_say_damage(st);
 	st->meta_next_id = store_meta(st->file.db, "next_id");
 	atomic_store(&st->next_id, st->meta_next_id > 0 ? st->meta_next_id : 1);
 	atomic_store(&st->next_segment, 1);
@@ -137,6 +177,9 @@ store_start(struct store *st, void (*ask)(struct worker *w, struct mail *m))
 		return GRAPNEL_ESYS;
 	}
 	st->writer_runs = true;
+	if (st->file.unclean &&
+	    store_checker_start(&st->checker, st->file.directory, on_checked, st) != GRAPNEL_OK)
+		log_warning("store: the check after an unclean end could not be started");
 	(void)pthread_setname_np(st->writer, "store");
 	return GRAPNEL_OK;
 }
@@ -146,6 +189,9 @@ store_stop(struct store *st)
 {
 	if (!st->writer_runs)
 		return true;
+	if (st->checker != NULL)
+		store_checker_stop(st->checker);
+	st->checker = NULL;
 	pthread_mutex_lock(&st->lock);
 	st->stopping = true;
 	pthread_cond_signal(&st->wake);

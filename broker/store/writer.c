@@ -106,6 +106,8 @@ transaction(struct store *st, struct store_batch *batches, struct store_batch *r
 		rc = set_meta(st, "next_segment", next_segment += SEGMENTS_AHEAD);
 	else
 		next_segment = st->meta_next_segment;
+	if (rc == SQLITE_OK && atomic_load_explicit(&st->mark_damaged, memory_order_relaxed))
+		rc = set_meta(st, "damaged", 1);
 	if (rc == SQLITE_OK)
 		rc = set_meta(st, "alive", (uint64_t)(clock_wall_us() / 1000));
 	if (rc == SQLITE_OK)
