@@ -391,6 +391,8 @@ prepare(struct run *run, struct conf_errors *errs)
 		return false;
 	if (!run->test && (!pid_file_write(run, errs) || !log_start(s, errs) || !open_store(run, errs)))
 		return false;
+	if (b->store != NULL)
+		guard_load(b->guard);
 	/* As the user who will have to read them again at a reload. */
 	if (tls_set_new(s, errs, &tls) != GRAPNEL_OK)
 		return false;

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "net/guard.h"
 
+#include "base/log.h"
 #include "config/cidr.h"
 #include "core/broker.h"
 #include "net/addresses.h"
+#include "store/store.h"
 
 #include <arpa/inet.h>
 #include <pthread.h>
@@ -12,6 +14,7 @@
 #include <string.h>
 
 #define BUCKETS_FIRST 256u
+#define KEY_TEXT      (INET6_ADDRSTRLEN + 4)
 #define DOUBLINGS_MAX 20u
 
 struct entry {
@@ -22,6 +25,7 @@ struct entry {
 	uint64_t full_ms;   /* when all its failures are forgiven */
 	uint64_t next_ms;   /* of a user: when the next login may be asked about */
 	uint64_t banned_ms; /* until then; 0: not banned */
+	int64_t ended_ms; /* when the last ban ended or will, perhaps before this machine's start */
 	uint32_t bans;
 };
 
@@ -105,6 +109,36 @@ user_of(const struct guard *g, struct grapnel_str username)
 	return h != 0 ? h : 1;
 }
 
+/* "192.0.2.1", or "2001:db8::/64" for a network. */
+static void
+key_text(const struct address_key *key, char *out, size_t size)
+{
+	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+	bool v4 = memcmp(key->bytes, mapped, sizeof(mapped)) == 0;
+
+	if (inet_ntop(v4 ? AF_INET : AF_INET6, key->bytes + (v4 ? 12 : 0), out, (socklen_t)size) ==
+	    NULL)
+		out[0] = '\0';
+	else if (!v4)
+		strncat(out, "/64", size - strlen(out) - 1);
+}
+
+/* What key_text() made, or an address. */
+static bool
+key_of_text(struct grapnel_str s, struct address_key *out)
+{
+	const char *slash = memchr(s.data, '/', s.len);
+	size_t len = slash != NULL ? (size_t)(slash - s.data) : s.len;
+	struct sockaddr_storage ss;
+	char text[KEY_TEXT];
+
+	if (len >= sizeof(text))
+		return false;
+	memcpy(text, s.data, len);
+	text[len] = '\0';
+	return address_parse_text(text, &ss) && address_key_of((const struct sockaddr *)&ss, out);
+}
+
 /* ---- the table, with the lock ------------------------------------------------------------------ */
 
 static struct entry **
@@ -142,7 +176,7 @@ list_add(struct list *l, struct entry *e)
 }
 
 static void
-drop(struct guard *g, struct entry **at)
+entry_free(struct guard *g, struct entry **at)
 {
 	struct entry *e = *at;
 
@@ -152,6 +186,49 @@ drop(struct guard *g, struct entry **at)
 		atomic_fetch_sub(&g->bans_now, 1);
 	atomic_fetch_sub(&g->entries, 1);
 	free(e);
+}
+
+/* Until when it is banned, and how often it was. Nothing is written when that time comes: the row says it. */
+static void
+remember(const struct guard *g, const struct entry *e, uint64_t for_ms)
+{
+	struct row_ban ban = { .until = { .set = true,
+				   .wall_ms = (uint64_t)clock_wall_us() / 1000 + for_ms,
+				   .left_ms = for_ms },
+		.bans = e->bans };
+	struct store *st = g->broker->store;
+	struct row_out row = { 0 };
+	char text[KEY_TEXT];
+	int err;
+
+	if (st == NULL)
+		return;
+	row_ban(&row, &ban);
+	key_text(&e->key, text, sizeof(text));
+	err = row.failed ? GRAPNEL_ENOMEM
+			 : store_put_ban(st, (struct grapnel_str){ text, strlen(text) },
+			       (struct grapnel_str){ (const char *)row.data, row.len });
+	if (err != GRAPNEL_OK)
+		log_warning("guard: the ban of %s will not outlive a restart: it cannot be kept "
+			    "(error %d)",
+		    text, err);
+	row_free(&row);
+}
+
+/* It and what the store knows of it. */
+static void
+drop(struct guard *g, struct entry **at)
+{
+	const struct grapnel_str none = { NULL, 0 };
+	char text[KEY_TEXT];
+
+	if ((*at)->bans > 0 && g->broker->store != NULL) {
+		key_text(&(*at)->key, text, sizeof(text));
+		/* Without memory it stays there until it is old, or the address is banned again. */
+		(void)store_put_ban(
+		    g->broker->store, (struct grapnel_str){ text, strlen(text) }, none);
+	}
+	entry_free(g, at);
 }
 
 static void
@@ -277,7 +354,7 @@ guard_free(struct guard *g)
 	while (g->watched.oldest != NULL || g->banned.oldest != NULL) {
 		struct entry *e = g->watched.oldest != NULL ? g->watched.oldest : g->banned.oldest;
 
-		drop(g, place_of(g, &e->key, e->user));
+		entry_free(g, place_of(g, &e->key, e->user));
 	}
 	except_free(&g->s);
 	free(g->buckets);
@@ -335,18 +412,23 @@ guard_wait(struct guard *g, const char *peer, struct grapnel_str username, uint6
 static uint64_t
 ban(struct guard *g, struct entry *e, uint64_t now_ms)
 {
-	uint64_t for_ms = doubled(g->s.ban_ms, e->bans, g->s.ban_max_ms);
+	uint64_t for_ms;
 
 	if (g->s.ban_ms == 0)
 		return 0;
+	if ((int64_t)now_ms - e->ended_ms > (int64_t)g->s.ban_max_ms)
+		e->bans = 0; /* long ago: perhaps it is somebody else's by now */
+	for_ms = doubled(g->s.ban_ms, e->bans, g->s.ban_max_ms);
 	list_remove(list_of(g, e), e);
 	if (e->banned_ms == 0)
 		atomic_fetch_add(&g->bans_now, 1);
 	e->banned_ms = now_ms + for_ms;
+	e->ended_ms = (int64_t)e->banned_ms;
 	e->bans++;
 	e->full_ms = 0; /* afterwards it begins anew */
 	list_add(&g->banned, e);
 	g->bans++;
+	remember(g, e, for_ms);
 	return for_ms;
 }
 
@@ -389,6 +471,76 @@ guard_passed(struct guard *g, const char *peer, struct grapnel_str username)
 	pthread_mutex_unlock(&g->lock);
 }
 
+/* ---- across a restart ------------------------------------------------------------------------------ */
+
+/* For how long a time has been over; 0: it is not, or the clock cannot tell. */
+static uint64_t
+over_for(const struct row_clock *clock, const struct row_time *t)
+{
+	return clock->now_wall_ms > t->wall_ms && clock->now_wall_ms >= clock->alive_wall_ms
+	    ? clock->now_wall_ms - t->wall_ms
+	    : 0;
+}
+
+/* With the lock. */
+static void
+restore(struct guard *g, struct entry *e, const struct row_ban *ban, uint64_t left_ms,
+    uint64_t over_ms, uint64_t now_ms)
+{
+	if (left_ms > g->s.ban_max_ms) /* it was longer then */
+		left_ms = g->s.ban_max_ms;
+	e->bans = ban->bans;
+	e->ended_ms = (int64_t)(now_ms + left_ms) - (int64_t)over_ms;
+	if (left_ms == 0 || g->s.ban_ms == 0 || e->banned_ms != 0)
+		return;
+	list_remove(&g->watched, e);
+	e->banned_ms = now_ms + left_ms;
+	list_add(&g->banned, e);
+	atomic_fetch_add(&g->bans_now, 1);
+}
+
+bool
+guard_restore(struct guard *g, struct grapnel_str address, const struct row_ban *ban,
+    const struct row_clock *clock, uint64_t now_ms)
+{
+	uint64_t left_ms = row_left(clock, &ban->until);
+	uint64_t over_ms = left_ms == 0 ? over_for(clock, &ban->until) : 0;
+	struct address_key key;
+	struct entry *e = NULL;
+
+	if (ban->bans == 0 || !key_of_text(address, &key))
+		return false;
+	pthread_mutex_lock(&g->lock);
+	if (over_ms <= g->s.ban_max_ms && g->s.enabled &&
+	    atomic_load(&g->entries) < g->s.addresses && (e = use(g, &key, 0)) != NULL)
+		restore(g, e, ban, left_ms, over_ms, now_ms);
+	pthread_mutex_unlock(&g->lock);
+	return e != NULL || over_ms <= g->s.ban_max_ms;
+}
+
+static void
+on_stored(
+    struct grapnel_str address, const struct row_ban *ban, const struct row_clock *clock, void *arg)
+{
+	const struct grapnel_str none = { NULL, 0 };
+	struct guard *g = arg;
+
+	if (!guard_restore(g, address, ban, clock, clock_ms()))
+		(void)store_put_ban(g->broker->store, address, none);
+}
+
+void
+guard_load(struct guard *g)
+{
+	int err = store_each_ban(g->broker->store, on_stored, g);
+	unsigned n = atomic_load(&g->bans_now);
+
+	if (err != GRAPNEL_OK)
+		log_error("guard: not all bans can be read from the store (error %d)", err);
+	if (n > 0)
+		log_info("guard: %u address%s still banned", n, n == 1 ? " is" : "es are");
+}
+
 /* ---- for the admin API --------------------------------------------------------------------------- */
 
 static void
@@ -416,20 +568,6 @@ guard_counts(struct guard *g, uint64_t now_ms, struct guard_counts *out)
 	pthread_mutex_unlock(&g->lock);
 }
 
-/* "192.0.2.1", or "2001:db8::/64" for a network. */
-static void
-key_text(const struct address_key *key, char *out, size_t size)
-{
-	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
-	bool v4 = memcmp(key->bytes, mapped, sizeof(mapped)) == 0;
-
-	if (inet_ntop(v4 ? AF_INET : AF_INET6, key->bytes + (v4 ? 12 : 0), out, (socklen_t)size) ==
-	    NULL)
-		out[0] = '\0';
-	else if (!v4)
-		strncat(out, "/64", size - strlen(out) - 1);
-}
-
 json_t *
 guard_list(struct guard *g, uint64_t now_ms, unsigned most)
 {
@@ -439,7 +577,7 @@ guard_list(struct guard *g, uint64_t now_ms, unsigned most)
 	forget_over(g, now_ms);
 	for (const struct entry *e = g->banned.newest; e != NULL && most > 0;
 	     e = e->older, most--) {
-		char text[INET6_ADDRSTRLEN + 4];
+		char text[KEY_TEXT];
 
 		key_text(&e->key, text, sizeof(text));
 		json_array_append_new(list,
@@ -453,22 +591,11 @@ guard_list(struct guard *g, uint64_t now_ms, unsigned most)
 unsigned
 guard_lift(struct guard *g, const char *address)
 {
-	struct sockaddr_storage ss;
 	struct address_key key;
 	unsigned lifted = 0;
-	char text[INET6_ADDRSTRLEN + 4];
 
-	if (address != NULL) {
-		size_t len = strcspn(address, "/");
-
-		if (len >= sizeof(text))
-			return 0;
-		memcpy(text, address, len);
-		text[len] = '\0';
-		if (!address_parse_text(text, &ss) ||
-		    !address_key_of((const struct sockaddr *)&ss, &key))
-			return 0;
-	}
+	if (address != NULL && !key_of_text((struct grapnel_str){ address, strlen(address) }, &key))
+		return 0;
 	pthread_mutex_lock(&g->lock);
 	for (struct entry *e = g->banned.oldest, *newer; e != NULL; e = newer) {
 		newer = e->newer;

@@ -165,3 +165,25 @@ def test_the_filter_for_fail2ban_finds_the_address_and_nothing_else(b):
     found = [host.match(line) for line in b.log_lines(r"login_failed|address_banned")]
     found = [m.group("host") for m in found if m]
     assert len(found) >= 4 and set(found) == {"127.0.0.7"}, found
+
+
+@broker(own=True, users=USERS, listeners={"mqtt": {}},
+        top={"guard": {"except": ["192.0.2.0/24"], "failures": 3, "delay": "0", "ban": "1h", "ban_max": "8h"},
+             "store": {"durability": "strict"}})
+def test_bans_outlive_the_process(b):
+    for source in ("127.0.0.2", "127.0.0.3"):
+        for i in range(3):
+            code(b, "wrong", user="user-%d" % i, source=source)
+    b.ctl("guard", "lift", "127.0.0.3")
+    c = b.connect(V5, "there", username="bob", password="builder", source="127.0.0.5")
+    assert c.publish("t", b"x", qos=1, retain=True) in (0, 0x10), "what was to be written before is on the disk"
+    b.kill9()
+    b.start()
+    b.wait_log(r"guard: 1 address is still banned")
+    assert code(b, "wonder") is None and code(b, "wonder", source="127.0.0.3") == 0
+    bans = b.ctl_json("guard", "list")["bans"]
+    assert [(x["address"], x["bans"]) for x in bans] == [("127.0.0.2", 1)] and 1800 < bans[0]["banned_for"] <= 3600, bans
+    b.ctl("guard", "lift", "127.0.0.2")
+    b.stop()
+    b.start()
+    assert code(b, "wonder") == 0 and b.metric("guard_banned") == 0

@@ -2,6 +2,7 @@
 #include "config/cidr.h"
 #include "core/broker.h"
 #include "net/guard.h"
+#include "store/format.h"
 
 #include <arpa/inet.h>
 #include <check.h>
@@ -209,6 +210,113 @@ START_TEST(it_can_be_off_and_forgets_then)
 }
 END_TEST
 
+START_TEST(a_ban_that_is_long_over_does_not_count)
+{
+	for (unsigned i = 0; i < 3; i++)
+		(void)guard_failed(g, "192.0.2.1:1", alice, 1000); /* until 11000 */
+	for (unsigned i = 0; i < 2; i++)
+		(void)guard_failed(g, "192.0.2.1:1", alice, 41000); /* ban_max later */
+	ck_assert_uint_eq(guard_failed(g, "192.0.2.1:1", alice, 41000), 20000);
+	for (unsigned i = 0; i < 2; i++)
+		(void)guard_failed(g, "192.0.2.1:1", alice, 91001); /* ended at 61000 */
+	ck_assert_uint_eq(guard_failed(g, "192.0.2.1:1", alice, 91001), 10000);
+}
+END_TEST
+
+/* ---- from the store ----------------------------------------------------------------------------- */
+
+/* At 100 s it had `left_ms`; the broker then ran until 101 s. */
+static bool
+restored(const char *address, uint64_t left_ms, uint32_t bans, uint64_t wall_ms, uint64_t now_ms)
+{
+	const struct row_ban ban = {
+		.until = { .set = true, .wall_ms = 100000 + left_ms, .left_ms = left_ms },
+		.bans = bans
+	};
+	const struct row_clock clock = { .now_wall_ms = wall_ms, .alive_wall_ms = 101000 };
+
+	return guard_restore(
+	    g, (struct grapnel_str){ address, strlen(address) }, &ban, &clock, now_ms);
+}
+
+static uint64_t
+next_ban(const char *peer, uint64_t now_ms)
+{
+	for (unsigned i = 0; i < 2; i++)
+		ck_assert_uint_eq(guard_failed(g, peer, alice, now_ms), 0);
+	return guard_failed(g, peer, alice, now_ms);
+}
+
+START_TEST(a_ban_goes_on_after_a_restart_and_the_time_between_counts)
+{
+	struct guard_counts n;
+
+	ck_assert(restored("192.0.2.1", 10000, 1, 104000, 500)); /* 4 of 10 s are over */
+	ck_assert(restored("2001:db8::/64", 10000, 1, 104000, 500));
+	ck_assert(!admits("192.0.2.1", 6499));
+	ck_assert(!admits("2001:db8::7", 6499));
+	ck_assert(admits("192.0.2.2", 6499));
+	guard_counts(g, 6499, &n);
+	ck_assert_uint_eq(n.banned, 2);
+	ck_assert_uint_eq(n.bans, 0); /* of this process */
+	ck_assert(admits("192.0.2.1", 6500));
+	ck_assert(admits("2001:db8::7", 6500));
+	ck_assert_uint_eq(next_ban("192.0.2.1:1", 6500), 20000); /* it was not the first */
+	ck_assert_uint_eq(guard_lift(g, NULL), 1);
+}
+END_TEST
+
+START_TEST(one_that_ended_while_the_broker_was_down_is_remembered_for_a_while)
+{
+	ck_assert(restored("192.0.2.1", 10000, 2, 115000, 500)); /* over for 5 s */
+	ck_assert(restored("192.0.2.2", 10000, 2, 115000, 500));
+	ck_assert(admits("192.0.2.1", 500));
+	ck_assert_uint_eq(next_ban("192.0.2.1:1", 500), 30000);   /* the third one: ban_max */
+	ck_assert_uint_eq(next_ban("192.0.2.2:1", 25501), 10000); /* 30001 ms after its end */
+	ck_assert(!restored("192.0.2.3", 10000, 2, 140001, 500)); /* of no use any more */
+	ck_assert_uint_eq(next_ban("192.0.2.3:1", 500), 10000);
+}
+END_TEST
+
+START_TEST(a_clock_that_went_back_neither_ends_a_ban_nor_makes_it_longer)
+{
+	ck_assert(restored("192.0.2.1", 10000, 1, 5000, 500));
+	ck_assert(!admits("192.0.2.1", 500));
+	ck_assert(admits("192.0.2.1", 10500));
+}
+END_TEST
+
+START_TEST(what_is_restored_keeps_to_the_settings)
+{
+	struct guard_settings s = settings();
+	struct guard_counts n;
+
+	s.ban_max_ms = 2000;
+	s.addresses = 2;
+	ck_assert(guard_apply(g, &s));
+	ck_assert(restored("192.0.2.1", 86400000, 9, 101000, 500));
+	ck_assert(!admits("192.0.2.1", 2499));
+	ck_assert(admits("192.0.2.1", 2500));
+	ck_assert(restored("192.0.2.2", 10000, 1, 101000, 500));
+	ck_assert(restored("192.0.2.3", 10000, 1, 101000, 500)); /* no place; its row stays */
+	guard_counts(g, 500, &n);
+	ck_assert_uint_eq(n.watched, 2);
+	ck_assert(!restored("no address", 10000, 1, 101000, 500));
+	ck_assert(!restored("192.0.2.4", 10000, 0, 101000, 500));
+	ck_assert(!restored("", 10000, 1, 101000, 500));
+	s.ban_ms = 0;
+	s.addresses = 100;
+	ck_assert(guard_apply(g, &s));
+	ck_assert(restored("192.0.2.5", 10000, 1, 101000, 500));
+	ck_assert(admits("192.0.2.5", 500));
+	s.enabled = false;
+	ck_assert(guard_apply(g, &s));
+	ck_assert(restored("192.0.2.6", 10000, 1, 101000, 500));
+	guard_counts(g, 500, &n);
+	ck_assert_uint_eq(n.watched, 0);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -225,6 +333,11 @@ main(void)
 	tcase_add_test(t, waits_are_by_name_and_address_and_double);
 	tcase_add_test(t, the_table_is_bounded_and_bans_go_last);
 	tcase_add_test(t, it_can_be_off_and_forgets_then);
+	tcase_add_test(t, a_ban_that_is_long_over_does_not_count);
+	tcase_add_test(t, a_ban_goes_on_after_a_restart_and_the_time_between_counts);
+	tcase_add_test(t, one_that_ended_while_the_broker_was_down_is_remembered_for_a_while);
+	tcase_add_test(t, a_clock_that_went_back_neither_ends_a_ban_nor_makes_it_longer);
+	tcase_add_test(t, what_is_restored_keeps_to_the_settings);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
 	srunner_run_all(r, CK_NORMAL);
