@@ -405,6 +405,12 @@ static const struct column plugin_columns[] = {
 	{ "PENDING", "pending", true },
 };
 
+static const struct column kept_columns[] = {
+	{ "KEPT FOR", "name", false },
+	{ "VALUES", "count", true },
+	{ "BYTES", "bytes", true },
+};
+
 /* {"acl_check": ["a", "b"]}: who is asked, and in which order. */
 static void
 show_chains(const json_t *chains)
@@ -446,6 +452,11 @@ cmd_plugin_list(const struct ctl *ctl, int argc, char **argv)
 	show_table(plugin_columns, sizeof(plugin_columns) / sizeof(plugin_columns[0]),
 	    json_object_get(answer, "plugins"));
 	show_chains(json_object_get(answer, "chains"));
+	if (json_array_size(json_object_get(answer, "values_of_others")) > 0) {
+		putchar('\n');
+		show_table(kept_columns, sizeof(kept_columns) / sizeof(kept_columns[0]),
+		    json_object_get(answer, "values_of_others"));
+	}
 	json_decref(answer);
 	return CTL_OK;
 }
@@ -468,6 +479,29 @@ cmd_plugin_show(const struct ctl *ctl, int argc, char **argv)
 	if (ctl->json)
 		return print_json(answer);
 	show_value(answer);
+	json_decref(answer);
+	return CTL_OK;
+}
+
+enum ctl_exit
+cmd_plugin_forget(const struct ctl *ctl, int argc, char **argv)
+{
+	enum ctl_exit result;
+	json_t *answer;
+	char *path;
+
+	if (argc != 2)
+		return usage_error("plugin forget takes the name of one plugin");
+	if ((path = path_with("/v1/plugins/", argv[1], "/values", "")) == NULL)
+		return no_memory();
+	result = http_ask_json(ctl, "DELETE", path, NULL, &answer);
+	free(path);
+	if (result != CTL_OK)
+		return result;
+	if (ctl->json)
+		return print_json(answer);
+	printf("%" JSON_INTEGER_FORMAT " values are forgotten\n",
+	    json_integer_value(json_object_get(answer, "forgotten")));
 	json_decref(answer);
 	return CTL_OK;
 }

@@ -82,6 +82,7 @@ enum ctl_exit cmd_clients_show(const struct ctl *ctl, int argc, char **argv);
 enum ctl_exit cmd_clients_kick(const struct ctl *ctl, int argc, char **argv);
 enum ctl_exit cmd_clients_trace(const struct ctl *ctl, int argc, char **argv);
 enum ctl_exit cmd_plugin_list(const struct ctl *ctl, int argc, char **argv);
+enum ctl_exit cmd_plugin_forget(const struct ctl *ctl, int argc, char **argv);
 enum ctl_exit cmd_plugin_show(const struct ctl *ctl, int argc, char **argv);
 enum ctl_exit cmd_metrics(const struct ctl *ctl, int argc, char **argv);
 enum ctl_exit cmd_config(const struct ctl *ctl, int argc, char **argv);

@@ -50,6 +50,8 @@ static const struct command commands[] = {
 	    cmd_plugin_list, NULL },
 	{ { "plugin", "show" }, "NAME", "one plugin: hooks, verdicts, times, options",
 	    cmd_plugin_show, NULL },
+	{ { "plugin", "forget" }, "NAME", "forget the values that a plugin which is not enabled has kept",
+	    cmd_plugin_forget, NULL },
 	{ { "explain", NULL }, "--client ID [--username NAME] [--connect] [--publish T | --subscribe F | --read T] ...",
 	    "what would be decided, by whom and why: a dry run", cmd_explain,
 	    "  --client ID      as this client; one that has a session is asked about with that session's rights\n"

@@ -32,6 +32,7 @@ static const struct api_route routes[] = {
 	{ API_DELETE, { "v1", "guard" }, { "address" }, route_guard_lift },
 	{ API_GET, { "v1", "plugins" }, { NULL }, route_plugins },
 	{ API_GET, { "v1", "plugins", "*" }, { NULL }, route_plugin },
+	{ API_DELETE, { "v1", "plugins", "*", "values" }, { NULL }, route_plugin_forget },
 	{ API_POST, { "v1", "plugins", "command", "*" }, { NULL }, route_plugin_command },
 	{ API_POST, { "v1", "reload" }, { NULL }, route_reload },
 	{ API_GET, { "v1", "status" }, { NULL }, route_status },

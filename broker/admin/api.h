@@ -87,6 +87,7 @@ void route_cache_purge(struct api_call *call);	  /* explain_route.c */
 void route_explain(struct api_call *call);
 void route_plugins(struct api_call *call);	  /* plugins_route.c */
 void route_plugin(struct api_call *call);
+void route_plugin_forget(struct api_call *call);
 void route_plugin_command(struct api_call *call);
 
 #endif

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * plugins_route - GET /v1/plugins, GET /v1/plugins/<instance>, POST /v1/plugins/command/<command>
+ * plugins_route - GET /v1/plugins, GET /v1/plugins/<instance>, DELETE
+ * /v1/plugins/<instance>/values, POST /v1/plugins/command/<command>
  */
 #include "api.h"
+#include "base/log.h"
 #include "core/broker.h"
 #include "plugin/hooks.h"
 #include <stdlib.h>
@@ -26,6 +28,33 @@ route_plugin(struct api_call *call)
 		api_reply_error(call, 404, "no plugin \"%s\" is enabled", call->path.segments[2]);
 	} else
 		api_reply_json(call, 200, answer);
+}
+
+void
+route_plugin_forget(struct api_call *call)
+{
+	const char *name = call->path.segments[2];
+	uint32_t forgotten;
+	int err = plugins_values_forget(call->broker->plugins, name, &forgotten);
+
+	if (err == GRAPNEL_ESTATE) {
+		api_reply_error(call, 409,
+		    "plugin \"%s\" is enabled, or still ends; set enabled = no in its section "
+		    "first",
+		    name);
+		return;
+	}
+	if (err == GRAPNEL_ENOENT) {
+		api_reply_error(call, 404, "nothing is kept for a plugin \"%s\"", name);
+		return;
+	}
+	log_at(GRAPNEL_LOG_NOTICE, "values_forgotten",
+	    "admin (%s) forgets what plugin \"%s\" has kept: %u values", call->who, name,
+	    forgotten);
+	if (err != GRAPNEL_OK)
+		api_reply_error(call, 500, "no memory to forget more than %u values", forgotten);
+	else
+		api_reply_json(call, 200, json_pack("{s:I}", "forgotten", (json_int_t)forgotten));
 }
 
 /* The plugin's answer, while its command runs. */

@@ -160,6 +160,11 @@ int plugins_metrics(const struct plugins *p, int (*line)(void *ctx, const char *
 /* Forget kept answers, of one instance or (plugin NULL) of all, about that user and client (.data NULL: any). GRAPNEL_ENOENT: no such plugin. */
 int plugins_cache_purge(struct plugins *p, const char *plugin, struct grapnel_str username, struct grapnel_str client_id,
     uint64_t *forgotten);
+/*
+ * Forget what instances of that name have kept. GRAPNEL_ENOENT: nothing; GRAPNEL_ESTATE: one runs; else *forgotten says how many
+ * went, perhaps not all (GRAPNEL_ENOMEM).
+ */
+int plugins_values_forget(struct plugins *p, const char *name, uint32_t *forgotten);
 /* Run an admin command of a plugin. GRAPNEL_ENOENT: no plugin offers it. */
 int plugins_command(struct plugins *p, const struct grapnel_command *cmd, void (*reply)(void *ctx, struct grapnel_str json), void *ctx);
 

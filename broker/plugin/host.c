@@ -590,6 +590,14 @@ value_each(
 	return values_each(instance_of(self)->values, prefix, fn, arg);
 }
 
+static int
+value_sync(struct grapnel_instance *self, grapnel_call_fn fn, void *arg)
+{
+	struct instance_worker *iw = here(self);
+
+	return iw != NULL ? service_value_sync(iw, fn, arg) : GRAPNEL_ESTATE;
+}
+
 void
 host_fill(struct grapnel_host *host, unsigned workers)
 {
@@ -669,5 +677,6 @@ host_fill(struct grapnel_host *host, unsigned workers)
 		.value_get = value_get,
 		.value_delete = value_delete,
 		.value_each = value_each,
+		.value_sync = value_sync,
 	};
 }

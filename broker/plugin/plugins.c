@@ -11,6 +11,19 @@
 
 /* ---- what the sets share --------------------------------------------------------------------- */
 
+/* false: no memory */
+static bool
+values_there(struct values *v)
+{
+	int err = values_load(v);
+
+	if (err != GRAPNEL_OK && err != GRAPNEL_ENOMEM)
+		log_error("store: not all that plugins keep can be read (error %d); going on with "
+			  "what was read",
+		    err);
+	return err != GRAPNEL_ENOMEM;
+}
+
 static struct registry *
 registry_new(struct broker *b)
 {
@@ -31,8 +44,9 @@ registry_new(struct broker *b)
 		free(r);
 		return NULL;
 	}
-	r->values = values_new();
-	if (r->values == NULL) {
+	r->values = values_new(b->store);
+	if (r->values == NULL || (b->store != NULL && !values_there(r->values))) {
+		values_free(r->values);
 		(void)offload_pool_free(r->pool, POOL_GRACE_MS);
 		free(r);
 		return NULL;
@@ -276,6 +290,43 @@ plugins_cache_purge(struct plugins *p, const char *plugin, struct grapnel_str us
 			*forgotten += cache_purge(in->cache, username, client_id);
 	}
 	return found ? GRAPNEL_OK : GRAPNEL_ENOENT;
+}
+
+struct forget {
+	struct value_table *table;
+	uint32_t count;
+	int err;
+};
+
+static bool
+forget_value(void *arg, struct grapnel_str key, struct grapnel_str value)
+{
+	struct forget *f = arg;
+
+	(void)value;
+	f->err = values_delete(f->table, key);
+	f->count += f->err == GRAPNEL_OK;
+	return f->err == GRAPNEL_OK;
+}
+
+int
+plugins_values_forget(struct plugins *p, const char *name, uint32_t *forgotten)
+{
+	struct registry *r = p->registry;
+	struct forget f = { .table = values_find(r->values, name) };
+	int err;
+
+	*forgotten = 0;
+	for (unsigned i = 0; i < INSTANCE_MAX; i++)
+		if (r->by_number[i] != NULL && strcmp(r->by_number[i]->name, name) == 0)
+			return GRAPNEL_ESTATE;
+	if (f.table == NULL)
+		return GRAPNEL_ENOENT;
+	err = values_each(f.table, GRAPNEL_STR(""), forget_value, &f);
+	*forgotten = f.count;
+	if (err == GRAPNEL_OK)
+		err = f.err;
+	return err == GRAPNEL_OK && f.count == 0 ? GRAPNEL_ENOENT : err;
 }
 
 int

@@ -2,6 +2,7 @@
 #include "services.h"
 #include "core/broker.h"
 #include "request.h"
+#include "store/store.h"
 #include <event2/event.h>
 #include <stdlib.h>
 #include <string.h>
@@ -338,6 +339,58 @@ service_find(struct instance_worker *iw, struct grapnel_str mountpoint,
 	if (err != GRAPNEL_OK) {
 		iw->finds--;
 		free(f);
+	}
+	return err;
+}
+
+/* ---- what is kept is on the disk --------------------------------------------------------------- */
+
+struct sync {
+	struct service service; /* dropped: the instance has left, and its mail finds nobody */
+	struct mail mail;
+	grapnel_call_fn fn;
+	void *arg;
+};
+
+static void
+sync_on_mail(struct worker *w, struct mail *m)
+{
+	struct sync *s = (struct sync *)(void *)((char *)m - offsetof(struct sync, mail));
+	struct instance_worker *iw = s->service.iw;
+
+	(void)w;
+	if (s->service.link != NULL) {
+		uint64_t entered = plugin_enter();
+
+		service_remove(&s->service);
+		s->fn(s->arg);
+		plugin_leave(iw, entered, "value_sync callback");
+	}
+	free(s);
+}
+
+int
+service_value_sync(struct instance_worker *iw, grapnel_call_fn fn, void *arg)
+{
+	struct store *st = iw->w->broker->store;
+	struct sync *s;
+	int err;
+
+	if (fn == NULL)
+		return GRAPNEL_EINVAL;
+	if ((s = calloc(1, sizeof(*s))) == NULL)
+		return GRAPNEL_ENOMEM;
+	s->mail.fn = sync_on_mail;
+	s->fn = fn;
+	s->arg = arg;
+	service_add(&s->service, iw, service_remove);
+	if (st == NULL) {
+		worker_post(iw->w, &s->mail);
+		return GRAPNEL_OK;
+	}
+	if ((err = store_sync(st, iw->w, &s->mail)) != GRAPNEL_OK) {
+		service_remove(&s->service);
+		free(s);
 	}
 	return err;
 }

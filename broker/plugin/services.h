@@ -27,6 +27,8 @@ int service_find(struct instance_worker *iw, struct grapnel_str mountpoint,
     struct grapnel_str client_id, void (*fn)(void *arg, const struct grapnel_client_info *info),
     void *arg);
 
+int service_value_sync(struct instance_worker *iw, grapnel_call_fn fn, void *arg);
+
 /* dns.c */
 struct grapnel_resolve *dns_lookup(struct instance_worker *iw, struct grapnel_str name,
     uint32_t timeout_ms, grapnel_resolve_fn fn, void *arg);

@@ -620,10 +620,31 @@ entry_json(const struct plugin_entry *e)
 	return j;
 }
 
+/* What is kept under names that no instance has now. */
+struct others {
+	const struct plugins *p;
+	json_t *list;
+};
+
+static void
+other_json(void *arg, const char *name, const struct value_counts *n)
+{
+	const struct others *o = arg;
+
+	for (unsigned i = 0; i < o->p->count; i++)
+		if (strcmp(o->p->entries[i].in->name, name) == 0)
+			return;
+	if (n->count > 0)
+		json_array_append_new(o->list,
+		    json_pack("{s:o, s:I, s:I}", "name", text(name), "count", (json_int_t)n->count,
+			"bytes", (json_int_t)n->bytes));
+}
+
 json_t *
 plugins_json(const struct plugins *p, const char *name)
 {
 	json_t *list, *chains;
+	struct others others;
 
 	if (name != NULL) {
 		for (unsigned i = 0; p != NULL && i < p->count; i++) {
@@ -634,6 +655,7 @@ plugins_json(const struct plugins *p, const char *name)
 	}
 	list = json_array();
 	chains = json_object();
+	others = (struct others){ p, json_array() };
 	for (unsigned i = 0; p != NULL && i < p->count; i++)
 		json_array_append_new(list, entry_json(&p->entries[i]));
 	for (unsigned h = 0; p != NULL && h < HOOK_COUNT; h++) {
@@ -643,5 +665,8 @@ plugins_json(const struct plugins *p, const char *name)
 			json_array_append_new(names, text(p->chains[h][i].entry->in->name));
 		json_object_set_new(chains, hook_name((enum hook)h), names);
 	}
-	return json_pack("{s:o, s:o}", "plugins", list, "chains", chains);
+	if (p != NULL)
+		values_each_name(p->registry->values, other_json, &others);
+	return json_pack(
+	    "{s:o, s:o, s:o}", "plugins", list, "chains", chains, "values_of_others", others.list);
 }

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "values.h"
 
+#include "base/log.h"
+#include "store/store.h"
+
+#include <inttypes.h>
 #include <pthread.h>
 #include <search.h>
 #include <stdatomic.h>
@@ -18,6 +22,7 @@ struct value {
 
 struct value_table {
 	struct value_table *next;
+	struct store *store; /* NULL: none */
 	char *name;
 	pthread_mutex_t lock;
 	void *tree; /* of tsearch: by key */
@@ -27,6 +32,7 @@ struct value_table {
 };
 
 struct values {
+	struct store *store;
 	struct value_table *tables;
 };
 
@@ -74,9 +80,13 @@ by_key(const void *left, const void *right)
 }
 
 struct values *
-values_new(void)
+values_new(struct store *st)
 {
-	return calloc(1, sizeof(struct values));
+	struct values *v = calloc(1, sizeof(*v));
+
+	if (v != NULL)
+		v->store = st;
+	return v;
 }
 
 /* With the lock. The value is the caller's. */
@@ -128,13 +138,22 @@ values_free(struct values *v)
 }
 
 struct value_table *
+values_find(const struct values *v, const char *name)
+{
+	struct value_table *t = v->tables;
+
+	while (t != NULL && strcmp(t->name, name) != 0)
+		t = t->next;
+	return t;
+}
+
+struct value_table *
 values_of(struct values *v, const char *name)
 {
-	struct value_table *t;
+	struct value_table *t = values_find(v, name);
 
-	for (t = v->tables; t != NULL; t = t->next)
-		if (strcmp(t->name, name) == 0)
-			return t;
+	if (t != NULL)
+		return t;
 	if ((t = calloc(1, sizeof(*t))) == NULL)
 		return NULL;
 	t->name = strdup(name);
@@ -143,6 +162,7 @@ values_of(struct values *v, const char *name)
 		free(t);
 		return NULL;
 	}
+	t->store = v->store;
 	t->next = v->tables;
 	v->tables = t;
 	return t;
@@ -169,9 +189,11 @@ admit(struct value_table *t, const struct value_limits *limits, const struct val
     const struct value *v)
 {
 	uint64_t before = size_of(old), after = size_of(v);
+	bool grows = old == NULL || after > before;
 
 	if ((old == NULL && t->count >= limits->count) ||
-	    (after > before && t->bytes - before + after > limits->bytes)) {
+	    (grows && t->bytes - before + after > limits->bytes) ||
+	    (grows && t->store != NULL && store_state(t->store) == STORE_FULL)) {
 		t->refused++;
 		return GRAPNEL_EQUOTA;
 	}
@@ -199,6 +221,33 @@ put(struct value_table *t, struct value *v, struct value **old)
 	return GRAPNEL_OK;
 }
 
+/* With the lock: what put() did is undone; v is the caller's again. */
+static void
+take_back(struct value_table *t, struct value *v, struct value *old)
+{
+	struct value **node = tfind(v, &t->tree, by_key);
+
+	list_remove(v);
+	t->bytes = t->bytes - size_of(v) + size_of(old);
+	if (old != NULL) {
+		*node = old;
+		list_add(t, old);
+	} else {
+		(void)tdelete(v, &t->tree, by_key);
+		t->count--;
+	}
+}
+
+/* With the lock. value.data NULL: it goes. */
+static int
+write_through(struct value_table *t, struct grapnel_str key, struct grapnel_str value)
+{
+	if (t->store == NULL)
+		return GRAPNEL_OK;
+	return store_put_value(
+	    t->store, (struct grapnel_str){ t->name, strlen(t->name) }, key, value);
+}
+
 int
 values_set(struct value_table *t, const struct value_limits *limits, struct grapnel_str key,
     struct grapnel_str value)
@@ -213,6 +262,8 @@ values_set(struct value_table *t, const struct value_limits *limits, struct grap
 	pthread_mutex_lock(&t->lock);
 	if ((err = admit(t, limits, find(t, &key), v)) == GRAPNEL_OK)
 		err = put(t, v, &old);
+	if (err == GRAPNEL_OK && (err = write_through(t, v->key, v->value)) != GRAPNEL_OK)
+		take_back(t, v, old);
 	pthread_mutex_unlock(&t->lock);
 	value_unref(err == GRAPNEL_OK ? old : v);
 	return err;
@@ -239,22 +290,67 @@ values_get(
 int
 values_delete(struct value_table *t, struct grapnel_str key)
 {
+	const struct grapnel_str none = { NULL, 0 };
+	int err = GRAPNEL_ENOENT;
 	struct value *v;
 
 	if (!key_valid(key))
 		return GRAPNEL_EINVAL;
 	pthread_mutex_lock(&t->lock);
-	if ((v = find(t, &key)) != NULL) {
+	if ((v = find(t, &key)) != NULL && (err = write_through(t, key, none)) == GRAPNEL_OK) {
 		(void)tdelete(v, &t->tree, by_key);
 		list_remove(v);
 		t->count--;
 		t->bytes -= size_of(v);
 	}
 	pthread_mutex_unlock(&t->lock);
-	if (v == NULL)
-		return GRAPNEL_ENOENT;
-	value_unref(v);
-	return GRAPNEL_OK;
+	if (err == GRAPNEL_OK)
+		value_unref(v);
+	return err;
+}
+
+/* ---- at start ---------------------------------------------------------------------------------- */
+
+struct load {
+	struct values *values;
+	uint64_t odd;
+	int err;
+};
+
+static void
+on_stored(struct grapnel_str plugin, struct grapnel_str key, struct grapnel_str value, void *arg)
+{
+	struct load *l = arg;
+	struct value_table *t = NULL;
+	struct value *v, *old = NULL;
+	char *name;
+
+	if (plugin.len == 0 || !key_valid(key) || value.len > VALUE_MAX) {
+		l->odd++; /* the store's checksum was right: not ours, or a newer broker's */
+		return;
+	}
+	if ((name = strndup(plugin.data, plugin.len)) != NULL)
+		t = values_of(l->values, name);
+	free(name);
+	v = t != NULL ? value_new(key, value) : NULL;
+	if (v == NULL || put(t, v, &old) != GRAPNEL_OK) {
+		free(v);
+		l->err = GRAPNEL_ENOMEM;
+	}
+	value_unref(old);
+}
+
+int
+values_load(struct values *v)
+{
+	struct load l = { .values = v };
+	int err = store_each_value(v->store, on_stored, &l);
+
+	if (l.odd > 0)
+		log_warning("store: %" PRIu64 " values of plugins are longer than can be, and "
+			    "left where they are",
+		    l.odd);
+	return err != GRAPNEL_OK ? err : l.err;
 }
 
 /* ---- all of them ------------------------------------------------------------------------------- */
@@ -311,4 +407,16 @@ values_counts(struct value_table *t, struct value_counts *out)
 	pthread_mutex_lock(&t->lock);
 	*out = (struct value_counts){ .bytes = t->bytes, .refused = t->refused, .count = t->count };
 	pthread_mutex_unlock(&t->lock);
+}
+
+void
+values_each_name(const struct values *v,
+    void (*fn)(void *arg, const char *name, const struct value_counts *n), void *arg)
+{
+	for (struct value_table *t = v->tables; t != NULL; t = t->next) {
+		struct value_counts n;
+
+		values_counts(t, &n);
+		fn(arg, t->name, &n);
+	}
 }

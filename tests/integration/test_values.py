@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What plugins keep under keys: by the instance's name, within limits, across reloads."""
+import re
+
 from lib.case import broker
+from lib.hooks import eventually
 from lib.mqtt import *  # noqa: F401,F403
 
 ALLOW = {"module": "verdict", "order": 90, "client_authenticate": "allow", "acl_check": "allow"}
@@ -56,3 +59,70 @@ def test_a_new_instance_has_the_values_of_the_old_one(b):
     b.configure(plugins=keepers(two={})).reload()  # it is away for a while
     b.configure(plugins=keepers(one={}, two={})).reload()
     assert one("get", "n7") == "fille" and Keeper(b, "two")("get", "n7") == "-5"
+
+
+@broker(own=True, plugins=keepers(one={}))
+def test_what_a_plugin_that_is_gone_has_kept_is_shown_and_can_be_forgotten(b):
+    one = Keeper(b)
+    assert one("set", "k", b"value") == "ok" and one("keep", "l", b"") == "ok"
+    b.ctl("plugin", "forget", "one", code=1)
+    assert b.ctl_json("plugin", "list")["values_of_others"] == []
+    b.configure(plugins=keepers(one={"enabled": False})).reload()
+    eventually(lambda: b.ctl_json("plugin", "list")["values_of_others"] == [{"name": "one", "count": 2, "bytes": 7}], "it is gone")
+    assert re.search(r"^one +2 +7$", b.ctl("plugin", "list").stdout, re.M)
+    eventually(lambda: b.ctl("plugin", "forget", "one", code=None).stdout == "2 values are forgotten\n", "and has ended")
+    b.ctl("plugin", "forget", "one", code=1)
+    b.wait_log(r'values_forgotten: admin \(.*\) forgets what plugin "one" has kept: 2 values')
+    assert b.ctl_json("plugin", "list")["values_of_others"] == []
+    b.configure(plugins=keepers(one={})).reload()
+    assert one("get", "k") == "-5"
+
+
+STRICT = {"store": {"durability": "strict"}}
+
+
+@broker(own=True, plugins=keepers(one={}, two={}), top=STRICT)
+def test_values_survive_a_kill_and_a_stop(b):
+    one, two = Keeper(b, "one"), Keeper(b, "two")
+    assert one("fill", "n", b"300") == "300"
+    assert one("delete", "n7") == "ok" and one("set", "n8", b"changed") == "ok" and one("set", "empty", b"") == "ok"
+    assert two("set", "n8", b"other") == "ok"
+    for i in range(20):
+        assert one("set", "n9", b"%d" % i) == "ok", "the last one counts"
+    assert two("keep", "last", b"x") == "ok", "it is on the disk, and so is what came before"
+    for again in (b.kill9, b.stop):
+        again()
+        mark = b.mark()
+        b.start()
+        b.wait_log(r'plugin "one": found 300 values', since=mark)
+        one, two = Keeper(b, "one"), Keeper(b, "two")
+        assert one("get", "n7") == "-5" and one("get", "n8") == "changed" and one("get", "n299") == "filled"
+        assert one("each", "e") == "empty= ok" and one("get", "n9") == "19"
+        assert two("each", "") == "last=x n8=other ok"
+    # What is deleted stays so, also when the plugin is not there at the next start.
+    assert one("delete", "n8") == "ok" and one("keep", "n9", b"20") == "ok"
+    b.kill9()
+    b.configure(plugins=keepers(two={})).start()
+    assert [x["count"] for x in b.ctl_json("plugin", "list")["values_of_others"]] == [299]
+    b.configure(plugins=keepers(one={}, two={})).reload()
+    b.wait_log(r'plugin "one": found 299 values')
+    assert Keeper(b, "one")("get", "n8") == "-5" and Keeper(b, "one")("get", "n9") == "20"
+
+
+@broker(own=True, plugins=keepers(one={}), top=STRICT)
+def test_forgotten_values_do_not_come_back(b):
+    assert Keeper(b)("keep", "k", b"v") == "ok"
+    b.configure(plugins=keepers(one={"enabled": False})).reload()
+    eventually(lambda: b.ctl("plugin", "forget", "one", code=None).returncode == 0, "it has ended")
+    b.stop()
+    mark = b.mark()
+    b.configure(plugins=keepers(one={})).start()
+    b.wait_log(r'plugin "one": found 0 values', since=mark)
+
+
+@broker(own=True, plugins=keepers(one={}))
+def test_without_durability_they_end_with_the_process(b):
+    assert Keeper(b)("keep", "k", b"v") == "ok", "it is as durable as it will be"
+    b.stop()
+    b.start()
+    assert Keeper(b)("get", "k") == "-5"

@@ -6,6 +6,7 @@
  *
  *	set	the payload becomes the value of KEY: "ok" or the error's number
  *	get	its value, or the error's number
+ *	keep	the same, but the answer comes when it is on the disk
  *	delete	"ok" or the error's number
  *	each	"KEY=VALUE KEY=VALUE ..." of the keys that begin with KEY
  *	fill	as many values as the payload says, under KEY0, KEY1 ...: how many were kept
@@ -94,6 +95,41 @@ fill(struct keeper *k, struct grapnel_str prefix, struct grapnel_str payload, st
 	add_number(t, kept);
 }
 
+struct kept {
+	struct keeper *k;
+	struct grapnel_request *req;
+};
+
+static void
+on_disk(void *arg)
+{
+	struct grapnel_publish_answer answer = { .size = sizeof(answer),
+		.reason_string = GRAPNEL_STR("ok") };
+	struct kept *kept = arg;
+
+	kept->k->host->publish_resolve(kept->req, GRAPNEL_DENY, &answer);
+	free(kept);
+}
+
+/* false: it could not be; *t says why. */
+static bool
+keep(struct keeper *k, struct grapnel_request *req, struct grapnel_str key,
+    struct grapnel_str value, struct text *t)
+{
+	struct kept *kept = malloc(sizeof(*kept));
+	int err = GRAPNEL_ENOMEM;
+
+	if (kept != NULL && (err = k->host->value_set(k->self, key, value)) == GRAPNEL_OK) {
+		*kept = (struct kept){ k, req };
+		err = k->host->value_sync(k->self, on_disk, kept);
+	}
+	if (err == GRAPNEL_OK)
+		return true;
+	free(kept);
+	add_result(t, err);
+	return false;
+}
+
 static bool
 skip(struct grapnel_str *s, struct grapnel_str word)
 {
@@ -123,6 +159,8 @@ keeper_publish(void *instance, struct grapnel_request *req, const struct grapnel
 		add_result(&t, k->host->value_delete(k->self, s));
 	else if (skip(&s, GRAPNEL_STR("each")))
 		add_result(&t, k->host->value_each(k->self, s, add_value, &t));
+	else if (skip(&s, GRAPNEL_STR("keep")) && keep(k, req, s, q->message->payload, &t))
+		return GRAPNEL_PENDING;
 	else if (skip(&s, GRAPNEL_STR("fill")))
 		fill(k, s, q->message->payload, &t);
 	answer.reason_string = (struct grapnel_str){ t.data, t.len };

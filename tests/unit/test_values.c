@@ -17,7 +17,7 @@ static const struct value_limits plenty = { 1 << 30, 1 << 20 };
 static void
 setup(void)
 {
-	values = values_new();
+	values = values_new(NULL);
 	ck_assert_ptr_nonnull(values);
 	table = values_of(values, "one");
 	ck_assert_ptr_nonnull(table);
@@ -350,6 +350,41 @@ START_TEST(instances_of_one_name_have_the_same_values)
 }
 END_TEST
 
+static _Atomic unsigned synced;
+
+static void
+on_synced(void *arg)
+{
+	ck_assert_ptr_eq(arg, &synced);
+	ck_assert_int_eq(first.host->this_worker(), 0);
+	atomic_fetch_add(&synced, 1);
+}
+
+static void
+sync_here(struct worker *w, void *arg)
+{
+	unsigned before = atomic_load(&synced);
+
+	(void)w;
+	(void)arg;
+	ck_assert_int_eq(first.host->value_sync(first.self, NULL, NULL), GRAPNEL_EINVAL);
+	ck_assert_int_eq(first.host->value_sync(first.self, on_synced, &synced), GRAPNEL_OK);
+	ck_assert_uint_eq(atomic_load(&synced), before); /* never inside the call */
+}
+
+START_TEST(without_a_store_what_is_kept_is_as_safe_as_it_will_be)
+{
+	atomic_store(&synced, 0);
+	begin("", NULL);
+	ck_assert_int_eq(first.host->value_sync(first.self, on_synced, &synced), GRAPNEL_ESTATE);
+	on_worker(0, sync_here, NULL);
+	wait_for(&synced, 1);
+	on_worker(0, sync_here, NULL);
+	stub_stop(); /* whether it has come by then or not: nothing is left behind, says ASan */
+	ck_assert_uint_le(atomic_load(&synced), 2);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -371,6 +406,7 @@ main(void)
 	suite_add_tcase(s, tc);
 	tcase_add_checked_fixture(host, reset_probes, NULL);
 	tcase_add_test(host, instances_of_one_name_have_the_same_values);
+	tcase_add_test(host, without_a_store_what_is_kept_is_as_safe_as_it_will_be);
 	suite_add_tcase(s, host);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_ENV);

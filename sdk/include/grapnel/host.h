@@ -319,14 +319,17 @@ struct grapnel_host {
 	 * They belong to the instance's name. A reload's new instance of that name has them, and shares them with the old one as
 	 * long as both run; instances of other names never see them, even of the same plugin. Whatever plugin has that name next
 	 * finds them: a value that cannot be understood is best ignored.
+	 * They outlive the process, too: a change is written with the next group of what sessions and messages have to be written,
+	 * value_sync says when that is done, and the ones of a section that is switched off stay. With durability = off they are
+	 * gone with the process, unless strict_topics of the store makes it have one; grapneld -t has none.
 	 * All of them are in memory. Keys are 1 to 1024 bytes, values 0 to 65536, any bytes. The operator's limits are
 	 * max_values and max_values_bytes of the instance's section.
 	 * Threads: any, from create() to destroy(); never the disk, only a lock that is held for a look-up and a copy.
 	 */
 	/**
 	 * Keep a value; one that the key had is replaced. Copied.
-	 * @return GRAPNEL_OK; GRAPNEL_EQUOTA: a limit of the operator is reached, what the key had before is still there;
-	 *         GRAPNEL_EINVAL; GRAPNEL_ENOMEM.  @threads Any.  @since ABI 1.0
+	 * @return GRAPNEL_OK; GRAPNEL_EQUOTA: a limit of the operator is reached, or the store is full, and what the key had before
+	 *         is still there; a value that is not longer than that is always taken; GRAPNEL_EINVAL; GRAPNEL_ENOMEM.  @threads Any.  @since ABI 1.0
 	 */
 	int (*value_set)(struct grapnel_instance *self, struct grapnel_str key, struct grapnel_str value);
 	/**
@@ -344,6 +347,14 @@ struct grapnel_host {
 	 * @return GRAPNEL_OK, also when there is none or fn wanted no more; GRAPNEL_EINVAL; GRAPNEL_ENOMEM.  @threads Any.  @since ABI 1.0
 	 */
 	int (*value_each)(const struct grapnel_instance *self, struct grapnel_str prefix, grapnel_value_fn fn, void *arg);
+	/**
+	 * Call fn once on this worker when what was set and deleted before this call, by any thread, survives kill -9 and loss of
+	 * power; never before the call returns. Not after worker_stop. While the disk is full or fails it waits. With
+	 * durability = off: soon.
+	 * @return GRAPNEL_OK; GRAPNEL_EINVAL; GRAPNEL_ENOMEM; GRAPNEL_ESTATE off a worker: fn will not run.
+	 * @threads Worker.  @since ABI 1.0
+	 */
+	int (*value_sync)(struct grapnel_instance *self, grapnel_call_fn fn, void *arg);
 };
 
 #ifdef __cplusplus
