@@ -151,14 +151,12 @@ static void
 on_fault(const char *text, void *arg)
 {
 	json_t *faults = arg;
-	char *shown;
+	char *shown = show_escape(text, NULL);
 
-	if (faults != NULL) {
-		(void)json_array_append_new(faults, json_string(text));
-		return;
-	}
-	shown = show_escape(text, NULL);
-	printf("%s\n", shown != NULL ? shown : "?");
+	if (faults != NULL)
+		(void)json_array_append_new(faults, json_string(shown != NULL ? shown : "?"));
+	else
+		printf("%s\n", shown != NULL ? shown : "?");
 	free(shown);
 }
 

@@ -4,12 +4,14 @@ import base64
 import fcntl
 import json
 import os
+import pwd
+import sqlite3
 import stat
 import subprocess
 
 from lib import mosquitto
 from lib.broker import GRAPNELCTL, TIMEOUT
-from lib.case import skip_if
+from lib.case import Skip, skip_if
 from lib.store import HEADER, Store, b64, export_of, fill, named
 
 LATER = {"at_ms": 99999999999999, "left_ms": 5000}
@@ -77,10 +79,11 @@ def test_what_is_imported_is_exported_again():
 
 
 def test_a_long_queue_takes_many_segments_and_keeps_its_order():
-    queue = [message(i, "q", "%05d" % i + "x" * 1000, 1 + i % 2) for i in range(1, 1001)]
+    queue = [message(i, "q", "%05d" % i + "x" * 1000, 1 + i % 2, author=AUTHOR) for i in range(1, 1001)]
     with Store() as s:
         s.load(session(1, "one"), session(2, "two"), *queue)
-        assert [x["payload"] for x in s.of("message")] == [x["payload"] for x in queue]
+        kept = s.of("message")
+        assert [(x["payload"], x["author"]) for x in kept] == [(x["payload"], AUTHOR) for x in queue]
         stats = s.stats()
         assert stats["queued_messages"] == 1000 and stats["segments"] > 10, stats
         assert s.ctl("check").stdout
@@ -210,6 +213,18 @@ def test_what_is_no_store_is_said():
         s.ctl("check", code=2)
 
 
+def test_only_the_user_whose_it_is_writes_it():
+    if os.geteuid() != 0:
+        raise Skip("only root can give a folder away")
+    with Store() as s:
+        s.load(session(1, "one"))
+        os.chown(s.store, pwd.getpwnam("nobody").pw_uid, -1)
+        for command in (("import", "--merge", "-"), ("compact",)):
+            r = s.ctl(*command, code=1, stdin=export_of(session(1, "two")))
+            assert b"runuser -u nobody" in r.stderr, r.stderr
+        assert len(s.lines()) == 1
+
+
 def test_the_configuration_says_where_it_is():
     with Store() as s:
         s.load(session(1, "one"))
@@ -236,6 +251,23 @@ def test_compact_drops_what_nobody_waits_for():
         s.load(session(1, "three"), message(1, "t", "behind", 1), args=("--merge",))
         assert [x["payload"] for x in s.of("message")] == ["stays", "behind"]
         s.ctl("check")
+
+
+def test_no_number_means_two_things():
+    with Store() as s:
+        s.load(session(1, "one"), message(1, "t", "1", 1))
+        session_id, = [x["id"] for x in s.of("session")]
+        message_id, = [x["id"] for x in s.of("message")]
+        s.load(session(1, "one"), args=("--merge", "--replace"))
+        s.ctl("compact")
+        assert s.stats()["segments"] == 0
+        db = sqlite3.connect(os.path.join(s.store, "grapnel.db"))
+        db.execute("UPDATE meta SET value = 1 WHERE name = 'next_id'")
+        db.commit()
+        db.close()
+        s.load(session(1, "two"), message(1, "t", "2", 1), args=("--merge",))
+        assert [x["id"] for x in s.of("session")] == [session_id + 1, session_id + 2]
+        assert [x["id"] >> 16 for x in s.of("message")] == [(message_id >> 16) + 1]
 
 
 # ---- from Mosquitto ----------------------------------------------------------------------------
@@ -288,6 +320,7 @@ def test_what_mosquitto_kept_moves_over():
         {"packet_id": p.packet_id, "state": "sent", "message": addresses[p.topic]}
         for p in made["flight"]], exchanges
     assert done["sessions"] == 5, done
+    assert [len(x["receivers"]) for x in lines if x.get("payload") == "queued 1"] == [2], "one message, two who wait"
 
 
 @skip_if(mosquitto.PROGRAM is None, "there is no mosquitto here")
