@@ -18,6 +18,13 @@ from lib.disk import Disk
 ALONE = True
 SEED = int(os.environ.get("GRAPNEL_SEED", "0")) or random.randrange(1, 1 << 30)
 KILLS = {"kill": 30, "power": 15, "torn": 15}
+PAGED = {"memory_for_queues": "1m"}  # long queues are on the disk
+
+
+@each(mode=tuple(KILLS))
+def test_what_was_acknowledged_before_a_crash_comes_after_it(mode):
+    with World(SEED, mode, PAGED if mode == "torn" else None) as w:
+        w.run(max(3, int(KILLS[mode] / FACTOR)))
 
 
 # ---- of the test itself -----------------------------------------------------------------------------------
@@ -60,7 +67,7 @@ class Told:
         return self
 
     def says(self):
-        return self.oracle.wrongs + ["%s never got %r" % m for m in self.oracle.missing()]
+        return self.oracle.wrongs + ["%s never got %r" % (name, m) for name, m, _ in self.oracle.missing()]
 
 
 def test_the_oracle_knows_right_from_wrong():

@@ -6,7 +6,8 @@
 
 mode: "kill" (SIGKILL), "power" (what was not synced is lost, too), "torn" (and some sectors of it are not); "net" (only the
 connections are lost: what a broker without a disk must survive, and so a check of the clients here).
-A round ends at a random moment: after some time, at a certain packet, or while the broker starts.
+A round ends at a random moment: after some time, at a certain packet, or while the broker starts; now and then it ends as it
+should. The number of workers changes from round to round.
 """
 import os
 import random
@@ -33,7 +34,7 @@ class World:
         """store: options of store { }. rate: messages a second; longest: seconds of a round; trace: a file."""
         assert mode in MODES, mode
         self.seed, self.mode, self.rate, self.longest = seed, mode, rate, longest * FACTOR
-        self.rng, self.oracle = random.Random(seed), Oracle()
+        self.rng, self.oracle = random.Random(seed), Oracle(mode != "net")
         self.broker = Broker(log_level="notice", workers=2,
                              limits={"max_queued_messages": 100000000, "max_queued_bytes": "64g"},
                              top={"store": dict({"directory": "{dir}/store", "durability": "strict"}, **(store or {}))})
@@ -49,6 +50,7 @@ class World:
         self.calm = True  # nobody comes, goes or dawdles for fun
         self.struck = False
         self.moment = None  # [type of packet, how many more until the kill]
+        self.gentle = False  # this round ends with SIGTERM
         self.kills = self.packets = 0
         self.people()
 
@@ -134,13 +136,14 @@ class World:
         self.struck = False
         if self.mode == "net" and self.broker.running():
             return
+        self.broker.options["workers"] = self.rng.choice((1, 2, 2, 3))
         self.broker.start(wait)
         self.address = self.broker.address() if wait else None
 
     def strike(self):
         self.struck = self.calm = True
         if self.mode != "net" and self.broker.running():
-            self.broker.process.send_signal(signal.SIGKILL)
+            self.broker.process.send_signal(signal.SIGTERM if self.gentle else signal.SIGKILL)
 
     def kill(self):
         """What the broker had sent before is read, then everything is gone."""
@@ -151,13 +154,17 @@ class World:
             for device in list(self.by_fd.values()):
                 device.lost()
             return
-        self.broker.process.wait()
+        if not self.gentle:
+            self.broker.process.wait()
         deadline = time.monotonic() + TIMEOUT
         while self.by_fd:
             self.step(0.01)
             if time.monotonic() > deadline:
                 raise AssertionError("connections that outlive the broker: %r" % [d.name for d in self.by_fd.values()])
-        self.broker.kill9()
+        if self.gentle:
+            self.broker.stop()
+        else:
+            self.broker.kill9()
         if self.disk:
             self.disk.cut(self.rng if self.mode == "torn" else None)
 
@@ -172,10 +179,9 @@ class World:
 
     def round(self):
         self.oracle.context = "round %d (seed %d, %s)" % (self.kills + 1, self.seed, self.mode)
-        if self.mode != "net" and self.rng.random() < 0.08:  # while it starts
-            self.start(False)
-            time.sleep(self.rng.random() * 0.05 * FACTOR)
-            self.kill()
+        self.gentle = self.rng.random() < 0.05
+        if self.mode != "net" and not self.gentle and self.rng.random() < 0.08:
+            self.while_it_starts()
             return
         self.start()
         self.look_at_retained()
@@ -184,6 +190,11 @@ class World:
         if self.rng.random() < 0.6:
             self.moment = [self.rng.choice(MOMENTS), int(self.rng.random() ** 3 * 200) + 1]
         self.traffic(self.longest * self.rng.random())
+        self.kill()
+
+    def while_it_starts(self):
+        self.start(False)
+        time.sleep(self.rng.random() * 0.05 * FACTOR)
         self.kill()
 
     def traffic(self, seconds):
@@ -222,14 +233,16 @@ class World:
         self.everybody()
         self.until(lambda: not any(p.busy for p in self.publishers), "all publishers have their answers")
         if not self.until(lambda: not self.oracle.missing(), "everything that must come has"):
-            for name, m in self.oracle.missing():
-                self.oracle.wrong("%s never got %r" % (name, m))
+            for name, m, e in self.oracle.missing():
+                self.oracle.wrong("%s never got %r (%s; %r)" % (name, m, m.moments(), e))
         self.quiet()
 
     def run(self, kills):
         """Raises AssertionError with what went wrong."""
         print("crash: seed %d, %s, %d kills" % (self.seed, self.mode, kills), flush=True)
         self.oracle.context = "beginning (seed %d, %s)" % (self.seed, self.mode)
+        if self.mode != "net":
+            self.while_it_starts()  # and makes its store
         self.start()
         self.everybody()
         self.look_at_retained()

@@ -109,9 +109,9 @@ class Device:
     def packet(self, p):
         if p.type == wire.CONNACK:
             self.connack(p)
-        elif p.type == wire.DISCONNECT:
+        elif p.type == wire.DISCONNECT and not (self.world.gentle and p.reason == 0x8B):  # it is shutting down
             self.oracle.wrong("%s was disconnected: %r" % (self.name, p))
-        elif p.type != wire.PINGRESP:
+        elif p.type not in (wire.PINGRESP, wire.DISCONNECT):
             handler = getattr(self, wire.NAMES[p.type].lower(), None)
             if handler is None:
                 self.oracle.wrong("%s got %r" % (self.name, p))
@@ -334,6 +334,7 @@ class Ending(Subscriber):
         """The session that was may have ended (None), or has."""
         self.receiver.may_end()
         self.granted.clear()
+        self.received.clear()
         if self.has_session:
             self.has_session = has_session
 

@@ -4,8 +4,9 @@
 One thread drives all clients, so that there is one order of all they sent and saw: `now` counts it. A message was sent at
 a moment, acknowledged (PUBACK, PUBREC) at another, complete (PUBACK, PUBCOMP) at a third. A subscription may have begun when
 its SUBSCRIBE was sent and has when SUBACK came; its end likewise. A message that was sent after a SUBACK and complete
-before the UNSUBSCRIBE must come; one that was complete before the SUBSCRIBE, or sent after the UNSUBACK, must not; the rest
-may.
+before the UNSUBSCRIBE must come; one that was complete before the SUBSCRIBE, or sent after the UNSUBACK, must not; the rest may.
+`kept`: where PUBACK waits for the store, it waits for all workers, too; else a message that is on its way to another worker may
+meet the end of the subscription there, as the standard allows.
 """
 import bisect
 
@@ -26,6 +27,9 @@ class Message:
     def __repr__(self):
         return "%s QoS %d #%d" % (self.topic, self.qos, self.seq)
 
+    def moments(self):
+        return "sent %s, acknowledged %s, complete %s" % (self.sent, self.acked, self.complete)
+
 
 class Epoch:
     """One subscription, from SUBSCRIBE to UNSUBACK."""
@@ -34,8 +38,13 @@ class Epoch:
         self.filter, self.qos = topic_filter, qos
         self.asked, self.granted, self.leaving, self.left = now, NEVER, NEVER, NEVER
 
-    def must(self, m):
-        return m.sent > self.granted and m.acked < NEVER and (self.leaving == NEVER or m.complete < self.leaving)
+    def __repr__(self):
+        return "%s: SUBSCRIBE %s, SUBACK %s, UNSUBSCRIBE %s, UNSUBACK %s" % (
+            self.filter, self.asked, self.granted, self.leaving, self.left)
+
+    def must(self, m, kept):
+        return m.sent > self.granted and m.acked < NEVER and (
+            self.leaving == NEVER or (kept and m.complete < self.leaving))
 
     def may(self, m):
         return m.complete > self.asked and m.sent < self.left
@@ -72,9 +81,10 @@ class Receiver:
         return e
 
     def may_end(self):
-        """Its session may have been ended: nothing must come any more."""
+        """Its session may have been ended: nothing must come any more, and the client has forgotten what did."""
         for e in self.epochs:
             e.granted = NEVER
+        self.got, self.last = {}, {}
 
     def ended(self):
         """Its session has ended: nothing of before may come any more."""
@@ -105,7 +115,7 @@ class Receiver:
         return m
 
     def missing(self):
-        """What must have come and did not."""
+        """What must have come and did not: [(name, message, epoch)]."""
         out = []
         for e in self.epochs:
             if e.granted == NEVER:
@@ -114,13 +124,13 @@ class Receiver:
                 if not matches(e.filter, topic):
                     continue
                 first = bisect.bisect_right(stream, e.granted, key=lambda m: m.sent)
-                out += [m for m in stream[first:] if m not in self.got and e.must(m)]
+                out += [(self.name, m, e) for m in stream[first:] if m not in self.got and e.must(m, self.oracle.kept)]
         return out
 
 
 class Oracle:
-    def __init__(self):
-        self.now = 0
+    def __init__(self, kept=True):
+        self.now, self.kept = 0, kept
         self.streams = {}  # (topic, qos) -> its messages, by number
         self.receivers = []
         self.retained = {}  # topic -> its messages in the order they were sent; size 0: it was cleared
@@ -166,4 +176,4 @@ class Oracle:
                     topic, seen.get(topic, b"nothing")[:20], possible[0] and possible[0][:20], len(sent) - 1))
 
     def missing(self):
-        return [(r.name, m) for r in self.receivers for m in r.missing()]
+        return [x for r in self.receivers for x in r.missing()]
