@@ -114,6 +114,15 @@ changed_locked(struct disk_file *f, off_t from, off_t to)
 }
 
 static struct disk_file *
+named_locked(const char *name)
+{
+	for (unsigned i = 0; i < power.file_count; i++)
+		if (power.files[i]->named && strcmp(power.files[i]->name, name) == 0)
+			return power.files[i];
+	return NULL;
+}
+
+static struct disk_file *
 add_locked(int fd, ino_t inode, const char *name)
 {
 	struct disk_file *f;
@@ -126,7 +135,8 @@ add_locked(int fd, ino_t inode, const char *name)
 	f->live = REAL(open)(path, O_RDONLY | O_CLOEXEC);
 	if (f->live < 0)
 		die("cannot open it to read", name);
-	f->platter = openat(power.platter, name, O_RDWR | O_CLOEXEC);
+	/* Of before this program; but a name that was given to another file belongs to that one until it is synced. */
+	f->platter = named_locked(name) == NULL ? openat(power.platter, name, O_RDWR | O_CLOEXEC) : -1;
 	f->named = f->platter >= 0;
 	if (f->named) {
 		(void)snprintf(f->name, sizeof(f->name), "%s", name);
@@ -191,10 +201,13 @@ copy_locked(struct disk_file *f, struct range r, off_t size)
 static void
 rename_locked(struct disk_file *f, const char *to)
 {
+	struct disk_file *before = named_locked(to);
+
+	if (before != NULL)
+		before->named = false; /* it is overwritten */
 	if (renameat(power.platter, f->name, power.platter, to) != 0)
 		die("cannot rename on the platter", f->name);
-	if (to != f->name)
-		(void)snprintf(f->name, sizeof(f->name), "%s", to);
+	(void)snprintf(f->name, sizeof(f->name), "%s", to);
 }
 
 /* The name that a file of the folder has now. */

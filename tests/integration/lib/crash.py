@@ -100,6 +100,11 @@ class World:
         self.poll.unregister(device.sock)
         del self.by_fd[device.sock.fileno()]
 
+    def sends(self, device, data):
+        if self.trace:
+            self.trace.write("%s %d %s sends %s %r\n" % (
+                self.oracle.context, self.oracle.now, device.name, wire.NAMES[data[0] >> 4], bytes(data[:40])))
+
     def saw(self, device, p):
         self.packets += 1
         if self.trace:
@@ -141,6 +146,8 @@ class World:
         self.address = self.broker.address() if wait else None
 
     def strike(self):
+        if self.struck:
+            return
         self.struck = self.calm = True
         if self.mode != "net" and self.broker.running():
             self.broker.process.send_signal(signal.SIGTERM if self.gentle else signal.SIGKILL)

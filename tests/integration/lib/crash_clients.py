@@ -47,6 +47,7 @@ class Device:
         pass
 
     def send(self, data):
+        self.world.sends(self, data)
         self.output += data
 
     def flush(self):
