@@ -169,7 +169,9 @@ class World:
             if time.monotonic() > deadline:
                 raise AssertionError("connections that outlive the broker: %r" % [d.name for d in self.by_fd.values()])
         if self.gentle:
-            self.broker.stop()
+            code, self.broker.process = self.broker.wait_exit(), None
+            if code != 0:
+                self.oracle.wrong("the broker ended with %d" % code)
         else:
             self.broker.kill9()
         if self.disk:

@@ -256,7 +256,8 @@ class Subscriber(Device):
             before = self.received.get(p.packet_id)
             if before is not None:
                 if before != (p.topic, p.payload) or not p.dup:
-                    self.oracle.wrong("%s: packet identifier %d is of %r: %r" % (self.name, p.packet_id, before, p))
+                    self.oracle.wrong("%s: packet identifier %d is of %s %r; now came, dup=%s, %s %r" % (
+                        self.name, p.packet_id, before[0], before[1][:20], p.dup, p.topic, p.payload[:20]))
             else:
                 self.received[p.packet_id] = (p.topic, p.payload)
         if p.payload and not (p.qos == 2 and before is not None):
