@@ -21,7 +21,6 @@ from lib.wire import Will
 BIG = 1000000
 DURABLE = [(SESSION_EXPIRY, BIG)]
 QUOTA_EXCEEDED = 0x97
-TROUBLE = r" (warning|error) .*store"
 
 
 class Stored(Broker):
@@ -69,11 +68,8 @@ class Stored(Broker):
 @contextlib.contextmanager
 def stored(*args, **options):
     b = Stored(*args, **options)
-    try:
-        with b:
-            yield b
-    except AssertionError as e:
-        raise AssertionError("%s\n%s" % (e, "\n".join(b.log_lines()[-15:]))) from e
+    with b:
+        yield b
 
 
 # ---- trouble while it runs ------------------------------------------------------------------------------
@@ -162,8 +158,9 @@ def try_a_store_that_cannot_write(b, fault, disk):
             acknowledged.append(payload)
     assert good.publish("q/x", "after", qos=2) == 0
     acknowledged.append(b"after")
-    said = b.log_lines(TROUBLE, since=mark)
-    assert len(said) == 1, "said %d times that the store is in trouble:\n%s" % (len(said), "\n".join(said))
+    for event in ("store_failing", "store_good"):  # not with each try
+        said = b.log_lines(" %s: " % event, since=mark)
+        assert len(said) == 1 and b.database in said[0], "%s %d times: %r" % (event, len(said), said)
 
     b.close_clients()
     b.kill9()
@@ -236,11 +233,10 @@ def refused_start(b, *words):
     mark = b.mark()
     b.start(wait=False)
     code = b.wait_exit(2 * TIMEOUT)
-    lines = b.log_lines(r" error ", since=mark)
     b.check_sanitizers()
     b.process = None
-    assert code not in (0, None) and code > 0, "exit code %r" % code
-    text = "\n".join(lines)
+    assert code > 0, "exit code %r" % code
+    text = "\n".join(b.log_lines(since=mark))
     for word in words:
         assert word in text, "no %r in: %s" % (word, text)
     return text
@@ -289,11 +285,13 @@ def test_a_store_of_a_newer_version_is_left_alone():
         b.sleeper()
         b.stop()
         db = sqlite3.connect(b.database, isolation_level=None)
-        old = dict(db.execute("SELECT name, value FROM meta"))
+        schema = db.execute("PRAGMA user_version").fetchone()[0]
+        db.execute("PRAGMA user_version = %d" % (schema + 1))
         db.execute("UPDATE meta SET value = value + 1 WHERE name = 'schema'")
         db.execute("UPDATE meta SET value = 'grapnel 99.1' WHERE name = 'program'")
         refused_start(b, "grapnel 99.1")
-        db.execute("UPDATE meta SET value = ? WHERE name = 'schema'", (old["schema"],))
+        db.execute("PRAGMA user_version = %d" % schema)
+        db.execute("UPDATE meta SET value = value - 1 WHERE name = 'schema'")
         db.close()
         b.start()
         b.wake()
@@ -376,7 +374,7 @@ def test_a_damaged_store_is_said_kept_and_salvaged(damage):
         DAMAGES[damage](b.database, random.Random(7))
         mark = b.mark()
         b.start()
-        said = b.wait_log(r" (warning|error) .*store.*(damage|lost|cannot be read)", since=mark)
+        said = b.wait_log(r" (warning|error) store_\w+: .*(damage|lost|cannot be read)", since=mark)
         kept = glob.glob(b.database + ".damaged-*")
         if not damage.endswith("message"):
             assert kept and os.path.basename(kept[0]) in "\n".join(b.log_lines(since=mark)), (said, kept)
@@ -387,11 +385,11 @@ def test_a_damaged_store_is_said_kept_and_salvaged(damage):
             assert retained == set(range(300)) and 17 not in queued, (retained, queued)
         elif damage in ("truncated", "a page", "bits"):
             assert retained or queued, "nothing was salvaged"
-        assert "17" not in said or damage.endswith("message"), said
         # It is a store like any other again.
         b.sleeper("another")
         b.again()
-        assert not b.log_lines(r"damage", since=b.start_mark), "it is still damaged"
+        if not damage.endswith("message"):
+            assert not b.log_lines(r"damage", since=b.start_mark), "it is still damaged"
         b.wake("another")
         b.close_clients()
         b.stop()
@@ -446,7 +444,7 @@ def with_deadlines(b):
     with b.connect(V5) as p:
         for hours in (1, 10):
             assert p.publish("m/%d" % hours, "queued", qos=1, props=[(MESSAGE_EXPIRY, hours * HOUR)]) == 0
-            assert p.publish("r/%d" % hours, "kept", qos=1, retain=True, props=[(MESSAGE_EXPIRY, hours * HOUR)]) == 0
+            assert p.publish("r/%d" % hours, "kept", qos=1, retain=True, props=[(MESSAGE_EXPIRY, hours * HOUR)]) < 0x80
         p.disconnect()
 
 
