@@ -127,6 +127,8 @@ class World:
     def until(self, condition, what):
         deadline = time.monotonic() + 3 * TIMEOUT
         while not condition():
+            if self.oracle.wrongs:
+                return False
             if time.monotonic() > deadline or not self.broker.running():
                 self.oracle.wrong("still not: " + what)
                 return False
