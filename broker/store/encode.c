@@ -97,9 +97,12 @@ write_row(struct store *st, enum batch_table table, bool goes, uint64_t id, stru
 static int
 write_rows(struct store *st, const struct store_batch *b)
 {
-	struct row_in in = { b->rows.data, b->rows.data + b->rows.len, false };
+	struct row_in in = { b->rows.data, NULL, false };
 	int rc = SQLITE_OK;
 
+	if (b->rows.len == 0)
+		return rc;
+	in.end = in.at + b->rows.len;
 	while (rc == SQLITE_OK && in.at != in.end) {
 		uint64_t table = row_get_number(&in), id = row_get_number(&in);
 		struct grapnel_str text = row_get_string(&in), row = row_get_string(&in);

@@ -353,7 +353,8 @@ segments_op(struct segments *s, uint64_t *number, enum segment_op *op)
 void
 segments_op_done(struct segments *s, size_t count)
 {
-	memmove(s->ops, s->ops + count, (s->op_count - count) * sizeof(*s->ops));
+	if (count > 0)
+		memmove(s->ops, s->ops + count, (s->op_count - count) * sizeof(*s->ops));
 	s->op_count -= count;
 	s->op_at = 0;
 }
