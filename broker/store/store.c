@@ -10,6 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ROWS_SOON (1024u * 1024) /* bytes of small rows for which the writer is woken */
+#define ROWS_MAX  (16 * ROWS_SOON)
+
 static const char *const statements[ST_COUNT] = {
 	[ST_BEGIN] = "BEGIN IMMEDIATE",
 	[ST_COMMIT] = "COMMIT",
@@ -306,6 +309,10 @@ put(struct store *st, enum batch_table table, uint64_t id, struct grapnel_str te
 	bool good;
 
 	pthread_mutex_lock(&st->lock);
+	if (st->rows != NULL && st->rows->rows.len >= ROWS_MAX) {
+		pthread_mutex_unlock(&st->lock);
+		return GRAPNEL_EQUOTA;
+	}
 	if (st->rows == NULL)
 		st->rows = batch_new(NULL);
 	good = st->rows != NULL;
@@ -313,6 +320,10 @@ put(struct store *st, enum batch_table table, uint64_t id, struct grapnel_str te
 		st->rows->failed = false;
 		batch_row(st->rows, table, row.data == NULL, id, text, row);
 		good = !st->rows->failed;
+		if (st->rows->rows.len >= ROWS_SOON) {
+			st->looked_ms = 0;
+			pthread_cond_signal(&st->wake);
+		}
 	}
 	pthread_mutex_unlock(&st->lock);
 	return good ? GRAPNEL_OK : GRAPNEL_ENOMEM;

@@ -46,11 +46,14 @@ enum store_state store_state(const struct store *st); /* any thread */
 /* ---- small rows of any thread ------------------------------------------------------------------ */
 /*
  * Bans and what plugins keep. Copied, and written with the next commit; for one key the last call counts. row.data NULL: the row
- * goes. GRAPNEL_ENOMEM: nothing changed.
+ * goes. GRAPNEL_ENOMEM; GRAPNEL_EQUOTA: 16 MiB of them wait for the disk already. Then nothing changed.
  */
 int store_put_ban(struct store *st, struct grapnel_str address, struct grapnel_str row);
 int store_put_value(struct store *st, struct grapnel_str plugin, struct grapnel_str key, struct grapnel_str row);
-/* m is posted to w when what was put before is on the disk. GRAPNEL_ENOMEM: it is not. */
+/*
+ * m is posted to w when what was put before is on the disk; at the latest by store_stop, whether it could be written or not.
+ * GRAPNEL_ENOMEM: it is not.
+ */
 int store_sync(struct store *st, struct worker *w, struct mail *m);
 /* Before store_start. Rows whose checksum is wrong are left out, and counted as damage. */
 typedef void (*store_ban_fn)(struct grapnel_str address, const struct row_ban *ban, const struct row_clock *clock, void *arg);

@@ -325,7 +325,7 @@ wait_for_work(struct store *st)
 		uint64_t now = now_us(), due = first_due(st), look = st->looked_ms * 1000;
 
 		if (st->stopping)
-			return st->rows != NULL;
+			return st->rows != NULL || st->syncs != NULL;
 		if (due <= now) {
 			ask(st);
 			wait_until(st, now + SUBMITTED_WAIT);
@@ -364,6 +364,9 @@ store_writer(void *arg)
 		pthread_mutex_unlock(&st->lock);
 		if (!commit(st, batches, rows)) {
 			st->failed_at_end = true;
+			if (rows != NULL)
+				batch_free(rows);
+			store_synced(st, syncs);
 			pthread_mutex_lock(&st->lock);
 			break;
 		}

@@ -3,6 +3,8 @@
 
 #include "asked.h"
 #include "plugin/instance.h"
+#include "store/store.h"
+#include "store_files.h"
 
 #include <check.h>
 #include <pthread.h>
@@ -292,6 +294,122 @@ START_TEST(threads_share_a_table)
 }
 END_TEST
 
+/* ---- and the store ------------------------------------------------------------------------------- */
+
+static struct settings settings;
+static struct broker broker = { .settings = &settings };
+static struct store *store;
+
+static void
+nobody_to_ask(struct worker *w, struct mail *m)
+{
+	(void)w;
+	(void)m;
+	ck_abort();
+}
+
+static void
+store_begin(void)
+{
+	char error[STORE_ERROR];
+
+	atomic_store(&settings.refs, 1);
+	settings.store.directory = (char *)(uintptr_t)store_files_directory();
+	settings.store.max_bytes = 1 << 30;
+	ck_assert_msg(store_open(&store, &broker, "test", error) == GRAPNEL_OK, "%s", error);
+	values = values_new(store);
+	ck_assert_ptr_nonnull(values);
+	ck_assert_int_eq(values_load(values), GRAPNEL_OK);
+	table = values_of(values, "one");
+	ck_assert_ptr_nonnull(table);
+}
+
+static void
+store_end(bool written)
+{
+	if (written) {
+		ck_assert_int_eq(store_start(store, nobody_to_ask), GRAPNEL_OK);
+		ck_assert(store_stop(store));
+	}
+	values_free(values);
+	store_free(store);
+}
+
+static void
+add_name(void *arg, const char *name, const struct value_counts *n)
+{
+	char *names = arg;
+	size_t at = strlen(names);
+
+	snprintf(names + at, 64 - at, "%s:%u ", name, n->count);
+}
+
+START_TEST(values_come_back_from_the_store)
+{
+	static char longest[VALUE_KEY_MAX + 1];
+	char names[64] = "";
+
+	store_files_begin();
+	store_begin();
+	(void)set("a", "1");
+	(void)set("a", "2");
+	(void)set("b", "");
+	(void)set("c", "3");
+	(void)values_delete(table, str("c"));
+	table = values_of(values, "two");
+	(void)set("a", "other");
+	memset(longest, 'k', sizeof(longest)); /* of a broker that allows more */
+	ck_assert_int_eq(store_put_value(store, str("one"),
+			     (struct grapnel_str){ longest, sizeof(longest) }, str("v")),
+	    GRAPNEL_OK);
+	store_end(true);
+	store_begin();
+	ck_assert_str_eq(seen("", 9, false), "a=2 b= ");
+	ck_assert_str_eq(get(values_of(values, "two"), "a"), "other");
+	counts_are(2, 3, 0);
+	values_each_name(values, add_name, names);
+	ck_assert_msg(
+	    strcmp(names, "one:2 two:1 ") == 0 || strcmp(names, "two:1 one:2 ") == 0, "%s", names);
+	store_end(false);
+	store_files_end();
+}
+END_TEST
+
+START_TEST(what_the_store_cannot_take_in_is_not_there)
+{
+	static char big[VALUE_MAX];
+	char key[16] = "";
+	struct value_counts n;
+	unsigned kept = 0;
+
+	store_files_begin();
+	store_begin(); /* nobody writes: it waits */
+	for (int err = GRAPNEL_OK; err == GRAPNEL_OK; kept += err == GRAPNEL_OK) {
+		ck_assert_uint_lt(kept, 1000);
+		snprintf(key, sizeof(key), "%03u", kept);
+		err =
+		    values_set(table, &plenty, str(key), (struct grapnel_str){ big, sizeof(big) });
+		ck_assert(err == GRAPNEL_OK || err == GRAPNEL_EQUOTA);
+	}
+	ck_assert_uint_gt(kept, 200);
+	ck_assert_str_eq(get(table, key), "(none)");
+	ck_assert_int_eq(set("000", "short"), GRAPNEL_EQUOTA);
+	ck_assert_int_eq(values_delete(table, str("001")), GRAPNEL_EQUOTA);
+	ck_assert_int_eq(values_get(table, str("001"), NULL, 0, &(size_t){ 0 }), GRAPNEL_OK);
+	values_counts(table, &n);
+	ck_assert_uint_eq(n.count, kept);
+	ck_assert_uint_eq(n.bytes, kept * (UINT64_C(3) + sizeof(big)));
+	store_end(true);
+	store_begin(); /* and what it took in is */
+	values_counts(table, &n);
+	ck_assert_uint_eq(n.bytes, kept * (UINT64_C(3) + sizeof(big)));
+	ck_assert_int_eq(set("000", "short"), GRAPNEL_OK);
+	ck_assert_int_eq(values_delete(table, str("001")), GRAPNEL_OK);
+	store_end(false);
+	store_files_end();
+}
+END_TEST
+
 /* ---- as a plugin has them ------------------------------------------------------------------------ */
 
 static int
@@ -389,7 +507,8 @@ int
 main(void)
 {
 	Suite *s = suite_create("values");
-	TCase *tc = tcase_create("table"), *host = tcase_create("host");
+	TCase *tc = tcase_create("table"), *stored = tcase_create("stored"),
+	      *host = tcase_create("host");
 	SRunner *sr;
 	int failed;
 
@@ -404,6 +523,9 @@ main(void)
 	tcase_add_test(tc, many_values_are_what_an_array_would_be);
 	tcase_add_test(tc, threads_share_a_table);
 	suite_add_tcase(s, tc);
+	tcase_add_test(stored, values_come_back_from_the_store);
+	tcase_add_test(stored, what_the_store_cannot_take_in_is_not_there);
+	suite_add_tcase(s, stored);
 	tcase_add_checked_fixture(host, reset_probes, NULL);
 	tcase_add_test(host, instances_of_one_name_have_the_same_values);
 	tcase_add_test(host, without_a_store_what_is_kept_is_as_safe_as_it_will_be);

@@ -328,8 +328,9 @@ struct grapnel_host {
 	 */
 	/**
 	 * Keep a value; one that the key had is replaced. Copied.
-	 * @return GRAPNEL_OK; GRAPNEL_EQUOTA: a limit of the operator is reached, or the store is full, and what the key had before
-	 *         is still there; a value that is not longer than that is always taken; GRAPNEL_EINVAL; GRAPNEL_ENOMEM.  @threads Any.  @since ABI 1.0
+	 * @return GRAPNEL_OK; GRAPNEL_EQUOTA: a limit of the operator is reached, the store is full (not for values that are no
+	 *         longer than the one before), or changes come faster than the disk takes them: what the key had before is still
+	 *         there; GRAPNEL_EINVAL; GRAPNEL_ENOMEM.  @threads Any.  @since ABI 1.0
 	 */
 	int (*value_set)(struct grapnel_instance *self, struct grapnel_str key, struct grapnel_str value);
 	/**
@@ -338,7 +339,7 @@ struct grapnel_host {
 	 * @return GRAPNEL_OK; GRAPNEL_ENOENT: the key has none, *len is unchanged; GRAPNEL_EINVAL.  @threads Any.  @since ABI 1.0
 	 */
 	int (*value_get)(const struct grapnel_instance *self, struct grapnel_str key, void *buffer, size_t capacity, size_t *len);
-	/** @return GRAPNEL_OK; GRAPNEL_ENOENT: the key had none; GRAPNEL_EINVAL; GRAPNEL_ENOMEM: it is still there.  @threads Any.  @since ABI 1.0 */
+	/** @return GRAPNEL_OK; GRAPNEL_ENOENT: the key had none; GRAPNEL_EINVAL; GRAPNEL_ENOMEM, GRAPNEL_EQUOTA: it is still there.  @threads Any.  @since ABI 1.0 */
 	int (*value_delete)(struct grapnel_instance *self, struct grapnel_str key);
 	/**
 	 * Call fn for each value whose key begins with `prefix` (len 0: for all), in the order of the keys' bytes, before the call
