@@ -549,6 +549,30 @@ router_flush(struct worker *w)
 
 /* ---- publishing ---------------------------------------------------------------------------------------- */
 
+static bool
+is_sys(const struct message *msg)
+{
+	return msg->topic_len >= 5 && memcmp(msg->topic, "$SYS/", 5) == 0;
+}
+
+/* The store should have it, and takes nothing in now. What is cleared makes room. */
+static bool
+retained_refused(struct worker *w, const struct message *msg)
+{
+	unsigned suppressed;
+
+	if (w->durable == NULL || msg->payload_len == 0 ||
+	    store_state(w->broker->store) == STORE_GOOD || durable_mode(w, msg) == DURABLE_OFF ||
+	    is_sys(msg))
+		return false;
+	metric_add(&w->metrics, METRIC_RETAINED_REFUSED, 1);
+	metric_add(&w->metrics, METRIC_STORE_REFUSED, 1);
+	if (log_allowed("retained", &suppressed))
+		log_warning("retained message for \"%.*s\" not kept: the store takes nothing in%s",
+		    STR(message_topic(msg)), suppressed > 0 ? " [more lines left out]" : "");
+	return true;
+}
+
 /* @return a Reason Code >= 0x80 when the message is refused. */
 static uint8_t
 retain_message(struct worker *w, struct message *msg, const struct conn *publisher)
@@ -563,13 +587,17 @@ retain_message(struct worker *w, struct message *msg, const struct conn *publish
 
 	if (kept == NULL)
 		return RC_QUOTA_EXCEEDED;
+	if (retained_refused(w, msg)) {
+		message_unref(kept);
+		return publisher != NULL && msg->qos > 0 ? RC_QUOTA_EXCEEDED : 0;
+	}
 	atomic_store_explicit(&kept->author_checked,
 	    atomic_load_explicit(&w->broker->rights_generation, memory_order_relaxed),
 	    memory_order_relaxed);
 	err = retain_set(w->broker->retain, kept, l->retained_max_messages,
 	    near ? 0 : l->retained_max_bytes, &had, &seq);
 	if (err == GRAPNEL_OK && w->durable != NULL && (had || msg->payload_len > 0) &&
-	    strncmp(msg->topic, "$SYS/", msg->topic_len < 5 ? msg->topic_len : 5) != 0)
+	    !is_sys(msg))
 		durable_retained(w, kept, seq);
 	message_unref(kept);
 	if (err != GRAPNEL_OK) {
