@@ -405,6 +405,14 @@ posix_fallocate64(int fd, off64_t at, off64_t len)
 SEEN int fsync(int fd);
 SEEN int fdatasync(int fd);
 
+/* Until the time is over, or the test makes it shorter. */
+static void
+take_time(void)
+{
+	for (int64_t us = 0; disk_control != NULL && us < disk_control->sync_us; us += 1000)
+		(void)usleep(1000);
+}
+
 /* Where a platter is kept nothing depends on the real one. */
 static int
 sync_with(int (*real)(int), int fd, struct entry *e)
@@ -415,8 +423,8 @@ sync_with(int (*real)(int), int fd, struct entry *e)
 		rc = -1;
 	else if (!power_kept())
 		rc = real(fd);
-	else if (disk_control != NULL && disk_control->sync_us > 0)
-		(void)usleep((useconds_t)disk_control->sync_us);
+	else
+		take_time();
 	saved = errno;
 	if (e->folder && rc == 0 && power_kept())
 		power_sync_names();

@@ -63,7 +63,7 @@ class Disk:
         self.at[4].value = int(seconds * 1000)
 
     def slow(self, seconds):
-        """What an fsync takes."""
+        """What an fsync takes, also one that has begun; only where there is a platter."""
         self.at[5].value = int(seconds * 1e6)
 
     # ---- loss of power -------------------------------------------------------------------------
