@@ -24,6 +24,7 @@ struct sent { /* QoS 2 that was sent, or may have been: by address */
 	uint64_t address; /* 0: an empty slot */
 	struct session *s;
 	uint16_t packet_id;
+	bool found; /* its message is there */
 };
 struct restore {
 	struct broker *b;
@@ -93,7 +94,7 @@ known_add(struct restore *r, const struct known *k)
 	return true;
 }
 
-static const struct sent *
+static struct sent *
 sent_find(const struct restore *r, uint64_t address, const struct session *s)
 {
 	if (r->sent_count == 0)
@@ -305,6 +306,8 @@ on_exchange(void *arg, uint64_t id, const struct row_exchange *x, struct row_in 
 	for (uint32_t i = 0; i < x->received_count && !rest->bad; i++)
 		if (id_set_add(&f->received, (uint16_t)row_get_number(rest)) != GRAPNEL_OK)
 			return false;
+	if (x->sent_count > 0)
+		durable_exchange(k->s); /* without what was QoS 1, which is not kept up */
 	for (uint32_t i = 0; i < x->sent_count; i++) {
 		uint16_t packet_id = (uint16_t)row_get_number(rest);
 		uint64_t state = row_get_number(rest), address = row_get_number(rest);
@@ -315,7 +318,7 @@ on_exchange(void *arg, uint64_t id, const struct row_exchange *x, struct row_in 
 			if (inflight_put(&f->inflight, &released, packet_id, INFLIGHT_WAIT_PUBCOMP) != NULL)
 				metric_add(&k->s->w->metrics, METRIC_INFLIGHT_MESSAGES, 1);
 		} else if (address != 0 && sent_find(r, address, k->s) == NULL &&
-		    !sent_add(r, &(struct sent){ address, k->s, packet_id })) {
+		    !sent_add(r, &(struct sent){ .address = address, .s = k->s, .packet_id = packet_id })) {
 			return false;
 		}
 	}
@@ -347,11 +350,12 @@ make_ids(const struct row_receiver *r, subids *ids)
 
 /* It was on its way with this identifier. */
 static bool
-in_flight(const struct sent *x, const struct row_message *m, const struct row_clock *clock, struct entry *e)
+in_flight(struct sent *x, const struct row_message *m, const struct row_clock *clock, struct entry *e)
 {
 	struct session *s = x->s;
 	struct flow *f = session_flow(s);
 
+	x->found = true;
 	if (f == NULL || (e->msg = store_message(m, clock, s->w->now_ms)) == NULL)
 		return false;
 	if (inflight_put(&f->inflight, e, x->packet_id,
@@ -399,7 +403,7 @@ on_message(void *arg, uint64_t address, const struct row_message *m, const struc
 	struct restore *r = arg;
 	const struct known *k = known_find(r, rr->session);
 	struct entry e = { .address = address, .qos = rr->qos, .flags = rr->retain ? ENTRY_RETAIN : 0 };
-	const struct sent *x;
+	struct sent *x;
 
 	if (k == NULL)
 		return true;
@@ -435,6 +439,24 @@ on_retained(void *arg, const struct row_message *m, const struct row_clock *cloc
 	return err == GRAPNEL_OK;
 }
 
+/*
+ * The identifier was kept, but not the message, which another worker had: its publisher was told nothing. The Client may have it all
+ * the same, and must be rid of the identifier before that means something else.
+ */
+static void
+end_exchanges(struct restore *r)
+{
+	struct entry released = { .qos = 2 };
+
+	for (size_t i = 0; i < r->sent_capacity; i++) {
+		const struct sent *x = &r->sent[i];
+
+		if (x->address != 0 && !x->found &&
+		    inflight_put(&x->s->flow->inflight, &released, x->packet_id, INFLIGHT_WAIT_PUBCOMP) != NULL)
+			metric_add(&x->s->w->metrics, METRIC_INFLIGHT_MESSAGES, 1);
+	}
+}
+
 /* ---- all of it ------------------------------------------------------------------------------------------------- */
 
 int
@@ -453,6 +475,7 @@ durable_restore(struct broker *b, char error[STORE_ERROR])
 	if (b->store == NULL)
 		return GRAPNEL_OK;
 	err = store_load(b->store, &loader, &r, error);
+	end_exchanges(&r);
 	retain_begin(b->retain, store_retained_seq(b->store));
 	for (unsigned i = 0; i < b->worker_count; i++)
 		b->workers[i]->durable->committed = store_next_segment(b->store) - 1;
