@@ -16,7 +16,7 @@
 #include <string.h>
 #include <time.h>
 
-#define SOON_US	       2000u
+#define SOON_US	       5000u
 #define TRANSACTION    (32u * 1024u * 1024u) /* bytes of messages after which the rest waits for the next one */
 #define OPS_MAX	       4096u		     /* of segments, in a transaction */
 #define WAL_PAGES      2048		     /* then the WAL goes into the database */
