@@ -151,7 +151,9 @@ class World:
         if self.struck:
             return
         self.struck = self.calm = True
-        if self.mode != "net" and self.broker.running():
+        if not self.broker.running():
+            self.oracle.wrong("the broker ended by itself with %s" % self.broker.process.returncode)
+        elif self.mode != "net":
             self.broker.process.send_signal(signal.SIGTERM if self.gentle else signal.SIGKILL)
 
     def kill(self):
