@@ -192,7 +192,7 @@ class World:
 
     def round(self):
         self.oracle.context = "round %d (seed %d, %s)" % (self.kills + 1, self.seed, self.mode)
-        self.gentle = self.rng.random() < 0.05
+        self.gentle = self.rng.random() < 0.1
         if self.mode != "net" and not self.gentle and self.rng.random() < 0.08:
             self.while_it_starts()
             return
