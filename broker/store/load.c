@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LARGE (UINT64_C(1) << 30)
+
 struct done_key {
 	uint64_t address, receiver; /* address 0: empty */
 };
@@ -353,6 +355,10 @@ store_load(struct store *st, const struct store_loader *fn, void *arg, char erro
 	int rc, err = GRAPNEL_OK;
 
 	l.clock.now_wall_ms = (uint64_t)(clock_wall_us() / 1000);
+	if (store_pragma(st, "page_count") * store_pragma(st, "page_size") > LARGE)
+		log_at(GRAPNEL_LOG_NOTICE, "store_loading",
+		    "store: %s/%s is large: loading it takes a while; who connects waits",
+		    st->file.directory, STORE_DATABASE);
 	l.clock.alive_wall_ms = store_meta(st->file.db, "alive");
 	segments_hold(st->segments, true);
 	rc = load_all(&l);
