@@ -28,7 +28,6 @@ acks_unsent(const struct conn *c)
 	return c->extra != NULL ? c->extra->ack_count - c->extra->ack_received + c->extra->gated : 0;
 }
 
-
 bool
 held_ack_has(const struct conn *c, uint8_t type, uint16_t packet_id)
 {
@@ -74,14 +73,19 @@ held_acks_clear(struct conn *c)
 }
 
 void
+ack_refused(struct conn *c, uint8_t type, uint16_t packet_id)
+{
+	if (type == MQTT_PUBREC && id_set_remove(&c->session->flow->received, packet_id))
+		durable_exchange(c->session);
+}
+
+void
 ack_out_now(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code,
     struct grapnel_str reason_string)
 {
 	/* A PUBREC that refuses ends the exchange: no PUBREL will come [MQTT-4.3.3-9]. */
-	if (type == MQTT_PUBREC && reason_code >= 0x80) {
-		id_set_remove(&c->session->flow->received, packet_id);
-		durable_exchange(c->session);
-	}
+	if (reason_code >= 0x80)
+		ack_refused(c, type, packet_id);
 	conn_send_ack(c, type, packet_id, reason_code, reason_string);
 }
 

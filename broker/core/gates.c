@@ -253,6 +253,7 @@ item_out(struct conn *c, const struct item *it, bool refused)
 		c->extra->gated -= counts(it);
 		if (refused && counts(it) && code < 0x80) {
 			if (c->version < 5) { /* no acknowledgement at all: it keeps its message */
+				ack_refused(c, it->type, it->packet_id);
 				conn_close(c, RC_QUOTA_EXCEEDED, "its message cannot be kept");
 				return;
 			}

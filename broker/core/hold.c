@@ -252,6 +252,16 @@ release(struct worker *w, struct ticket *t)
 	free(h);
 }
 
+/* Somebody could not take it in: its publisher sends it again, and then it is a new one. */
+static void
+refuse(struct session *s, const struct hold *h)
+{
+	if (!atomic_load_explicit(&h->ticket->refused, memory_order_relaxed))
+		return;
+	for (unsigned i = 0; i < h->count; i++)
+		id_set_remove(&s->flow->received, h->ids[i]);
+}
+
 /* Step 2, of all whose turn it is. */
 static void
 confirm(struct worker *w, struct session *s)
@@ -264,6 +274,7 @@ confirm(struct worker *w, struct session *s)
 			continue;
 		h->confirmed = true;
 		s->extra->confirmed = h->number;
+		refuse(s, h);
 		durable_exchange(s);
 		(void)durable_wait_for_batch(w, h->ticket); /* no memory: as if it were written */
 		if (h->guarded) {

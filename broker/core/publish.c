@@ -203,6 +203,8 @@ conn_batch_end(struct conn *c)
 		if (c->state == CONN_ESTABLISHED && it->route && code >= 0x80 && it->qos > 0 &&
 		    c->version < 5) {
 			/* No memory, or no room in the store: 3.x has no negative acknowledgement, so none, and the Client keeps its message. */
+			if (it->held)
+				ack_refused(c, MQTT_PUBREC, it->packet_id);
 			conn_close(c, RC_QUOTA_EXCEEDED, "its message cannot be taken in");
 		}
 		if (c->state == CONN_ESTABLISHED) {

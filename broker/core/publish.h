@@ -42,6 +42,8 @@ unsigned acks_unsent(const struct conn *c);
 bool held_ack_has(const struct conn *c, uint8_t type, uint16_t packet_id);
 /* At once, whatever waits: gates.c. */
 void ack_out_now(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code, struct grapnel_str reason_string);
+/* The message is not taken in: when it comes again it is a new one. */
+void ack_refused(struct conn *c, uint8_t type, uint16_t packet_id);
 void acks_pause(struct conn *c);
 void acks_resume(struct conn *c); /* c->extra is there */
 

@@ -163,6 +163,7 @@ left_since(const struct row_clock *c, uint64_t seconds)
 {
 	uint64_t down = c->now_wall_ms > c->alive_wall_ms ? c->now_wall_ms - c->alive_wall_ms : 0;
 
+	down = down > STORE_ALIVE_MS ? down - STORE_ALIVE_MS : 0;
 	return seconds * 1000 > down ? seconds * 1000 - down : 0;
 }
 

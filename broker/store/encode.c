@@ -173,12 +173,14 @@ write_retained(struct store *st, const struct batch_retained *r)
 	struct row_message row;
 	sqlite3_stmt *q = st->st[r->msg->payload_len > 0 ? ST_RETAINED : ST_RETAINED_GOES];
 
-	if (r->msg->payload_len == 0) {
+	if (r->msg->payload_len == 0)
 		st->cleared[st->cleared_at++ % CLEARED_MAX] =
 		    (struct cleared){ .topic = hash, .seq = r->seq };
-	} else if (cleared_later(st, hash, r->seq)) {
+	else if (cleared_later(st, hash, r->seq))
 		return SQLITE_OK;
-	}
+	/* Another batch of this transaction may have an older one. */
+	if (r->seq > st->retained_seq)
+		st->retained_seq = r->seq;
 	bind_blob(q, 1, topic.data, topic.len);
 	(void)sqlite3_bind_int64(q, 2, (sqlite3_int64)r->seq);
 	if (r->msg->payload_len > 0) {
@@ -326,9 +328,6 @@ account_segment(struct store *st, const struct batch_segment *seg)
 void
 store_account_batch(struct store *st, const struct store_batch *b)
 {
-	for (size_t i = 0; i < b->retained_count; i++)
-		if (b->retained[i].seq > st->retained_seq)
-			st->retained_seq = b->retained[i].seq;
 	/* First what it says of others: its own messages may be finished already, and then it would go at once. */
 	if (b->finished_count > 0)
 		(void)segments_carrier(st->segments, b->finished_in);

@@ -94,6 +94,7 @@ struct store {
 	uint8_t want[WORKER_MAX]; /* enum store_want */
 	uint64_t want_at_us[WORKER_MAX];
 	bool idle, stopping;
+	uint64_t looked_ms; /* for what is not urgent */
 
 	/* the writer's */
 	pthread_t writer;
@@ -105,11 +106,12 @@ struct store {
 	size_t left_capacity;
 	struct cleared cleared[CLEARED_MAX];
 	unsigned cleared_at;
-	uint64_t retained_seq; /* the highest written */
+	uint64_t retained_seq; /* the highest written, or tried to */
 	uint64_t meta_next_id, meta_next_segment; /* as in the file */
 	int wal_pages;
 	unsigned ops; /* of segments in this transaction */
-	uint64_t looked_ms; /* housekeeping */
+	uint64_t alive_ms, housekept_ms; /* monotonic: when the file last said so; housekeeping */
+	uint64_t sized_bytes; /* written_bytes when the size was looked at */
 
 	struct reader *reader;
 	struct store_checker *checker;

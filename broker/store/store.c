@@ -284,7 +284,7 @@ store_want(struct store *st, unsigned worker, enum store_want want)
 			st->want_at_us[worker] =
 			    (uint64_t)ts.tv_sec * 1000000u + (uint64_t)ts.tv_nsec / 1000u;
 		st->want[worker] = (uint8_t)want;
-		if (st->idle)
+		if (st->idle || want == STORE_NOW) /* it may wait for batches that others have nothing for */
 			pthread_cond_signal(&st->wake);
 	} else {
 		st->want[worker] = 0;

@@ -23,6 +23,8 @@
 #include "store/file.h"
 #include "store/format.h"
 
+#define STORE_ALIVE_MS 5000u /* the file says at least as often that the broker runs */
+
 struct message;
 struct settings;
 struct store;

@@ -113,6 +113,7 @@ transaction(struct store *st, struct store_batch *batches, struct store_batch *r
 	if (rc == SQLITE_OK)
 		rc = step(st, ST_COMMIT);
 	if (rc == SQLITE_OK) {
+		st->alive_ms = now_us() / 1000;
 		st->meta_next_id = next_id;
 		st->meta_next_segment = next_segment;
 		return rc;
@@ -153,6 +154,7 @@ look_at_size(struct store *st)
 	enum store_state was =
 	    (enum store_state)atomic_load_explicit(&st->state, memory_order_relaxed);
 
+	st->sized_bytes = atomic_load_explicit(&st->written_bytes, memory_order_relaxed);
 	used = (pages - spare) * size;
 	figure_set(&st->file_bytes, pages * size);
 	figure_set(&st->free_bytes, spare * size);
@@ -209,12 +211,30 @@ squeeze(struct store *st)
 		(void)step(st, ST_ROLLBACK);
 }
 
-/* Nothing urgent is there. */
+/* The times of Clients that are connected begin when we were last known to run. */
+static void
+say_alive(struct store *st)
+{
+	uint64_t now = now_us() / 1000;
+	int rc;
+
+	if (now - st->alive_ms < STORE_ALIVE_MS || step(st, ST_BEGIN) != SQLITE_OK)
+		return;
+	st->alive_ms = now;
+	rc = set_meta(st, "alive", (uint64_t)(clock_wall_us() / 1000));
+	if (rc == SQLITE_OK)
+		rc = step(st, ST_COMMIT);
+	if (rc != SQLITE_OK && !sqlite3_get_autocommit(st->file.db))
+		(void)step(st, ST_ROLLBACK);
+}
+
 static void
 housekeeping(struct store *st)
 {
+	st->housekept_ms = now_us() / 1000;
 	if (atomic_load_explicit(&st->state, memory_order_relaxed) == STORE_FAILING)
 		return;
+	say_alive(st);
 	squeeze(st);
 	if (store_pragma(st, "freelist_count") > 1024)
 		(void)sqlite3_exec(st->file.db, "PRAGMA incremental_vacuum(256)", NULL, NULL, NULL);
@@ -223,7 +243,30 @@ housekeeping(struct store *st)
 	look_at_size(st);
 }
 
+/* After a commit: the next one may be due at once, again and again. */
+static void
+look_after(struct store *st)
+{
+	uint64_t grown =
+	    atomic_load_explicit(&st->written_bytes, memory_order_relaxed) - st->sized_bytes;
+
+	if (now_us() / 1000 - st->housekept_ms >= HOUSEKEEPING)
+		housekeeping(st);
+	else if (grown > st->settings->store.max_bytes / 64)
+		look_at_size(st);
+}
+
 /* ---- the loop ------------------------------------------------------------------------------------------------ */
+
+/* Under the lock. */
+static void
+wait_until(struct store *st, uint64_t us)
+{
+	struct timespec until = { .tv_sec = (time_t)(us / 1000000),
+		.tv_nsec = (long)(us % 1000000 * 1000) };
+
+	(void)pthread_cond_timedwait(&st->wake, &st->lock, &until);
+}
 
 /* Write them all, however often it takes. @return false: it did not work, and the broker is stopping. */
 static bool
@@ -233,20 +276,14 @@ commit(struct store *st, struct store_batch *batches, struct store_batch *rows)
 	int rc;
 
 	while ((rc = transaction(st, batches, rows)) != SQLITE_OK) {
-		struct timespec until;
+		uint64_t until = now_us() + RETRY_MS * 1000;
 		bool stopping;
 
 		trouble(st, rc);
-		(void)clock_gettime(CLOCK_MONOTONIC, &until);
-		until.tv_nsec += (long)RETRY_MS * 1000000;
-		if (until.tv_nsec >= 1000000000) {
-			until.tv_nsec -= 1000000000;
-			until.tv_sec++;
-		}
 		pthread_mutex_lock(&st->lock);
 		stopping = st->stopping;
-		if (!stopping)
-			(void)pthread_cond_timedwait(&st->wake, &st->lock, &until);
+		while (!st->stopping && now_us() < until)
+			wait_until(st, until);
 		pthread_mutex_unlock(&st->lock);
 		if (stopping)
 			return false;
@@ -308,15 +345,6 @@ ask(struct store *st)
 	}
 }
 
-static void
-wait_until(struct store *st, uint64_t us)
-{
-	struct timespec until = { .tv_sec = (time_t)(us / 1000000),
-		.tv_nsec = (long)(us % 1000000 * 1000) };
-
-	(void)pthread_cond_timedwait(&st->wake, &st->lock, &until);
-}
-
 /* Under the lock: wait for batches or rows. @return false: it is over. */
 static bool
 wait_for_work(struct store *st)
@@ -376,6 +404,7 @@ store_writer(void *arg)
 		store_synced(st, syncs);
 		if (st->wal_pages > WAL_PAGES)
 			checkpoint(st);
+		look_after(st);
 		pthread_mutex_lock(&st->lock);
 	}
 	pthread_mutex_unlock(&st->lock);
