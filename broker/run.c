@@ -34,6 +34,7 @@
 #define STOP_MS     4500u /* from the signal to the end, whatever hangs */
 #define JOIN_MS     60000u
 #define WAIT_MS     20u
+#define LET_GO_TURNS 3 /* each may bring what waits once more: core/hold.c */
 #define DRAIN_TURNS 10000u
 
 struct run {
@@ -464,6 +465,11 @@ finish(struct run *run)
 			durable_submit_last(b->workers[i]);
 		(void)store_stop(b->store);
 		drain(b); /* what it gave back */
+		for (unsigned turn = 0; turn < LET_GO_TURNS; turn++) {
+			for (unsigned i = 0; i < b->worker_count; i++)
+				durable_let_go(b->workers[i]);
+			drain(b);
+		}
 	}
 	if (run->core_up) {
 		memory_stop(b);

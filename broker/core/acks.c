@@ -99,22 +99,28 @@ ack_out(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code,
 		ack_out_now(c, type, packet_id, reason_code, reason_string);
 }
 
+/* Not more of them than may wait, by either count? */
+static bool
+waiting_below(const struct conn *c, unsigned max)
+{
+	unsigned held = c->extra != NULL ? c->extra->ack_count : 0;
+	unsigned gated = c->extra != NULL ? c->extra->gated : 0;
+
+	return held + gate_count(c) < max && held + gated < c->session->limits->receive_maximum;
+}
+
 /* Those that wait are many: the Client is not read until they are fewer. */
 void
 acks_pause(struct conn *c)
 {
-	unsigned count = (c->extra != NULL ? c->extra->ack_count : 0) + gate_count(c);
-
-	if (count >= HELD_MAX || count >= c->session->limits->receive_maximum)
+	if (!waiting_below(c, HELD_MAX))
 		conn_pause(c, PAUSE_ACKS);
 }
 
 void
 acks_resume(struct conn *c)
 {
-	unsigned count = c->extra->ack_count + c->extra->gated;
-
-	if (count < HELD_MAX / 2 && count < c->session->limits->receive_maximum)
+	if (waiting_below(c, HELD_MAX / 2))
 		conn_resume(c, PAUSE_ACKS);
 }
 

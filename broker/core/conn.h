@@ -122,7 +122,8 @@ struct conn_extra {
 	unsigned ack_count, ack_received; /* those whose identifiers are in the session's `received` too */
 	/* what waits for the store: gates.c */
 	struct gate *gate_first, *gate_last;
-	unsigned gated; /* acknowledgements of PUBLISH packets among it */
+	unsigned gated, gate_items; /* acknowledgements of PUBLISH packets among it; all */
+	bool gates_going;
 	/* enhanced authentication */
 	char *auth_method; /* NUL-terminated copy */
 	size_t auth_method_len;

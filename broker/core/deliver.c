@@ -367,6 +367,8 @@ deliver_kept(struct session *s, struct message *msg, uint8_t qos, uint8_t flags,
 	}
 	if ((e.msg = message_keep(msg)) == NULL) {
 		metric_add(&s->w->metrics, METRIC_MESSAGES_DROPPED_MEMORY, 1);
+		if (s->durable && qos > 0)
+			(void)durable_refuse(s->w);
 		forget(s, &e);
 		subids_unref(ids);
 		if (member != 0)

@@ -105,8 +105,15 @@ submit(struct worker *w)
 	put_dirty(d);
 	if (d->batch_ticket != NULL && batch_ticket_add(b, d->batch_ticket))
 		d->batch_ticket = NULL;
-	if (batch_empty(b))
-		return; /* all of it was done with meanwhile; it is used on */
+	if (d->batch_ticket != NULL) /* no memory: with the next one */
+		want(d, STORE_NOW);
+	if (batch_empty(b)) { /* all of it was done with meanwhile; it is used on, if that costs nothing */
+		if (b->first != NULL && b->first != b->last) {
+			batch_free(b);
+			d->batch = NULL;
+		}
+		return;
+	}
 	d->batch = NULL;
 	b->mail.fn = on_committed;
 	store_submit(w->broker->store, b);
@@ -300,6 +307,16 @@ durable_routing_done(struct worker *w, struct ticket *t)
 
 /* ---- messages ------------------------------------------------------------------------------------ */
 
+bool
+durable_refuse(struct worker *w)
+{
+	struct ticket *t = durable_routing_ticket(w);
+
+	if (t != NULL)
+		atomic_store_explicit(&t->refused, true, memory_order_relaxed);
+	return t != NULL;
+}
+
 /* Nobody could keep it now: its publisher is told, if there is one. */
 static bool
 refuse(struct durable_worker *d, const struct entry *e)
@@ -313,11 +330,7 @@ refuse(struct durable_worker *d, const struct entry *e)
 		    "the store is %s",
 		    STR(message_topic(e->msg)),
 		    store_state(d->w->broker->store) == STORE_FULL ? "at max_bytes" : "failing");
-	if (d->routing_waits && durable_routing_ticket(d->w) != NULL) {
-		atomic_store_explicit(&d->routing->refused, true, memory_order_relaxed);
-		return true;
-	}
-	return false; /* nobody can be told: it is kept in memory */
+	return durable_refuse(d->w); /* else nobody can be told: it is kept in memory */
 }
 
 static struct batch_record *
@@ -530,6 +543,20 @@ durable_submit_last(struct worker *w)
 {
 	if (w->durable != NULL)
 		submit(w);
+}
+
+void
+durable_let_go(struct worker *w)
+{
+	struct durable_worker *d = w->durable;
+	struct store_batch *b = d != NULL ? d->batch : NULL;
+
+	if (b == NULL)
+		return;
+	if (d->batch_ticket != NULL && batch_ticket_add(b, d->batch_ticket))
+		d->batch_ticket = NULL;
+	d->batch = NULL;
+	on_committed(w, &b->mail);
 }
 
 void

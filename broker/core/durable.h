@@ -64,6 +64,7 @@ struct durable_worker {
 int durable_init(struct worker *w); /* b->store is there, or not */
 void durable_fini(struct worker *w);
 void durable_submit_last(struct worker *w); /* main, when no worker runs any more */
+void durable_let_go(struct worker *w); /* main: nothing is written any more, and no Client is there to be told anything */
 void durable_asked(struct worker *w, struct mail *m); /* by the writer */
 void durable_flush(struct worker *w); /* end of a turn: have it written */
 bool durable_on(const struct worker *w);
@@ -111,6 +112,7 @@ struct ticket *durable_batch_ticket(struct worker *w);
  * must not be queued, since nobody could keep it. group: it has a record of its own.
  */
 void durable_receiver(struct worker *w, uint64_t receiver, bool group, bool online, struct entry *e, bool *refused);
+bool durable_refuse(struct worker *w); /* what is being routed cannot be taken in: its publisher is told. false: there is none */
 /* That receiver is done with it, for whatever reason; 0: all that the record has, which is how a group's ends. address 0: nothing. */
 void durable_finished(struct worker *w, uint64_t receiver, uint64_t address);
 /* A retained message was set, or cleared (no payload). */
@@ -166,7 +168,7 @@ gate_waiting(const struct conn *c)
 {
 	return c->extra != NULL && c->extra->gate_first != NULL;
 }
-unsigned gate_count(const struct conn *c); /* acknowledgements of PUBLISH packets in them */
+unsigned gate_count(const struct conn *c); /* packets in them */
 bool gate_has(const struct conn *c, uint8_t type, uint16_t packet_id);
 /* Behind the last gate; reason_string is copied. */
 void gate_ack(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code, struct grapnel_str reason_string);

@@ -64,14 +64,14 @@ gates_clear(struct conn *c)
 		gate_free(g);
 	}
 	c->extra->gate_last = NULL;
-	c->extra->gated = 0;
+	c->extra->gated = c->extra->gate_items = 0;
 	c->corked = false;
 }
 
 unsigned
 gate_count(const struct conn *c)
 {
-	return c->extra != NULL ? c->extra->gated : 0;
+	return c->extra != NULL ? c->extra->gate_items : 0;
 }
 
 bool
@@ -137,6 +137,7 @@ item_add(struct conn *c)
 		g->capacity = capacity;
 	}
 	memset(&g->items[g->count], 0, sizeof(*g->items));
+	c->extra->gate_items++;
 	return &g->items[g->count++];
 }
 
@@ -238,6 +239,7 @@ item_out(struct conn *c, const struct item *it, bool refused)
 	struct grapnel_str why = { (const char *)it->data, it->len };
 	uint8_t code = it->reason_code;
 
+	c->extra->gate_items--;
 	switch (it->kind) {
 	case ITEM_CORK:
 		c->corked = false;
@@ -271,6 +273,10 @@ gates_go(struct conn *c)
 	struct conn_extra *x = c->extra;
 	struct gate *g;
 
+	/* What is sent may open another gate of this connection: its turn is behind what is left of this one. */
+	if (x->gates_going)
+		return;
+	x->gates_going = true;
 	while (c->state == CONN_ESTABLISHED && !c->dead && (g = x->gate_first) != NULL &&
 	    g->ticket == NULL) {
 		/* First out of the list: what is sent now may bring new gates. */
@@ -281,6 +287,8 @@ gates_go(struct conn *c)
 			item_out(c, &g->items[i], g->refused);
 		gate_free(g);
 	}
+	if (c->extra != NULL)
+		c->extra->gates_going = false;
 	if (c->state == CONN_ESTABLISHED && !c->dead)
 		acks_resume(c);
 	else if (c->state == CONN_CLOSING && c->corked)

@@ -45,6 +45,6 @@ void ack_out_now(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reaso
 /* The message is not taken in: when it comes again it is a new one. */
 void ack_refused(struct conn *c, uint8_t type, uint16_t packet_id);
 void acks_pause(struct conn *c);
-void acks_resume(struct conn *c); /* c->extra is there */
+void acks_resume(struct conn *c);
 
 #endif

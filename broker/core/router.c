@@ -475,21 +475,30 @@ forward_copy(struct forward *f, const struct origin *from, struct ticket *ticket
 	f->used += item->size;
 }
 
+/* Does somebody wait for what becomes of it there? */
+static bool
+forward_waits(const struct worker *w, const struct message *msg, struct topic_node *const *nodes,
+    unsigned n, unsigned target)
+{
+	bool kept = durable_holding(w);
+
+	if (w->durable == NULL || !w->durable->routing_waits || (msg->qos == 0 && !kept))
+		return false;
+	for (unsigned i = 0; i < n && !kept; i++)
+		kept = topic_node_tags(nodes[i], target, SLOT_DURABLE) != 0;
+	return kept;
+}
+
 /* Who published it wants to know when it is kept there, or it is held: one of the ticket's for the other worker. NULL: not so. */
 static struct ticket *
 forward_ticket(struct worker *w, const struct message *msg, struct topic_node *const *nodes,
     unsigned n, unsigned target)
 {
-	bool held = durable_holding(w), kept = held;
 	struct ticket *t;
 
-	if (w->durable == NULL || !w->durable->routing_waits || (msg->qos == 0 && !held))
+	if (!forward_waits(w, msg, nodes, n, target) || (t = durable_routing_ticket(w)) == NULL)
 		return NULL;
-	for (unsigned i = 0; i < n && !kept; i++)
-		kept = topic_node_tags(nodes[i], target, SLOT_DURABLE) != 0;
-	if (!kept || (t = durable_routing_ticket(w)) == NULL)
-		return NULL;
-	if (held)
+	if (durable_holding(w))
 		hold_is_remote(w->durable->holding);
 	ticket_take(t);
 	return t;
@@ -520,6 +529,8 @@ forward(struct worker *w, unsigned target, struct message *msg, struct topic_nod
 		f = forward_room(w, target, sizeof(*item) + sizeof(*out));
 		if (f == NULL || (kept = message_keep(msg)) == NULL) {
 			metric_add(&w->metrics, METRIC_MESSAGES_DROPPED_MEMORY, 1);
+			if (forward_waits(w, msg, nodes, n, target))
+				(void)durable_refuse(w);
 			return;
 		}
 		item = (struct forward_item *)(void *)(f->data + f->used);

@@ -17,6 +17,7 @@
 
 #define HEAD_HOT   64u		 /* entries of a queue that are not cooled, and are read when they are cold */
 #define READ_BYTES (1024 * 1024) /* at once */
+#define RETRY_MS   1000u
 
 static struct entry *
 at(struct queue *q, uint32_t i)
@@ -110,6 +111,19 @@ is_lost(struct entry *e, void *arg)
 	return true;
 }
 
+/* It could not be read now. */
+static void
+again(struct session *s)
+{
+	unsigned suppressed;
+
+	if (log_allowed("store_read", &suppressed))
+		log_error("store: queued messages of client \"%.*s\" cannot be read now; it is tried again",
+		    STR(identity_client_id(s->identity)));
+	if (!timer_armed(&s->flow->retry_timer))
+		worker_timer(s->w, &s->flow->retry_timer, RETRY_MS);
+}
+
 static void
 on_read(struct worker *w, struct mail *m)
 {
@@ -117,12 +131,15 @@ on_read(struct worker *w, struct mail *m)
 	struct session *s = session_by_generation(w, r->generation);
 	struct flow *f = s != NULL && s->flow->session != NULL ? s->flow : NULL;
 	unsigned k = 0, lost = 0;
+	bool failed;
 
 	if (f != NULL)
 		f->reading = false;
 	for (uint32_t i = 0; f != NULL && i < f->queue.count && k < r->count; i++) {
 		struct entry *e = at(&f->queue, i);
 
+		if (r->failed && r->msg[k] == NULL)
+			break;
 		if (!(e->flags & ENTRY_COLD) || e->address != r->address[k])
 			continue;
 		if (r->msg[k] != NULL) {
@@ -142,7 +159,12 @@ on_read(struct worker *w, struct mail *m)
 	}
 	for (unsigned i = 0; i < r->count; i++)
 		message_unref(r->msg[i]);
+	failed = r->failed && k == 0;
 	free(r);
+	if (f != NULL && failed) {
+		again(s);
+		return;
+	}
 	if (lost > 0) {
 		log_at(GRAPNEL_LOG_ERROR, "store_damaged",
 		    "client \"%.*s\": %u queued messages cannot be read from the store and are lost",
@@ -165,8 +187,13 @@ spill_read(struct session *s)
 		return;
 	while (i < look && !(at(&f->queue, i)->flags & ENTRY_COLD))
 		i++;
-	if (i == look || (r = malloc(sizeof(*r))) == NULL)
+	if (i == look)
 		return;
+	if ((r = malloc(sizeof(*r))) == NULL) {
+		again(s);
+		return;
+	}
+	r->failed = false;
 	r->mail.fn = on_read;
 	r->w = s->w;
 	r->generation = session_generation(s);

@@ -102,6 +102,7 @@ struct store_read { /* messages that were left on the disk */
 	struct store_read *next;
 	struct worker *w;
 	uint64_t generation; /* the asker's own */
+	bool failed; /* the disk, or memory: what is NULL may be read another time */
 	unsigned count;
 	uint64_t address[READ_MAX];
 	struct message *msg[READ_MAX]; /* NULL: it cannot be read; else a reference */

@@ -47,21 +47,28 @@ rewind_to_start(struct kept *k)
 	(void)row_open(&k->at, k->data, k->len, "log", &key);
 }
 
+/* NULL: it is not there; *failed: nobody knows. */
 static struct kept *
-segment(struct reader *r, uint64_t number)
+segment(struct reader *r, uint64_t number, bool *failed)
 {
 	struct kept *k;
 	size_t len;
 	uint8_t *data = NULL;
+	int rc;
 
 	for (unsigned i = 0; i < KEPT; i++)
 		if (r->kept[i].number == number)
 			return &r->kept[i];
 	(void)sqlite3_bind_int64(r->q, 1, (sqlite3_int64)number);
-	if (sqlite3_step(r->q) == SQLITE_ROW) {
+	if ((rc = sqlite3_step(r->q)) == SQLITE_ROW) {
+		const void *row = sqlite3_column_blob(r->q, 0);
+
 		len = (size_t)sqlite3_column_bytes(r->q, 0);
-		if (len > 0 && (data = malloc(len)) != NULL)
-			memcpy(data, sqlite3_column_blob(r->q, 0), len);
+		if (row != NULL && len > 0 && (data = malloc(len)) != NULL)
+			memcpy(data, row, len);
+		*failed |= len > 0 && data == NULL;
+	} else if (rc != SQLITE_DONE && (rc & 0xff) != SQLITE_CORRUPT && rc != SQLITE_NOTADB) {
+		*failed = true;
 	}
 	(void)sqlite3_reset(r->q);
 	if (data == NULL)
@@ -84,12 +91,13 @@ make(const struct row_message *m)
 }
 
 static struct message *
-read_one(struct reader *r, uint64_t address)
+read_one(struct reader *r, uint64_t address, bool *failed)
 {
-	struct kept *k = segment(r, store_segment(address));
+	struct kept *k = segment(r, store_segment(address), failed);
 	uint32_t index = store_index(address);
 	struct row_in receivers;
 	struct row_record rec;
+	struct message *msg;
 
 	if (k == NULL)
 		return NULL;
@@ -97,8 +105,11 @@ read_one(struct reader *r, uint64_t address)
 		rewind_to_start(k);
 	while (row_get_record(&k->at, &rec, &k->author, &receivers)) {
 		k->next = rec.index + 1;
-		if (rec.index == index)
-			return make(&rec.message);
+		if (rec.index == index) {
+			if ((msg = make(&rec.message)) == NULL)
+				*failed = true;
+			return msg;
+		}
 		if (rec.index > index)
 			break;
 	}
@@ -141,8 +152,9 @@ store_message(const struct row_message *m, const struct row_clock *clock, uint64
 static void
 serve(struct reader *r, struct store_read *read)
 {
-	for (unsigned i = 0; i < read->count; i++)
-		read->msg[i] = r->q != NULL ? read_one(r, read->address[i]) : NULL;
+	memset(read->msg, 0, sizeof(read->msg));
+	for (unsigned i = 0; i < read->count && !read->failed; i++)
+		read->msg[i] = read_one(r, read->address[i], &read->failed);
 	store_count(&r->st->read_back, read->count);
 	worker_post(read->w, &read->mail);
 }

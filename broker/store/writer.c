@@ -394,6 +394,7 @@ store_writer(void *arg)
 			st->failed_at_end = true;
 			if (rows != NULL)
 				batch_free(rows);
+			give_back(st, batches);
 			store_synced(st, syncs);
 			pthread_mutex_lock(&st->lock);
 			break;
@@ -407,6 +408,10 @@ store_writer(void *arg)
 		look_after(st);
 		pthread_mutex_lock(&st->lock);
 	}
+	give_back(st, st->queue);
+	st->queue = NULL;
+	store_synced(st, st->syncs);
+	st->syncs = NULL;
 	pthread_mutex_unlock(&st->lock);
 	return NULL;
 }

@@ -87,3 +87,26 @@ def test_a_store_is_not_filled_beyond_its_limit_by_those_who_never_pause():
         assert refused > 0
         size = os.path.getsize(b.path("store/grapnel.db"))
         assert size < 3 * 4 * 1024 * 1024, "%d bytes; %d refused" % (size, refused)
+
+
+def test_a_broker_that_cannot_write_at_its_end_ends_and_has_acknowledged_nothing_of_it():
+    with stored(workers=3) as b:
+        sleeper(b)
+        receivers = [b.connect(V5, "receiver %d" % i, clean=False, props=LONG) for i in range(5)]
+        for c in receivers:
+            c.subscribe("q/#", 2)
+        publishers = [b.connect(v, "publisher %d" % v, clean=False, props=LONG if v == V5 else ()) for v in (V311, V5)]
+        b.disk.fail("EIO", "write")
+        waiting = []
+        for p in publishers:
+            for qos in (2, 1, 2):
+                p.send_publish("q/a", "message", qos=qos, packet_id=qos + 10 * len(waiting))
+                waiting.append(p)
+        b.wait_log("store_failing")
+        b.stop()
+        for p in publishers:
+            while True:
+                got = p.poll(0)
+                if got is None or got.type not in (PUBACK, PUBREC):
+                    break
+                assert got.reason >= 0x80, got
