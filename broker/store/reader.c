@@ -126,13 +126,16 @@ store_message(const struct row_message *m, const struct row_clock *clock, uint64
 		.props_len = (uint32_t)m->props.len,
 		.payload = m->payload.data,
 		.payload_len = (uint32_t)m->payload.len };
+	uint64_t left = row_left(clock, &m->expires);
 	struct message *msg;
 	struct site *site;
 
 	view.flags = (uint8_t)((m->retain ? MSG_RETAIN : 0) | (m->will ? MSG_WILL : 0) |
 	    (m->utf8 ? MSG_UTF8 : 0) | (m->expires.set ? MSG_EXPIRES : 0));
-	if (m->expires.set)
-		view.expires_at_ms = m->will ? m->expires.left_ms : now_ms + row_left(clock, &m->expires);
+	if (m->expires.set && m->will)
+		view.expires_at_ms = m->expires.left_ms;
+	else if (m->expires.set && left > 0) /* else it has, also for who thinks that it is a little earlier */
+		view.expires_at_ms = now_ms + left;
 	if (m->has_author) {
 		if ((site = site_new(m->author.mountpoint, m->author.listener)) == NULL)
 			return NULL;

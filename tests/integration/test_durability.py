@@ -1,56 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What waits for the disk, and what does not: with a disk whose fsync takes until the test lets it end (lib/disk.py)."""
-import contextlib
-
-from lib.broker import Broker
 from lib.case import each
-from lib.disk import Disk
+from lib.durable import DURABLE, FOREVER, kept
 from lib.mqtt import *  # noqa: F401,F403
 
-DURABLE = [(SESSION_EXPIRY, 1000)]
-FOREVER = 3600
 
-
-class Held(Broker):
+def held(durability="strict", **store):
     """One worker, so that what waits is in one batch."""
-
-    def __init__(self, durability="strict", **store):
-        super().__init__(workers=1, log_level="notice",
-                         top={"store": dict({"directory": "{dir}/store", "durability": durability}, **store)})
-        self.disk = Disk(self.path("store"), platter=True)
-        self.env.update(self.disk.env)
-
-    def durable(self, name, subs=None, qos=1):
-        c = self.connect(V5, name, clean=False, props=DURABLE)
-        if subs is not None:
-            c.subscribe(subs, qos)
-        return c
-
-    def hold(self):
-        """From now on no fsync ends; and the writer is at one, so that what comes now waits for the next."""
-        self.disk.slow(FOREVER)
-        c = self.connect(V5)
-        c.send_publish("busy", "x", qos=1, retain=True)
-        c.expect_nothing()
-
-    def let_go(self):
-        self.disk.slow(0)
-
-    def lose_power(self):
-        self.close_clients()
-        self.kill9()
-        self.disk.slow(0)
-        self.disk.cut()
-        self.start()
-
-
-@contextlib.contextmanager
-def held(*args, **options):
-    with Held(*args, **options) as b:
-        try:
-            yield b
-        finally:
-            b.let_go()
+    return kept(durability, store, workers=1)
 
 
 def test_puback_waits_for_the_disk_and_online_receivers_do_not():
