@@ -344,14 +344,28 @@ on_plugins_ready(void *arg, int err)
 	    b->worker_count, b->worker_count == 1 ? "" : "s");
 }
 
+/* Somebody may miss the sessions in it. */
+static void
+say_left_alone(const struct settings *s)
+{
+	char path[4200];
+
+	(void)snprintf(path, sizeof(path), "%s/%s", s->store.directory, STORE_DATABASE);
+	if (access(path, F_OK) == 0)
+		log_at(GRAPNEL_LOG_WARNING, "store_off",
+		    "store: durability = off: %s is left alone; its sessions and messages are not there", path);
+}
+
 static bool
 open_store(struct run *run, struct conf_errors *errs)
 {
 	struct settings *s = run->b->settings;
 	char error[STORE_ERROR];
 
-	if (s->store.durability == DURABLE_OFF && s->store.strict.count == 0)
+	if (s->store.durability == DURABLE_OFF && s->store.strict.count == 0) {
+		say_left_alone(s);
 		return true;
+	}
 	if (store_open(&run->b->store, run->b, PACKAGE_NAME " " PACKAGE_VERSION, error) == GRAPNEL_OK)
 		return true;
 	conf_errors_add(errs,
