@@ -379,7 +379,8 @@ on_forward(struct worker *w, struct mail *m)
 		struct forward_node *nodes = (struct forward_node *)(void *)(item + 1);
 		unsigned n = 0;
 
-		if (!w->core->stopping && slots_room(r, item->count)) {
+		/* While it stops only what is kept has a future: what was acknowledged, and the Wills of its clients. */
+		if ((!w->core->stopping || w->durable != NULL) && slots_room(r, item->count)) {
 			for (uint32_t i = 0; i < item->count; i++) {
 				void *slot = topic_node_slot_checked(
 				    nodes[i].node, nodes[i].generation, w->index);
