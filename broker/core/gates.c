@@ -65,7 +65,10 @@ gates_clear(struct conn *c)
 	}
 	c->extra->gate_last = NULL;
 	c->extra->gated = c->extra->gate_items = 0;
-	c->corked = false;
+	if (c->corked) { /* what it was to be told it gets, with the reason for its end */
+		c->corked = false;
+		conn_mark_dirty(c);
+	}
 }
 
 unsigned
