@@ -196,6 +196,7 @@ retained_row(struct load *l, sqlite3_stmt *q)
 		damaged(l, "retained", 0);
 		return true;
 	}
+	l->author.set = false;
 	seq = row_get_number(&in);
 	if (!row_get_message(&in, &m, &l->author)) {
 		damaged(l, "retained", seq);
@@ -270,6 +271,7 @@ segment_row(struct load *l, sqlite3_stmt *q)
 
 	if (number <= l->loaded)
 		return true;
+	l->author.set = false; /* that of another row is no longer there */
 	if (sqlite3_column_type(q, 1) != SQLITE_NULL) {
 		if (!row_open(&in, row.data, row.len, "log", &key)) {
 			damaged(l, "log", number);

@@ -331,9 +331,18 @@ segments_loaded(struct segments *s)
 
 	if (numbers == NULL)
 		return;
-	for (uint32_t i = 0; i < s->capacity; i++)
-		if (s->slots[i].number != 0)
-			numbers[n++] = s->slots[i].number;
+	for (uint32_t i = 0; i < s->capacity; i++) {
+		struct segment *seg = &s->slots[i];
+
+		if (seg->number == 0)
+			continue;
+		numbers[n++] = seg->number;
+		/* All these before the first row goes: it may say that one of them is finished. */
+		if (seg->live == 0 && seg->count > 0) {
+			op_add(s, seg->number, SEGMENT_STRIP);
+			seg->stripped = true;
+		}
+	}
 	for (uint32_t i = 0; i < n; i++)
 		settle(s, numbers[i]);
 	free(numbers);
