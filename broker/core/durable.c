@@ -98,15 +98,20 @@ submit(struct worker *w)
 	struct store_batch *b;
 
 	d->want = d->told = 0;
-	if (d->dirty_count > 0 && batch_of(d) == NULL)
-		return; /* no memory: with the next one */
+	if ((d->dirty_count > 0 || d->batch_ticket != NULL) && batch_of(d) == NULL) {
+		want(d, STORE_NOW); /* no memory: in the next turn */
+		w->again = true;
+		return;
+	}
 	if ((b = d->batch) == NULL)
 		return;
 	put_dirty(d);
 	if (d->batch_ticket != NULL && batch_ticket_add(b, d->batch_ticket))
 		d->batch_ticket = NULL;
-	if (d->batch_ticket != NULL) /* no memory: with the next one */
+	if (d->batch_ticket != NULL) { /* no memory: with the next one, in the next turn */
 		want(d, STORE_NOW);
+		w->again = true;
+	}
 	if (batch_empty(b)) { /* all of it was done with meanwhile; it is used on, if that costs nothing */
 		if (b->first != NULL && b->first != b->last) {
 			batch_free(b);
@@ -123,8 +128,11 @@ void
 durable_asked(struct worker *w, struct mail *m)
 {
 	store_ask_taken(w->broker->store, m);
-	if (w->durable != NULL)
-		submit(w);
+	if (w->durable == NULL)
+		return;
+	submit(w);
+	if (store_state(w->broker->store) == STORE_FAILING)
+		gates_uncork(w);
 }
 
 void

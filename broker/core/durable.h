@@ -176,6 +176,7 @@ void gate_publish(struct conn *c, uint16_t packet_id); /* the PUBLISH in flight 
 void gate_packet(struct conn *c, uint8_t *packet, size_t len); /* takes the heap block; then the session is pumped */
 void gate_cork(struct conn *c); /* nothing at all is written before the batch is */
 void gates_done(struct worker *w, struct ticket *t); /* t is done */
+void gates_uncork(struct worker *w); /* the store is failing: who waits for CONNACK is not to wait for longer */
 void gates_clear(struct conn *c);
 
 /* ---- hold.c --------------------------------------------------------------------------------------- */

@@ -169,13 +169,16 @@ durable_session_rows(struct session *s)
 
 	if (x->dirty & DIRTY_SESSION) {
 		session_row(s, &o);
-		durable_row(s->w, BATCH_SESSION, false, x->store_id, none,
+		if (!o.failed)
+			durable_row(s->w, BATCH_SESSION, false, x->store_id, none,
 		    (struct grapnel_str){ (char *)o.data, o.len });
 	}
 	if (x->dirty & DIRTY_EXCHANGE) {
-		row_clear(&o);
+		if (!o.failed)
+			row_clear(&o);
 		exchange_row(s, &o);
-		durable_row(s->w, BATCH_EXCHANGE, false, x->store_id, none,
+		if (!o.failed)
+			durable_row(s->w, BATCH_EXCHANGE, false, x->store_id, none,
 		    (struct grapnel_str){ (char *)o.data, o.len });
 	}
 	if (o.failed)

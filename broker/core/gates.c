@@ -311,3 +311,16 @@ gates_done(struct worker *w, struct ticket *t)
 		gates_go(g->c);
 	}
 }
+
+void
+gates_uncork(struct worker *w)
+{
+	for (uint32_t i = 0; i < w->core->conn_capacity; i++) {
+		struct conn *c = w->core->conns[i];
+
+		if (c == NULL || c->dead || !c->corked || c->state != CONN_ESTABLISHED)
+			continue;
+		out_clear(c); /* CONNACK says what is not so */
+		conn_close(c, 0, "the session cannot be kept: the store is failing");
+	}
+}

@@ -17,7 +17,6 @@
 #include <time.h>
 
 #define SOON_US	       5000u
-#define TRANSACTION    (32u * 1024u * 1024u) /* bytes of messages after which the rest waits for the next one */
 #define OPS_MAX	       4096u		     /* of segments, in a transaction */
 #define WAL_PAGES      2048		     /* then the WAL goes into the database */
 #define HOUSEKEEPING   1000u		     /* ms */
@@ -126,6 +125,28 @@ transaction(struct store *st, struct store_batch *batches, struct store_batch *r
 
 /* ---- trouble ------------------------------------------------------------------------------------------ */
 
+/* Under the lock. */
+static void
+ask_one(struct store *st, unsigned i)
+{
+	if (atomic_load_explicit(&st->ask[i].out, memory_order_relaxed))
+		return;
+	st->want[i] = 0;
+	atomic_store_explicit(&st->ask[i].out, true, memory_order_relaxed);
+	st->ask[i].mail.fn = st->ask_fn;
+	worker_post(st->broker->workers[i], &st->ask[i].mail);
+}
+
+/* The workers look at store_state: who was promised an answer gets another one. */
+static void
+tell_workers(struct store *st)
+{
+	pthread_mutex_lock(&st->lock);
+	for (unsigned i = 0; i < st->broker->worker_count; i++)
+		ask_one(st, i);
+	pthread_mutex_unlock(&st->lock);
+}
+
 static void
 trouble(struct store *st, int rc)
 {
@@ -133,6 +154,7 @@ trouble(struct store *st, int rc)
 	if (atomic_load_explicit(&st->state, memory_order_relaxed) == STORE_FAILING)
 		return;
 	atomic_store_explicit(&st->state, STORE_FAILING, memory_order_release);
+	tell_workers(st);
 	log_at(GRAPNEL_LOG_ERROR, "store_failing",
 	    "store: %s/%s cannot be written: %s%s%s; what would have to be kept is refused until it can "
 	    "(%s)",
@@ -336,12 +358,8 @@ static void
 ask(struct store *st)
 {
 	for (unsigned i = 0; i < st->broker->worker_count; i++) {
-		if (st->want[i] == 0 || atomic_load_explicit(&st->ask[i].out, memory_order_relaxed))
-			continue;
-		st->want[i] = 0;
-		atomic_store_explicit(&st->ask[i].out, true, memory_order_relaxed);
-		st->ask[i].mail.fn = st->ask_fn;
-		worker_post(st->broker->workers[i], &st->ask[i].mail);
+		if (st->want[i] != 0)
+			ask_one(st, i);
 	}
 }
 
