@@ -31,11 +31,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define STOP_MS     4500u /* from the signal to the end, whatever hangs */
-#define JOIN_MS     60000u
-#define WAIT_MS     20u
+#define STOP_MS      4500u /* from the signal to the end, whatever hangs */
+#define JOIN_MS      60000u
+#define WAIT_MS      20u
 #define LET_GO_TURNS 3 /* each may bring what waits once more: core/hold.c */
-#define DRAIN_TURNS 10000u
+#define DRAIN_TURNS  10000u
 
 struct run {
 	struct broker *b;
@@ -78,7 +78,8 @@ broker_new(struct settings *s, struct broker **out)
 	b->settings = s;
 	b->worker_count = s->workers < WORKER_MAX ? s->workers : WORKER_MAX;
 	b->started_us = clock_wall_us();
-	atomic_init(&b->rights_generation, 1); /* what a store brings was asked about by none of us */
+	atomic_init(
+	    &b->rights_generation, 1); /* what a store brings was asked about by none of us */
 	b->node_id = name_hash(s->node_name);
 	if (getrandom(b->hash_key, sizeof(b->hash_key), 0) != (ssize_t)sizeof(b->hash_key) ||
 	    getrandom(&boot, sizeof(boot), 0) != (ssize_t)sizeof(boot))
@@ -353,7 +354,9 @@ say_left_alone(const struct settings *s)
 	(void)snprintf(path, sizeof(path), "%s/%s", s->store.directory, STORE_DATABASE);
 	if (access(path, F_OK) == 0)
 		log_at(GRAPNEL_LOG_WARNING, "store_off",
-		    "store: durability = off: %s is left alone; its sessions and messages are not there", path);
+		    "store: durability = off: %s is left alone; its sessions and messages are not "
+		    "there",
+		    path);
 }
 
 static bool
@@ -366,10 +369,11 @@ open_store(struct run *run, struct conf_errors *errs)
 		say_left_alone(s);
 		return true;
 	}
-	if (store_open(&run->b->store, run->b, PACKAGE_NAME " " PACKAGE_VERSION, error) == GRAPNEL_OK)
+	if (store_open(&run->b->store, run->b, PACKAGE_NAME " " PACKAGE_VERSION, error) ==
+	    GRAPNEL_OK)
 		return true;
-	conf_errors_add(errs,
-	    "%s: store: %s; durability = off keeps everything in memory", s->path, error);
+	conf_errors_add(
+	    errs, "%s: store: %s; durability = off keeps everything in memory", s->path, error);
 	return false;
 }
 
@@ -404,7 +408,8 @@ prepare(struct run *run, struct conf_errors *errs)
 		return false;
 	if (privileges_drop(s, errs) != GRAPNEL_OK)
 		return false;
-	if (!run->test && (!pid_file_write(run, errs) || !log_start(s, errs) || !open_store(run, errs)))
+	if (!run->test &&
+	    (!pid_file_write(run, errs) || !log_start(s, errs) || !open_store(run, errs)))
 		return false;
 	if (b->store != NULL)
 		guard_load(b->guard);
@@ -430,8 +435,7 @@ start(struct run *run, struct conf_errors *errs)
 		goto no_memory;
 	if (!restore(run, errs))
 		return false;
-	if (memory_start(b) != GRAPNEL_OK ||
-	    plugins_start(b->plugins) != GRAPNEL_OK ||
+	if (memory_start(b) != GRAPNEL_OK || plugins_start(b->plugins) != GRAPNEL_OK ||
 	    signals_new(b->main->base, on_signal, run, &run->signals) != GRAPNEL_OK)
 		goto no_memory;
 	for (unsigned i = 0; i < b->worker_count; i++) {

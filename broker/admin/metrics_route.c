@@ -14,11 +14,11 @@
 #include "core/topic_index.h"
 #include "metrics_text.h"
 #include "net/guard.h"
-#include "store/batch.h"
 #include "net/tls_context.h"
 #include "net/tls_expiry.h"
 #include "plugin/hooks.h"
 #include "process.h"
+#include "store/batch.h"
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -135,7 +135,8 @@ write_store(FILE *out, const struct broker *b)
 	STORE("messages_total", false, "Messages written", f.records);
 	STORE("written_bytes_total", false, "Bytes of the log's rows written", f.written_bytes);
 	STORE("failures_total", false, "Transactions that failed and were tried again", f.failures);
-	STORE("commit_microseconds_total", false, "Time that all transactions took", f.commit_us_total);
+	STORE("commit_microseconds_total", false, "Time that all transactions took",
+	    f.commit_us_total);
 	STORE("commit_microseconds_max", true, "The longest one", f.commit_us_max);
 	STORE("read_back_total", false, "Queued messages read back from the disk", f.read_back);
 	STORE("damaged_rows", true, "Rows that could not be read since the start", f.damaged);

@@ -4,8 +4,8 @@
  */
 #include "address.h"
 #include "cidr.h"
-#include "options.h"
 #include "mqtt/topic.h"
+#include "options.h"
 #include "settings.h"
 
 #include <net/if.h>

@@ -25,7 +25,8 @@ struct held_ack {
 unsigned
 acks_unsent(const struct conn *c)
 {
-	return c->extra != NULL ? c->extra->ack_count - c->extra->ack_received + c->extra->gated : 0;
+	return c->extra != NULL ? c->extra->ack_count - c->extra->ack_received + c->extra->gated
+				: 0;
 }
 
 bool
@@ -265,7 +266,8 @@ on_ack(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 		} else {
 			if (ie->state == INFLIGHT_WAIT_PUBREC) {
 				deliver_received(s, ie);
-				gate_exchange(c); /* a PUBLISH with that identifier must not come again */
+				gate_exchange(
+				    c); /* a PUBLISH with that identifier must not come again */
 			}
 			ack_out(c, MQTT_PUBREL, a.packet_id, 0, (struct grapnel_str){ 0 });
 		}

@@ -4,8 +4,8 @@
 #include "base/log.h"
 #include "core/connecting.h"
 #include "core/core.h"
-#include "core/publish.h"
 #include "core/durable.h"
+#include "core/publish.h"
 #include "net/listener.h"
 #include "net/tls_context.h"
 

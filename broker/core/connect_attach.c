@@ -124,10 +124,12 @@ store_takes(const struct conn *c, const struct session *s)
 	const struct worker *w = c->w;
 	enum store_state state;
 
-	if (w->durable == NULL || c->connecting->p.session_expiry == 0 || c->limits->max_session_expiry == 0)
+	if (w->durable == NULL || c->connecting->p.session_expiry == 0 ||
+	    c->limits->max_session_expiry == 0)
 		return true;
 	state = store_state(w->broker->store);
-	return state == STORE_GOOD || (state == STORE_FULL && s != NULL && !c->connecting->p.clean_start);
+	return state == STORE_GOOD ||
+	    (state == STORE_FULL && s != NULL && !c->connecting->p.clean_start);
 }
 
 /* Nothing is said to the Client before what CONNACK says is true after a crash, too. */
@@ -180,7 +182,8 @@ connect_attach(struct conn *c)
 		return;
 	}
 	if (!store_takes(c, s)) {
-		connect_refuse(c, RC_SERVER_UNAVAILABLE, "the session cannot be kept: the store is failing");
+		connect_refuse(
+		    c, RC_SERVER_UNAVAILABLE, "the session cannot be kept: the store is failing");
 		return;
 	}
 	if (k->has_limits && (own = connect_limits(c->limits, &k->asked_limits)) == NULL) {

@@ -54,8 +54,8 @@ core_init(struct broker *b)
 			return GRAPNEL_ENOMEM;
 		if ((err = batch_init(w)) != GRAPNEL_OK ||
 		    (err = session_table_new(w)) != GRAPNEL_OK ||
-		    (err = durable_init(w)) != GRAPNEL_OK ||
-		    (err = router_init(w)) != GRAPNEL_OK || (err = shared_init(w)) != GRAPNEL_OK)
+		    (err = durable_init(w)) != GRAPNEL_OK || (err = router_init(w)) != GRAPNEL_OK ||
+		    (err = shared_init(w)) != GRAPNEL_OK)
 			return err;
 	}
 	timer_init(&b->workers[0]->core->sweep_timer, on_sweep);

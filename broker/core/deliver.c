@@ -347,9 +347,13 @@ deliver_kept(struct session *s, struct message *msg, uint8_t qos, uint8_t flags,
 		address = 0;
 		flags &= (uint8_t)~ENTRY_GROUP;
 	}
-	e = (struct entry){
-		.msg = msg, .ids = ids, .member = member, .qos = qos, .flags = flags, .seq = seq, .address = address
-	};
+	e = (struct entry){ .msg = msg,
+		.ids = ids,
+		.member = member,
+		.qos = qos,
+		.flags = flags,
+		.seq = seq,
+		.address = address };
 	ask = (flags & ENTRY_CHECK) != 0 || hook_used(s->w, HOOK_DELIVER);
 	if (qos == 0 && c != NULL && !ask && !s->deciding) {
 		deliver(s, msg, qos, flags, ids, member);

@@ -112,7 +112,8 @@ submit(struct worker *w)
 		want(d, STORE_NOW);
 		w->again = true;
 	}
-	if (batch_empty(b)) { /* all of it was done with meanwhile; it is used on, if that costs nothing */
+	if (batch_empty(
+		b)) { /* all of it was done with meanwhile; it is used on, if that costs nothing */
 		if (b->first != NULL && b->first != b->last) {
 			batch_free(b);
 			d->batch = NULL;
@@ -157,14 +158,17 @@ durable_on(const struct worker *w)
 bool
 durable_strict(const struct worker *w)
 {
-	return w->durable != NULL && store_settings(w->broker->store)->store.durability == DURABLE_STRICT;
+	return w->durable != NULL &&
+	    store_settings(w->broker->store)->store.durability == DURABLE_STRICT;
 }
 
 static bool
 topic_in(const struct string_list *filters, struct grapnel_str topic)
 {
 	for (unsigned i = 0; i < filters->count; i++)
-		if (topic_matches((struct grapnel_str){ filters->items[i], strlen(filters->items[i]) }, topic))
+		if (topic_matches(
+			(struct grapnel_str){ filters->items[i], strlen(filters->items[i]) },
+			topic))
 			return true;
 	return false;
 }
@@ -383,7 +387,8 @@ durable_receiver(
 	}
 	seg = d->batch != NULL ? d->batch->last : NULL;
 	rec = seg != NULL && seg->record_count > 0 ? &seg->records[seg->record_count - 1] : NULL;
-	if (rec == NULL || rec->msg != e->msg || rec->count == RECORD_RECEIVERS || group || rec->group ||
+	if (rec == NULL || rec->msg != e->msg || rec->count == RECORD_RECEIVERS || group ||
+	    rec->group ||
 	    rec->origin_number != (d->routing != NULL ? d->routing->origin_number : 0)) {
 		if ((seg = segment_for(d, message_size(e->msg))) == NULL ||
 		    (rec = record_new(d, seg, e->msg, mode)) == NULL)
@@ -429,7 +434,8 @@ record_finish(struct batch_segment *seg, struct batch_record *rec, uint64_t rece
 		rec->left = 0;
 		return true;
 	}
-	for (uint32_t n = 0, i = rec->hint; n < rec->count; n++, i = i + 1 < rec->count ? i + 1 : 0) {
+	for (uint32_t n = 0, i = rec->hint; n < rec->count;
+	     n++, i = i + 1 < rec->count ? i + 1 : 0) {
 		if (r[i].session != receiver || r[i].finished)
 			continue;
 		r[i].finished = true;
@@ -457,7 +463,8 @@ durable_finished(struct worker *w, uint64_t receiver, uint64_t address)
 	}
 	if (batch_of(d) == NULL ||
 	    !batch_finished_add(d->batch, &(struct row_finished){ receiver, address }))
-		log_error("store: out of memory: a delivered message may be delivered again after a restart");
+		log_error("store: out of memory: a delivered message may be delivered again after "
+			  "a restart");
 	want(d, STORE_LATER);
 }
 
@@ -541,7 +548,8 @@ durable_init(struct worker *w)
 	if ((d = calloc(1, sizeof(*d))) == NULL)
 		return GRAPNEL_ENOMEM;
 	d->w = w;
-	d->hot_max = store_settings(w->broker->store)->store.memory_for_queues / w->broker->worker_count;
+	d->hot_max =
+	    store_settings(w->broker->store)->store.memory_for_queues / w->broker->worker_count;
 	w->durable = d;
 	return GRAPNEL_OK;
 }

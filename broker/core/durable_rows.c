@@ -154,8 +154,8 @@ exchange_row(struct session *s, struct row_out *o)
 		if (!in_row(s, ie))
 			continue;
 		row_number(o, ie->packet_id);
-		row_number(o,
-		    ie->state == INFLIGHT_WAIT_PUBCOMP ? EXCHANGE_RELEASED : EXCHANGE_SENT);
+		row_number(
+		    o, ie->state == INFLIGHT_WAIT_PUBCOMP ? EXCHANGE_RELEASED : EXCHANGE_SENT);
 		row_number(o, ie->e.address);
 	}
 }
@@ -171,7 +171,7 @@ durable_session_rows(struct session *s)
 		session_row(s, &o);
 		if (!o.failed)
 			durable_row(s->w, BATCH_SESSION, false, x->store_id, none,
-		    (struct grapnel_str){ (char *)o.data, o.len });
+			    (struct grapnel_str){ (char *)o.data, o.len });
 	}
 	if (x->dirty & DIRTY_EXCHANGE) {
 		if (!o.failed)
@@ -179,10 +179,11 @@ durable_session_rows(struct session *s)
 		exchange_row(s, &o);
 		if (!o.failed)
 			durable_row(s->w, BATCH_EXCHANGE, false, x->store_id, none,
-		    (struct grapnel_str){ (char *)o.data, o.len });
+			    (struct grapnel_str){ (char *)o.data, o.len });
 	}
 	if (o.failed)
-		log_error("store: out of memory: what changed in the session of \"%.*s\" is not kept",
+		log_error(
+		    "store: out of memory: what changed in the session of \"%.*s\" is not kept",
 		    STR(identity_client_id(s->identity)));
 	row_free(&o);
 	x->dirty = 0;
@@ -256,7 +257,8 @@ durable_unsubscription(struct session *s, struct grapnel_str share, struct grapn
 uint64_t
 durable_group_begin(struct worker *w, struct grapnel_str mountpoint, struct grapnel_str key)
 {
-	struct row_session row = { .group = true, .who = { .client_id = key, .mountpoint = mountpoint } };
+	struct row_session row = { .group = true,
+		.who = { .client_id = key, .mountpoint = mountpoint } };
 	struct row_out o = { 0 };
 	uint64_t id;
 
@@ -274,5 +276,6 @@ void
 durable_group_end(struct worker *w, uint64_t id)
 {
 	if (id != 0)
-		durable_row(w, BATCH_SESSION, true, id, (struct grapnel_str){ 0 }, (struct grapnel_str){ 0 });
+		durable_row(w, BATCH_SESSION, true, id, (struct grapnel_str){ 0 },
+		    (struct grapnel_str){ 0 });
 }

@@ -22,9 +22,9 @@ struct item {
 	uint8_t *data; /* ITEM_ACK: the Reason String; ITEM_PACKET: the packet; heap */
 };
 struct gate {
-	struct gate *next;		/* of the connection */
+	struct gate *next;                       /* of the connection */
 	struct gate *ticket_next, **ticket_link; /* of the ticket */
-	struct ticket *ticket;		/* NULL: open */
+	struct ticket *ticket;                   /* NULL: open */
 	struct conn *c;
 	struct item *items;
 	uint32_t count, capacity;

@@ -323,8 +323,7 @@ on_expired(struct entry *e, void *arg)
 }
 
 void
-group_route(
-    struct group *g, const struct group_terms *terms, struct message *msg, uint64_t address)
+group_route(struct group *g, const struct group_terms *terms, struct message *msg, uint64_t address)
 {
 	struct entry e = { .qos = msg->qos, .seq = g->next_seq++, .address = address };
 	enum metric m = METRIC_MESSAGES_DROPPED_QUEUE_FULL;

@@ -30,17 +30,17 @@ struct hold {
 	uint64_t number;
 	unsigned count;
 	uint16_t ids[TOPIC_GROUP];
-	bool remote;	/* other workers have some of it */
-	bool guarded;	/* one of the ticket's is its own, until it is its turn */
-	bool ready;	/* step 1 is done */
+	bool remote;    /* other workers have some of it */
+	bool guarded;   /* one of the ticket's is its own, until it is its turn */
+	bool ready;     /* step 1 is done */
 	bool confirmed; /* step 2 is on its way */
 };
 
 struct held_item {
 	struct message *msg; /* a reference */
 	subids ids;
-	uint64_t generation;   /* of the session; 0: a group */
-	uint64_t receiver;     /* its number in the store; 0: none, or a group */
+	uint64_t generation; /* of the session; 0: a group */
+	uint64_t receiver;   /* its number in the store; 0: none, or a group */
 	uint64_t address;
 	uint64_t group_serial;
 	uint32_t group_slot;
@@ -71,8 +71,8 @@ item_new(struct worker *w, struct message *msg)
 		u->ticket = d->routing;
 		u->worker = w->index;
 		u->next = atomic_load_explicit(&d->routing->units, memory_order_relaxed);
-		while (!atomic_compare_exchange_weak_explicit(&d->routing->units, &u->next, u,
-		    memory_order_release, memory_order_relaxed))
+		while (!atomic_compare_exchange_weak_explicit(
+		    &d->routing->units, &u->next, u, memory_order_release, memory_order_relaxed))
 			;
 		d->unit = u;
 	}
@@ -149,7 +149,8 @@ on_unit(struct worker *w, struct mail *m)
 			durable_finished(w, it->receiver, it->address);
 			subids_unref(it->ids);
 		} else if (it->generation == 0) {
-			shared_route_held(w, it->group_slot, it->group_serial, it->msg, it->address);
+			shared_route_held(
+			    w, it->group_slot, it->group_serial, it->msg, it->address);
 		} else if ((s = session_by_generation(w, it->generation)) != NULL) {
 			deliver_kept(s, it->msg, it->qos, it->flags, it->ids, 0, 0, it->address);
 		} else {
@@ -233,7 +234,8 @@ unlink_hold(struct session *s, struct hold *h)
 static void
 release(struct worker *w, struct ticket *t)
 {
-	struct held_unit *newest = atomic_load_explicit(&t->units, memory_order_acquire), *u = NULL, *next;
+	struct held_unit *newest = atomic_load_explicit(&t->units, memory_order_acquire), *u = NULL,
+			 *next;
 	struct hold *h = t->hold;
 
 	for (; newest != NULL; newest = next) { /* oldest first */
@@ -325,8 +327,8 @@ hold_done(struct worker *w, struct ticket *t)
 bool
 hold_again(struct conn *c, uint16_t packet_id)
 {
-	for (struct hold *h = c->session->extra != NULL ? c->session->extra->holds : NULL; h != NULL;
-	     h = h->next) {
+	for (struct hold *h = c->session->extra != NULL ? c->session->extra->holds : NULL;
+	     h != NULL; h = h->next) {
 		if (!has(h, packet_id))
 			continue;
 		if (!gate_has(c, MQTT_PUBREC, packet_id) && gate_open_after(c, h->ticket))

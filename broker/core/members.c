@@ -575,8 +575,7 @@ take(struct member *m, struct message *msg, uint32_t seq, uint64_t address)
 	m->out++;
 	if (address != 0)
 		flags |= ENTRY_GROUP;
-	deliver_kept(
-	    s, msg, qos, flags, subids_one(m->id), (uint16_t)(m->index + 1), seq, address);
+	deliver_kept(s, msg, qos, flags, subids_one(m->id), (uint16_t)(m->index + 1), seq, address);
 }
 
 static struct member *
@@ -819,7 +818,8 @@ shared_made_durable(struct session *s)
 			continue;
 		values = (struct sub){ .id = m->id, .qos = m->qos, .flags = m->flags };
 		durable_subscription(s, (struct grapnel_str){ m->key, m->share_len },
-		    (struct grapnel_str){ m->key + m->share_len + 1, m->key_len - m->share_len - 1 },
+		    (struct grapnel_str){
+			m->key + m->share_len + 1, m->key_len - m->share_len - 1 },
 		    &values, 0);
 		(void)join_send(m, true, on_joined_again, 0); /* so that its group hears of it */
 	}

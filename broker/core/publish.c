@@ -22,9 +22,9 @@ struct pub_item {
 	char *scratch; /* topic with mountpoint and rewritten properties; NULL: none needed */
 	uint16_t packet_id;
 	uint8_t qos, reason_code;
-	bool route;                       /* false: acknowledged only */
-	bool dropped;                     /* accepted and forgotten, as somebody decided */
-	bool held;                        /* durable.h: not delivered before its identifier is kept */
+	bool route;   /* false: acknowledged only */
+	bool dropped; /* accepted and forgotten, as somebody decided */
+	bool held;    /* durable.h: not delivered before its identifier is kept */
 	struct grapnel_str reason_string; /* heap; .data NULL: none */
 };
 struct pub_batch {
@@ -724,8 +724,10 @@ on_publish(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 			conn_batch_end(c);
 			if (c->state != CONN_ESTABLISHED)
 				return HANDLED_CLOSED;
-			if (!hold_again(c, p.packet_id) && !held_ack_has(c, MQTT_PUBREC, p.packet_id) &&
-			    !gate_has(c, MQTT_PUBREC, p.packet_id)) /* else the answer is still to come */
+			if (!hold_again(c, p.packet_id) &&
+			    !held_ack_has(c, MQTT_PUBREC, p.packet_id) &&
+			    !gate_has(
+				c, MQTT_PUBREC, p.packet_id)) /* else the answer is still to come */
 				ack_out_now(
 				    c, MQTT_PUBREC, p.packet_id, 0, (struct grapnel_str){ 0 });
 			return HANDLED;

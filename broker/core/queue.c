@@ -266,7 +266,8 @@ inflight_add(struct inflight *f, const struct entry *e, uint32_t max)
 }
 
 struct inflight_entry *
-inflight_put(struct inflight *f, const struct entry *e, uint16_t packet_id, enum inflight_state state)
+inflight_put(
+    struct inflight *f, const struct entry *e, uint16_t packet_id, enum inflight_state state)
 {
 	struct inflight_entry *ie;
 

@@ -15,12 +15,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct known { /* by number in the store */
-	uint64_t id; /* 0: an empty slot */
+struct known {             /* by number in the store */
+	uint64_t id;       /* 0: an empty slot */
 	struct session *s; /* NULL: a shared group */
 	unsigned worker;
 };
-struct sent { /* QoS 2 that was sent, or may have been: by address */
+struct sent {             /* QoS 2 that was sent, or may have been: by address */
 	uint64_t address; /* 0: an empty slot */
 	struct session *s;
 	uint16_t packet_id;
@@ -181,8 +181,8 @@ restore_times(struct session *s, const struct row_session *row, const struct row
 
 	x->expiry = row->expiry;
 	x->expires_at_ms = row->expiry == UINT32_MAX ? UINT64_MAX
-	    : row->online ? after(now, left_since(clock, row->expiry))
-			  : after(now, row_left(clock, &row->expires));
+	    : row->online                            ? after(now, left_since(clock, row->expiry))
+						     : after(now, row_left(clock, &row->expires));
 	if (!row->has_will)
 		return true;
 	if ((x->will = store_message(&row->will, clock, now)) == NULL)
@@ -225,12 +225,15 @@ on_session(void *arg, uint64_t id, const struct row_session *row, const struct r
 		return true;
 	if (row->group)
 		return on_group(r, id, row);
-	if (session_find(w, row->who.mountpoint, row->who.client_id) != NULL) { /* a later one took its place */
-		durable_row(w, BATCH_SESSION, true, id, (struct grapnel_str){ 0 }, (struct grapnel_str){ 0 });
+	if (session_find(w, row->who.mountpoint, row->who.client_id) !=
+	    NULL) { /* a later one took its place */
+		durable_row(w, BATCH_SESSION, true, id, (struct grapnel_str){ 0 },
+		    (struct grapnel_str){ 0 });
 		return true;
 	}
 	if ((site = session_site(w, row->who.mountpoint, row->who.listener)) == NULL ||
-	    (identity = identity_new(&row->who, site)) == NULL || (s = session_make(w, identity)) == NULL)
+	    (identity = identity_new(&row->who, site)) == NULL ||
+	    (s = session_make(w, identity)) == NULL)
 		return false;
 	session_set_limits(s, NULL, listener_of(r->b->settings, row->who.listener));
 	if (session_extra(s) == NULL || !restore_times(s, row, clock))
@@ -260,15 +263,18 @@ on_joined(struct worker *w, uint64_t generation, uint32_t token, int err)
 	(void)generation;
 	(void)token;
 	if (err != GRAPNEL_OK)
-		log_error("store: a shared subscription could not be taken up again: out of memory");
+		log_error(
+		    "store: a shared subscription could not be taken up again: out of memory");
 }
 
 static bool
-on_subscription(void *arg, uint64_t id, struct grapnel_str filter, const struct row_subscription *row)
+on_subscription(
+    void *arg, uint64_t id, struct grapnel_str filter, const struct row_subscription *row)
 {
 	struct restore *r = arg;
 	const struct known *k = known_find(r, id);
-	struct sub *sub, values = { .id = row->id, .qos = row->qos, .retain_handling = row->retain_handling };
+	struct sub *sub,
+	    values = { .id = row->id, .qos = row->qos, .retain_handling = row->retain_handling };
 	const char *slash;
 	bool existed, later;
 
@@ -285,7 +291,8 @@ on_subscription(void *arg, uint64_t id, struct grapnel_str filter, const struct 
 	if ((slash = memchr(filter.data, '/', filter.len)) == NULL)
 		return true;
 	return shared_join(k->s, (struct grapnel_str){ filter.data, (size_t)(slash - filter.data) },
-		   (struct grapnel_str){ slash + 1, filter.len - (size_t)(slash - filter.data) - 1 },
+		   (struct grapnel_str){
+		       slash + 1, filter.len - (size_t)(slash - filter.data) - 1 },
 		   row->qos, row->id, values.flags, &existed, &later, on_joined, 0) == GRAPNEL_OK;
 }
 
@@ -316,10 +323,12 @@ on_exchange(void *arg, uint64_t id, const struct row_exchange *x, struct row_in 
 		if (rest->bad)
 			break;
 		if (state == EXCHANGE_RELEASED) {
-			if (inflight_put(&f->inflight, &released, packet_id, INFLIGHT_WAIT_PUBCOMP) != NULL)
+			if (inflight_put(
+				&f->inflight, &released, packet_id, INFLIGHT_WAIT_PUBCOMP) != NULL)
 				metric_add(&k->s->w->metrics, METRIC_INFLIGHT_MESSAGES, 1);
 		} else if (address != 0 && sent_find(r, address, k->s) == NULL &&
-		    !sent_add(r, &(struct sent){ .address = address, .s = k->s, .packet_id = packet_id })) {
+		    !sent_add(r,
+			&(struct sent){ .address = address, .s = k->s, .packet_id = packet_id })) {
 			return false;
 		}
 	}
@@ -351,7 +360,8 @@ make_ids(const struct row_receiver *r, subids *ids)
 
 /* It was on its way with this identifier. */
 static bool
-in_flight(struct sent *x, const struct row_message *m, const struct row_clock *clock, struct entry *e)
+in_flight(
+    struct sent *x, const struct row_message *m, const struct row_clock *clock, struct entry *e)
 {
 	struct session *s = x->s;
 	struct flow *f = session_flow(s);
@@ -361,7 +371,8 @@ in_flight(struct sent *x, const struct row_message *m, const struct row_clock *c
 		return false;
 	if (inflight_put(&f->inflight, e, x->packet_id,
 		e->qos == 2 ? INFLIGHT_WAIT_PUBREC : INFLIGHT_WAIT_PUBACK) == NULL) {
-		entry_clear(e); /* two messages with one identifier: the row is not to be believed */
+		entry_clear(
+		    e); /* two messages with one identifier: the row is not to be believed */
 		return true;
 	}
 	metric_add(&s->w->metrics, METRIC_INFLIGHT_MESSAGES, 1);
@@ -403,7 +414,9 @@ on_message(void *arg, uint64_t address, const struct row_message *m, const struc
 {
 	struct restore *r = arg;
 	const struct known *k = known_find(r, rr->session);
-	struct entry e = { .address = address, .qos = rr->qos, .flags = rr->retain ? ENTRY_RETAIN : 0 };
+	struct entry e = {
+		.address = address, .qos = rr->qos, .flags = rr->retain ? ENTRY_RETAIN : 0
+	};
 	struct sent *x;
 
 	if (k == NULL)
@@ -453,7 +466,8 @@ end_exchanges(struct restore *r)
 		const struct sent *x = &r->sent[i];
 
 		if (x->address != 0 && !x->found &&
-		    inflight_put(&x->s->flow->inflight, &released, x->packet_id, INFLIGHT_WAIT_PUBCOMP) != NULL)
+		    inflight_put(&x->s->flow->inflight, &released, x->packet_id,
+			INFLIGHT_WAIT_PUBCOMP) != NULL)
 			metric_add(&x->s->w->metrics, METRIC_INFLIGHT_MESSAGES, 1);
 	}
 }
@@ -482,7 +496,8 @@ durable_restore(struct broker *b, char error[STORE_ERROR])
 		b->workers[i]->durable->committed = store_next_segment(b->store) - 1;
 	if (err == GRAPNEL_OK)
 		log_at(GRAPNEL_LOG_NOTICE, "store_loaded",
-		    "store: %llu sessions, %llu subscriptions, %llu queued and %llu retained messages "
+		    "store: %llu sessions, %llu subscriptions, %llu queued and %llu retained "
+		    "messages "
 		    "loaded in %llu ms",
 		    (unsigned long long)r.sessions, (unsigned long long)r.subscriptions,
 		    (unsigned long long)r.messages, (unsigned long long)r.retained,

@@ -8,8 +8,8 @@
  */
 #include "base/log.h"
 #include "base/rcu.h"
-#include "core/retain.h"
 #include "core/durable.h"
+#include "core/retain.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -263,8 +263,8 @@ merge(struct router_state *r, uint32_t *count, struct sub *sub, const struct mes
 
 /* To one session. held: not yet. */
 static inline void
-give(struct worker *w, struct session *s, struct message *msg, uint8_t qos, uint8_t flags, subids ids,
-    bool held)
+give(struct worker *w, struct session *s, struct message *msg, uint8_t qos, uint8_t flags,
+    subids ids, bool held)
 {
 	if (held)
 		hold_session(w, s, msg, qos, flags, ids);
@@ -309,8 +309,8 @@ expand(struct worker *w, struct message *msg, void *const *slots, unsigned n)
 		}
 	}
 	for (uint32_t i = 0; i < count; i++)
-		give(w, r->merged[i].s, msg, r->merged[i].qos, r->merged[i].flags,
-		    r->merged[i].ids, held);
+		give(w, r->merged[i].s, msg, r->merged[i].qos, r->merged[i].flags, r->merged[i].ids,
+		    held);
 	if (events_blocked(
 		w)) /* what happens to it here is to be seen without loss: its publisher, on whatever worker, waits */
 		router_congested(w);
@@ -469,7 +469,8 @@ forward_copy(struct forward *f, const struct origin *from, struct ticket *ticket
 	if (msg->payload_len > 0)
 		copy->payload = memcpy(bytes, msg->payload, msg->payload_len);
 	bytes += msg->payload_len;
-	*item = (struct forward_item){ .msg = copy, .ticket = ticket, .from = *from, .count = take };
+	*item =
+	    (struct forward_item){ .msg = copy, .ticket = ticket, .from = *from, .count = take };
 	if (msg->author != NULL && msg->author != f->author)
 		item->author = f->author = identity_ref(msg->author);
 	item->size = (uint32_t)((size_t)(bytes - (char *)item) + 7u) & ~7u;
@@ -517,8 +518,8 @@ forward(struct worker *w, unsigned target, struct message *msg, struct topic_nod
 
 	if (!(msg->flags & MSG_HEAP) && msg->heap == NULL && bytes <= FORWARD_INLINE &&
 	    need <= FORWARD_BYTES && (f = forward_room(w, target, need)) != NULL) {
-		forward_copy(f, &r->origin, forward_ticket(w, msg, nodes, n, target), msg, nodes, n,
-		    target);
+		forward_copy(
+		    f, &r->origin, forward_ticket(w, msg, nodes, n, target), msg, nodes, n, target);
 		return;
 	}
 	for (unsigned at = 0; at < n;) {
@@ -542,7 +543,7 @@ forward(struct worker *w, unsigned target, struct message *msg, struct topic_nod
 			return;
 		}
 		*item = (struct forward_item){ .msg = kept,
-		    .ticket = forward_ticket(w, msg, nodes, n, target),
+			.ticket = forward_ticket(w, msg, nodes, n, target),
 			.from = r->origin,
 			.count = take,
 			.size = (uint32_t)(sizeof(*item) + take * sizeof(*out)) };

@@ -19,7 +19,7 @@ struct shared_group {
 	struct shared_group *dirty_next, **dirty_prev; /* dirty_prev NULL: not in the list */
 	uint64_t hash, serial;
 	uint64_t congested_since_ms; /* 0: not congested */
-	uint64_t store_id; /* 0: it is not kept */
+	uint64_t store_id;           /* 0: it is not kept */
 	uint32_t slot;
 	uint32_t key_len, share_len, mountpoint_len;
 	bool wild_first;
@@ -92,8 +92,8 @@ on_queued(struct group *g, const struct message *msg, int sign)
 }
 
 static void
-on_dropped(struct group *g, const struct message *msg, uint64_t address, enum metric m,
-    const char *why)
+on_dropped(
+    struct group *g, const struct message *msg, uint64_t address, enum metric m, const char *why)
 {
 	enum grapnel_event_type type = m == METRIC_MESSAGES_EXPIRED ? GRAPNEL_EVENT_MESSAGE_EXPIRED
 								    : GRAPNEL_EVENT_MESSAGE_DROPPED;
@@ -124,8 +124,8 @@ parcel_send(struct worker *w, unsigned target)
 }
 
 static enum group_given
-on_give(struct group *g, struct group_member *gm, struct message *msg, uint32_t seq,
-    uint64_t address)
+on_give(
+    struct group *g, struct group_member *gm, struct message *msg, uint32_t seq, uint64_t address)
 {
 	struct shared_group *sg = of(g);
 	struct worker *w = sg->w;
@@ -501,7 +501,8 @@ route(struct shared_group *sg, struct message *msg, uint64_t address, bool store
 		message_unref(kept);
 	}
 	if (refused) {
-		on_dropped(&sg->g, msg, 0, METRIC_MESSAGES_DROPPED_STORE, "the store takes nothing in");
+		on_dropped(
+		    &sg->g, msg, 0, METRIC_MESSAGES_DROPPED_STORE, "the store takes nothing in");
 		return;
 	}
 	group_route(&sg->g, &now, msg, address);
@@ -544,7 +545,8 @@ shared_restore(struct worker *w, uint64_t store_id, struct message *msg, uint64_
 }
 
 void
-shared_hold(struct group *g, struct message *kept, uint32_t *slot, uint64_t *serial, uint64_t *address)
+shared_hold(
+    struct group *g, struct message *kept, uint32_t *slot, uint64_t *serial, uint64_t *address)
 {
 	bool refused;
 

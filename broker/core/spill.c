@@ -15,7 +15,7 @@
 
 #include <stdlib.h>
 
-#define HEAD_HOT   64u		 /* entries of a queue that are not cooled, and are read when they are cold */
+#define HEAD_HOT   64u /* entries of a queue that are not cooled, and are read when they are cold */
 #define READ_BYTES (1024 * 1024) /* at once */
 #define RETRY_MS   1000u
 
@@ -118,7 +118,8 @@ again(struct session *s)
 	unsigned suppressed;
 
 	if (log_allowed("store_read", &suppressed))
-		log_error("store: queued messages of client \"%.*s\" cannot be read now; it is tried again",
+		log_error("store: queued messages of client \"%.*s\" cannot be read now; it is "
+			  "tried again",
 		    STR(identity_client_id(s->identity)));
 	if (!timer_armed(&s->flow->retry_timer))
 		worker_timer(s->w, &s->flow->retry_timer, RETRY_MS);
@@ -167,7 +168,8 @@ on_read(struct worker *w, struct mail *m)
 	}
 	if (lost > 0) {
 		log_at(GRAPNEL_LOG_ERROR, "store_damaged",
-		    "client \"%.*s\": %u queued messages cannot be read from the store and are lost",
+		    "client \"%.*s\": %u queued messages cannot be read from the store and are "
+		    "lost",
 		    STR(identity_client_id(s->identity)), lost);
 		queue_filter(&f->queue, is_lost, s);
 	}

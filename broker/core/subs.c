@@ -42,7 +42,8 @@ node_add(struct worker *w, struct topic_node *node, struct sub *sub)
 	sub->node = node;
 	if (n == 0) {
 		sub->position = 0;
-		return topic_node_set_slot(ix, node, w->index, (void *)((uintptr_t)sub | SLOT_ONE | durable_tag(sub)));
+		return topic_node_set_slot(
+		    ix, node, w->index, (void *)((uintptr_t)sub | SLOT_ONE | durable_tag(sub)));
 	}
 	if ((uintptr_t)slot & SLOT_ONE) {
 		if ((list = malloc(sizeof(*list) + LIST_MIN * sizeof(struct sub *))) == NULL)
@@ -303,8 +304,8 @@ subs_made_durable(struct session *s)
 		(void)topic_node_set_slot(
 		    ix, sub->node, s->w->index, (void *)((uintptr_t)slot | SLOT_DURABLE));
 		durable_subscription(s, (struct grapnel_str){ 0 },
-		    (struct grapnel_str){ filter,
-			topic_index_filter(ix, sub->node, filter, sizeof(filter)) },
+		    (struct grapnel_str){
+			filter, topic_index_filter(ix, sub->node, filter, sizeof(filter)) },
 		    sub, sub->retain_handling);
 	}
 	shared_made_durable(s);

@@ -3,8 +3,8 @@
  * subscribe - SUBSCRIBE and UNSUBSCRIBE: filter by filter through hook, rights and the tables; then one answer
  */
 #include "base/log.h"
-#include "core/publish.h"
 #include "core/durable.h"
+#include "core/publish.h"
 #include "mqtt/topic.h"
 
 #include <stddef.h>
@@ -32,7 +32,7 @@ struct subscribe_step {
 	uint32_t acl_flags;
 	uint32_t token; /* of the shared join that is waited for */
 	bool joining;
-	bool changed; /* something that is kept */
+	bool changed;   /* something that is kept */
 	uint8_t *codes; /* count of them, in body's tail */
 	uint8_t body[];
 };

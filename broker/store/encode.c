@@ -208,7 +208,8 @@ put_record(struct store *st, const struct batch_segment *seg, uint32_t index,
 	size_t at;
 
 	message_row(rec->msg, &row.message);
-	row_record_begin(&st->out, &row, rec->msg->author != NULL && rec->msg->author == *author, &at);
+	row_record_begin(
+	    &st->out, &row, rec->msg->author != NULL && rec->msg->author == *author, &at);
 	if (rec->msg->author != NULL)
 		*author = rec->msg->author;
 	for (uint32_t i = rec->first; i < rec->first + rec->count; i++) {
@@ -241,7 +242,8 @@ write_log(struct store *st, uint64_t number, const struct row_out *finished, boo
 		bind_blob(q, 3, st->out.data, st->out.len);
 	else
 		(void)sqlite3_bind_null(q, 3);
-	store_count(&st->written_bytes, (messages ? st->out.len : 0) + (finished != NULL ? finished->len : 0));
+	store_count(&st->written_bytes,
+	    (messages ? st->out.len : 0) + (finished != NULL ? finished->len : 0));
 	return run(q);
 }
 
@@ -290,10 +292,12 @@ store_write_batch(struct store *st, struct store_batch *b)
 		if (!encode_finished(st, b))
 			return SQLITE_NOMEM;
 	}
-	for (const struct batch_segment *seg = b->first; seg != NULL && rc == SQLITE_OK; seg = seg->next) {
+	for (const struct batch_segment *seg = b->first; seg != NULL && rc == SQLITE_OK;
+	     seg = seg->next) {
 		if (seg->alive == 0)
 			continue;
-		rc = write_segment(st, seg, finished && seg->number == b->finished_in ? &st->finished : NULL);
+		rc = write_segment(
+		    st, seg, finished && seg->number == b->finished_in ? &st->finished : NULL);
 		if (seg->number == b->finished_in)
 			finished = false;
 	}
@@ -356,7 +360,8 @@ store_squeeze(struct store *st, uint64_t number, uint64_t *bytes)
 	row_clear(&st->out);
 	(void)sqlite3_bind_int64(q, 1, (sqlite3_int64)number);
 	if (sqlite3_step(q) != SQLITE_ROW ||
-	    !row_open(&in, sqlite3_column_blob(q, 0), (size_t)sqlite3_column_bytes(q, 0), "log", &key)) {
+	    !row_open(
+		&in, sqlite3_column_blob(q, 0), (size_t)sqlite3_column_bytes(q, 0), "log", &key)) {
 		(void)sqlite3_reset(q);
 		return SQLITE_OK; /* it is left as it is */
 	}

@@ -283,8 +283,8 @@ row_identity(struct row_out *o, const struct grapnel_client_info *who)
 }
 
 bool
-row_get_identity(
-    struct row_in *in, struct grapnel_client_info *who, struct grapnel_pair *attributes, size_t room)
+row_get_identity(struct row_in *in, struct grapnel_client_info *who,
+    struct grapnel_pair *attributes, size_t room)
 {
 	uint64_t flags = row_get_number(in), count;
 
@@ -359,7 +359,15 @@ get_author(struct row_in *in, struct row_author *a)
 
 /* ---- messages ------------------------------------------------------------------------------------- */
 
-enum { MSG_RETAIN_BIT = 2, MSG_WILL_BIT, MSG_UTF8_BIT, MSG_PROPS_BIT, MSG_EXPIRES_BIT, MSG_AUTHOR_BIT, MSG_SAME_BIT };
+enum {
+	MSG_RETAIN_BIT = 2,
+	MSG_WILL_BIT,
+	MSG_UTF8_BIT,
+	MSG_PROPS_BIT,
+	MSG_EXPIRES_BIT,
+	MSG_AUTHOR_BIT,
+	MSG_SAME_BIT
+};
 
 void
 row_message(struct row_out *o, const struct row_message *m, bool same_author)
@@ -435,7 +443,8 @@ void
 row_receiver(struct row_out *o, const struct row_receiver *r)
 {
 	row_number(o, r->session);
-	row_number(o, (uint64_t)(r->qos & 3u) | (uint64_t)r->retain << 2 | (uint64_t)r->id_count << 3);
+	row_number(
+	    o, (uint64_t)(r->qos & 3u) | (uint64_t)r->retain << 2 | (uint64_t)r->id_count << 3);
 	for (uint32_t i = 0; i < r->id_count; i++)
 		row_number(o, r->ids[i]);
 }
@@ -513,13 +522,13 @@ zigzag(uint64_t now, uint64_t before)
 {
 	uint64_t d = now - before;
 
-	return d << 1 ^ (uint64_t)-(int64_t)(d >> 63);
+	return d << 1 ^ (uint64_t) - (int64_t)(d >> 63);
 }
 
 static uint64_t
 unzigzag(uint64_t n, uint64_t before)
 {
-	return before + (n >> 1 ^ (uint64_t)-(int64_t)(n & 1));
+	return before + (n >> 1 ^ (uint64_t) - (int64_t)(n & 1));
 }
 
 void
@@ -550,7 +559,8 @@ row_session(struct row_out *o, const struct row_session *s)
 {
 	row_number(o,
 	    (uint64_t)s->online << SESSION_ONLINE | (uint64_t)s->group << SESSION_GROUP |
-		(uint64_t)s->expires.set << SESSION_EXPIRES | (uint64_t)s->has_will << SESSION_WILL |
+		(uint64_t)s->expires.set << SESSION_EXPIRES |
+		(uint64_t)s->has_will << SESSION_WILL |
 		(uint64_t)s->will_due.set << SESSION_WILL_DUE);
 	row_identity(o, &s->who);
 	row_string(o, s->auth_plugin);

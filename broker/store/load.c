@@ -130,7 +130,8 @@ column(sqlite3_stmt *q, int at)
 {
 	const char *data = sqlite3_column_blob(q, at);
 
-	return (struct grapnel_str){ data != NULL ? data : "", (size_t)sqlite3_column_bytes(q, at) };
+	return (
+	    struct grapnel_str){ data != NULL ? data : "", (size_t)sqlite3_column_bytes(q, at) };
 }
 
 static bool
@@ -144,7 +145,8 @@ session_row(struct load *l, sqlite3_stmt *q)
 
 	if (id > l->last_id)
 		l->last_id = id;
-	if (!row_open(&in, row.data, row.len, "session", &key) || !row_get_session(&in, &s, &l->author)) {
+	if (!row_open(&in, row.data, row.len, "session", &key) ||
+	    !row_get_session(&in, &s, &l->author)) {
 		damaged(l, "session", id);
 		return true;
 	}
@@ -160,7 +162,8 @@ subscription_row(struct load *l, sqlite3_stmt *q)
 	struct row_subscription s;
 	struct row_in in;
 
-	if (!row_open(&in, row.data, row.len, "subscription", &key) || !row_get_subscription(&in, &s)) {
+	if (!row_open(&in, row.data, row.len, "subscription", &key) ||
+	    !row_get_subscription(&in, &s)) {
 		damaged(l, "subscription", id);
 		return true;
 	}
@@ -243,7 +246,8 @@ message(struct load *l, uint64_t address, const struct row_record *rec, struct r
 	*left = 0;
 	if (done_has(l, address, 0))
 		return true;
-	if (rec->origin != 0 && !l->fn->confirmed(l->arg, rec->origin, rec->origin_number, address)) {
+	if (rec->origin != 0 &&
+	    !l->fn->confirmed(l->arg, rec->origin, rec->origin_number, address)) {
 		*left = 1; /* until that is written */
 		return true;
 	}
@@ -293,7 +297,8 @@ segment_row(struct load *l, sqlite3_stmt *q)
 				damaged(l, "log", number);
 				continue;
 			}
-			if (!message(l, store_address(number, rec.index), &rec, &receivers, &l->left[count++]))
+			if (!message(l, store_address(number, rec.index), &rec, &receivers,
+				&l->left[count++]))
 				return false;
 		}
 		if (in.bad && in.at != NULL)
@@ -328,7 +333,8 @@ load_all(struct load *l)
 		const char *sql;
 		bool (*row)(struct load *l, sqlite3_stmt *q);
 	} tables[] = {
-		{ "SELECT id, row FROM session ORDER BY id DESC", session_row }, /* the newest of a Client counts */
+		{ "SELECT id, row FROM session ORDER BY id DESC",
+		    session_row }, /* the newest of a Client counts */
 		{ "SELECT session, filter, row FROM subscription", subscription_row },
 		{ "SELECT session, row FROM exchange", exchange_row },
 		{ "SELECT topic, row FROM retained", retained_row },
@@ -449,7 +455,8 @@ store_each_value(struct store *st, store_value_fn fn, void *arg)
 		sum = row_key_text_text(plugin, key, &st->scratch);
 		if (row_open(&in, row.data, row.len, "kv", &sum))
 			fn(plugin, key,
-			    (struct grapnel_str){ (const char *)in.at, (size_t)(in.end - in.at) }, arg);
+			    (struct grapnel_str){ (const char *)in.at, (size_t)(in.end - in.at) },
+			    arg);
 		else
 			store_count(&st->damaged, 1);
 	}

@@ -134,7 +134,8 @@ store_message(const struct row_message *m, const struct row_clock *clock, uint64
 	    (m->utf8 ? MSG_UTF8 : 0) | (m->expires.set ? MSG_EXPIRES : 0));
 	if (m->expires.set && m->will)
 		view.expires_at_ms = m->expires.left_ms;
-	else if (m->expires.set && left > 0) /* else it has, also for who thinks that it is a little earlier */
+	else if (m->expires.set &&
+	    left > 0) /* else it has, also for who thinks that it is a little earlier */
 		view.expires_at_ms = now_ms + left;
 	if (m->has_author) {
 		if ((site = site_new(m->author.mountpoint, m->author.listener)) == NULL)
@@ -215,10 +216,12 @@ reader_start(struct store *st)
 	pthread_mutex_init(&r->lock, NULL);
 	pthread_cond_init(&r->wake, NULL);
 	(void)snprintf(path, sizeof(path), "%s/%s", st->file.directory, STORE_DATABASE);
-	if (sqlite3_open_v2(path, &r->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK ||
+	if (sqlite3_open_v2(path, &r->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) !=
+		SQLITE_OK ||
 	    sqlite3_prepare_v3(r->db, "SELECT messages FROM log WHERE segment = ?1", -1,
 		SQLITE_PREPARE_PERSISTENT, &r->q, NULL) != SQLITE_OK) {
-		log_error("store: %s cannot be opened for reading: %s", path, sqlite3_errmsg(r->db));
+		log_error(
+		    "store: %s cannot be opened for reading: %s", path, sqlite3_errmsg(r->db));
 		errno = EIO;
 		return GRAPNEL_ESYS;
 	}

@@ -127,7 +127,8 @@ get(struct segments *s, uint64_t number)
 		return seg;
 	if ((s->used + 1) * 4 > s->capacity * 3 && !grow(s))
 		return NULL;
-	for (i = home(number, s->capacity); s->slots[i].number != 0; i = (i + 1) & (s->capacity - 1))
+	for (i = home(number, s->capacity); s->slots[i].number != 0;
+	     i = (i + 1) & (s->capacity - 1))
 		;
 	s->slots[i] = (struct segment){ .number = number };
 	s->used++;
@@ -394,8 +395,8 @@ segments_sparse(struct segments *s)
 	for (unsigned n = 0; n < SPARSE_LOOKS && n < s->capacity; n++) {
 		const struct segment *seg = &s->slots[s->look++ & (s->capacity - 1)];
 
-		if (seg->number != 0 && seg->written && seg->live > 0 && seg->live * 4 <= seg->count &&
-		    seg->bytes > SPARSE_BYTES)
+		if (seg->number != 0 && seg->written && seg->live > 0 &&
+		    seg->live * 4 <= seg->count && seg->bytes > SPARSE_BYTES)
 			return seg->number;
 	}
 	return 0;
@@ -415,5 +416,6 @@ segments_squeezed(struct segments *s, uint64_t number, uint64_t bytes)
 	struct segment *seg = find(s, number);
 
 	if (seg != NULL)
-		seg->bytes = bytes < seg->bytes / 2 ? bytes : SPARSE_BYTES; /* not again and again */
+		seg->bytes =
+		    bytes < seg->bytes / 2 ? bytes : SPARSE_BYTES; /* not again and again */
 }

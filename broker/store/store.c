@@ -17,7 +17,8 @@ static const char *const statements[ST_COUNT] = {
 	[ST_BEGIN] = "BEGIN IMMEDIATE",
 	[ST_COMMIT] = "COMMIT",
 	[ST_ROLLBACK] = "ROLLBACK",
-	[ST_SESSION] = "INSERT INTO session(id, row) VALUES(?1, ?2) ON CONFLICT DO UPDATE SET row = ?2",
+	[ST_SESSION] =
+	    "INSERT INTO session(id, row) VALUES(?1, ?2) ON CONFLICT DO UPDATE SET row = ?2",
 	[ST_SESSION_GOES] = "DELETE FROM session WHERE id = ?1",
 	[ST_SUBSCRIPTIONS_GO] = "DELETE FROM subscription WHERE session = ?1",
 	[ST_EXCHANGE_GOES] = "DELETE FROM exchange WHERE session = ?1",
@@ -34,12 +35,14 @@ static const char *const statements[ST_COUNT] = {
 	[ST_LOG_STRIP] = "UPDATE log SET messages = NULL WHERE segment = ?1",
 	[ST_LOG_READ] = "SELECT messages FROM log WHERE segment = ?1",
 	[ST_LOG_SQUEEZE] = "UPDATE log SET messages = ?1 WHERE segment = ?2",
-	[ST_BAN] = "INSERT INTO ban(address, row) VALUES(?1, ?2) ON CONFLICT DO UPDATE SET row = ?2",
+	[ST_BAN] =
+	    "INSERT INTO ban(address, row) VALUES(?1, ?2) ON CONFLICT DO UPDATE SET row = ?2",
 	[ST_BAN_GOES] = "DELETE FROM ban WHERE address = ?1",
 	[ST_VALUE] = "INSERT INTO kv(plugin, key, row) VALUES(?1, ?2, ?3)"
 		     " ON CONFLICT DO UPDATE SET row = ?3",
 	[ST_VALUE_GOES] = "DELETE FROM kv WHERE plugin = ?1 AND key = ?2",
-	[ST_META] = "INSERT INTO meta(name, value) VALUES(?1, ?2) ON CONFLICT DO UPDATE SET value = ?2",
+	[ST_META] =
+	    "INSERT INTO meta(name, value) VALUES(?1, ?2) ON CONFLICT DO UPDATE SET value = ?2",
 };
 
 uint64_t
@@ -113,11 +116,13 @@ on_checked(long faults, const char *first, void *arg)
 		log_warning("store: %s/%s could not be checked to its end: %s", st->file.directory,
 		    STORE_DATABASE, first != NULL ? first : "");
 	else if (faults == 0)
-		log_info("store: %s/%s was not closed by the broker before; all of it was checked, and is good",
+		log_info("store: %s/%s was not closed by the broker before; all of it was checked, "
+			 "and is good",
 		    st->file.directory, STORE_DATABASE);
 	else
 		log_at(GRAPNEL_LOG_ERROR, "store_damaged",
-		    "store: %s/%s is damaged (%ld faults; the first: %s); look with grapnelctl store "
+		    "store: %s/%s is damaged (%ld faults; the first: %s); look with grapnelctl "
+		    "store "
 		    "check; a restart sets it aside and saves what can be read",
 		    st->file.directory, STORE_DATABASE, faults, first != NULL ? first : "");
 	if (faults > 0) {
@@ -147,7 +152,8 @@ store_open(struct store **out, struct broker *b, const char *program, char error
 	st->file.lock_fd = -1;
 	if ((st->segments = segments_new()) == NULL)
 		goto fail;
-	if ((err = store_file_open(&st->file, b->settings->store.directory, program, error)) != GRAPNEL_OK)
+	if ((err = store_file_open(&st->file, b->settings->store.directory, program, error)) !=
+	    GRAPNEL_OK)
 		goto fail;
 	/* The last check found what no reader notices. */
 	if (store_meta(st->file.db, "damaged") != 0 &&
@@ -204,7 +210,8 @@ store_stop(struct store *st)
 	reader_stop(st);
 	if (st->failed_at_end)
 		log_at(GRAPNEL_LOG_ERROR, "store_failing",
-		    "store: stopping although %s/%s could not be written: what was not acknowledged is lost",
+		    "store: stopping although %s/%s could not be written: what was not "
+		    "acknowledged is lost",
 		    st->file.directory, STORE_DATABASE);
 	return !st->failed_at_end;
 }
@@ -284,7 +291,8 @@ store_want(struct store *st, unsigned worker, enum store_want want)
 			st->want_at_us[worker] =
 			    (uint64_t)ts.tv_sec * 1000000u + (uint64_t)ts.tv_nsec / 1000u;
 		st->want[worker] = (uint8_t)want;
-		if (st->idle || want == STORE_NOW) /* it may wait for batches that others have nothing for */
+		if (st->idle ||
+		    want == STORE_NOW) /* it may wait for batches that others have nothing for */
 			pthread_cond_signal(&st->wake);
 	} else {
 		st->want[worker] = 0;
@@ -304,7 +312,8 @@ store_ask_taken(struct store *st, struct mail *m)
 /* ---- small rows of any thread ------------------------------------------------------------------------------ */
 
 static int
-put(struct store *st, enum batch_table table, uint64_t id, struct grapnel_str text, struct grapnel_str row)
+put(struct store *st, enum batch_table table, uint64_t id, struct grapnel_str text,
+    struct grapnel_str row)
 {
 	bool good;
 
@@ -345,7 +354,8 @@ store_put_value(
 	row_bytes(&both, plugin.data, plugin.len);
 	row_bytes(&both, key.data, key.len);
 	if (!both.failed)
-		err = put(st, BATCH_VALUE, plugin.len, (struct grapnel_str){ (char *)both.data, both.len }, row);
+		err = put(st, BATCH_VALUE, plugin.len,
+		    (struct grapnel_str){ (char *)both.data, both.len }, row);
 	row_free(&both);
 	return err;
 }

@@ -16,10 +16,10 @@
 #include <string.h>
 #include <time.h>
 
-#define SOON_US	       5000u
-#define OPS_MAX	       4096u		     /* of segments, in a transaction */
-#define WAL_PAGES      2048		     /* then the WAL goes into the database */
-#define HOUSEKEEPING   1000u		     /* ms */
+#define SOON_US        5000u
+#define OPS_MAX        4096u /* of segments, in a transaction */
+#define WAL_PAGES      2048  /* then the WAL goes into the database */
+#define HOUSEKEEPING   1000u /* ms */
 #define RETRY_MS       250u
 #define SEGMENTS_AHEAD 1024u
 #define SUBMITTED_WAIT 20000u /* us: batches that were asked for */
@@ -156,14 +156,17 @@ trouble(struct store *st, int rc)
 	atomic_store_explicit(&st->state, STORE_FAILING, memory_order_release);
 	tell_workers(st);
 	log_at(GRAPNEL_LOG_ERROR, "store_failing",
-	    "store: %s/%s cannot be written: %s%s%s; what would have to be kept is refused until it can "
+	    "store: %s/%s cannot be written: %s%s%s; what would have to be kept is refused until "
+	    "it can "
 	    "(%s)",
 	    st->file.directory, STORE_DATABASE, sqlite3_errstr(rc),
 	    sqlite3_system_errno(st->file.db) != 0 ? ": " : "",
-	    sqlite3_system_errno(st->file.db) != 0 ? strerror(sqlite3_system_errno(st->file.db)) : "",
+	    sqlite3_system_errno(st->file.db) != 0 ? strerror(sqlite3_system_errno(st->file.db))
+						   : "",
 	    rc == SQLITE_FULL ? "make room on the disk"
 		: (rc & 0xff) == SQLITE_CORRUPT || rc == SQLITE_NOTADB
-		? "the database is damaged: restart the broker, which sets it aside and saves what can be read"
+		? "the database is damaged: restart the broker, which sets it aside and saves what "
+		  "can be read"
 		: "look at the disk and the directory's permissions");
 }
 
@@ -171,8 +174,7 @@ static void
 look_at_size(struct store *st)
 {
 	uint64_t pages = store_pragma(st, "page_count"), spare = store_pragma(st, "freelist_count"),
-		 size = store_pragma(st, "page_size"),
-		 max = st->settings->store.max_bytes, used;
+		 size = store_pragma(st, "page_size"), max = st->settings->store.max_bytes, used;
 	enum store_state was =
 	    (enum store_state)atomic_load_explicit(&st->state, memory_order_relaxed);
 
@@ -185,7 +187,8 @@ look_at_size(struct store *st)
 	if (was == STORE_GOOD && used > max) {
 		atomic_store_explicit(&st->state, STORE_FULL, memory_order_release);
 		log_at(GRAPNEL_LOG_ERROR, "store_full",
-		    "store: %s/%s has reached max_bytes (%llu): new messages for clients that are not "
+		    "store: %s/%s has reached max_bytes (%llu): new messages for clients that are "
+		    "not "
 		    "there are refused until there is room again",
 		    st->file.directory, STORE_DATABASE, (unsigned long long)max);
 	} else if (was == STORE_FULL && used < max / 16 * 15) {
@@ -379,7 +382,8 @@ wait_for_work(struct store *st)
 		}
 		if (now >= look) {
 			st->looked_ms = now / 1000 + HOUSEKEEPING;
-			if (st->rows != NULL || segments_waiting(st->segments) > 0 || st->syncs != NULL)
+			if (st->rows != NULL || segments_waiting(st->segments) > 0 ||
+			    st->syncs != NULL)
 				return true;
 			pthread_mutex_unlock(&st->lock);
 			housekeeping(st);

@@ -184,8 +184,8 @@ durable_finished(struct worker *w, uint64_t receiver, uint64_t address)
 	ck_assert_uint_eq(address, 0);
 }
 void
-durable_receiver(struct worker *w, uint64_t receiver, bool group, bool online, struct entry *e,
-    bool *refused)
+durable_receiver(
+    struct worker *w, uint64_t receiver, bool group, bool online, struct entry *e, bool *refused)
 {
 	(void)w;
 	(void)receiver;
