@@ -153,6 +153,42 @@ def test_a_clean_start_says_that_the_old_session_is_gone_when_it_is(v):
         c.expect(CONNACK, reason=0)
 
 
+@versions()
+def test_what_is_sent_ahead_of_connack_is_answered_behind_it(v):
+    with kept() as b:
+        b.asleep("away", "a", 2)
+        b.hold()
+        c = b.client(v)
+        c.send_connect("eager", clean=False, props=DURABLE if v == V5 else ())
+        wanted = [(SUBACK, c.send_subscribe("x", 1)), (PUBACK, c.send_publish("a", "1", 1)), (PUBREC, c.send_publish("a", "2", 2)),
+                  (PUBACK, c.send_publish("nobody", "3", 1)), (SUBACK, c.send_subscribe("y", 0))]
+        assert c.poll(BRIEF) is None and not c.eof
+        b.let_go()
+        c.expect(CONNACK, reason=0)
+        expect_all(c, wanted)
+
+
+@each(v=(V311, V5), goes=("taken over", "closed", "kicked"))
+def test_a_connection_that_ends_before_its_connack(v, goes):
+    with kept() as b:
+        b.hold()
+        first, second = b.client(v), b.client(v)
+        for c in (first, second):
+            c.send_connect("same", clean=False, props=DURABLE if v == V5 else ())
+            c.send_subscribe("q", 1)
+            assert c.poll(BRIEF) is None
+            if c is first and goes != "taken over":
+                c.close() if goes == "closed" else b.ctl("clients", "kick", "same")
+        b.let_go()
+        second.expect(CONNACK, reason=0, **({} if v == V31 else {"session_present": True}))
+        second.expect(SUBACK)
+        if goes == "taken over":
+            packets = list(iter(lambda: first.poll(TIMEOUT), None))
+            assert first.eof and [p.type for p in packets if p.type != SUBACK] in ([], [CONNACK], [CONNACK, DISCONNECT]), packets
+        assert b.connect(V5).publish("q", "x", 1) == 0
+        second.expect_message("q", "x")
+
+
 @each(qos=(0, 1, 2))
 def test_retained_messages_follow_suback(qos):
     with kept() as b:

@@ -127,6 +127,18 @@ def test_a_delayed_will_that_is_not_due_waits_and_is_cancelled_by_its_client(kil
 
 
 @KILLED
+def test_the_delay_counts_over_several_ends(killed):
+    with kept() as b:
+        b.asleep("heir", "will", 1)
+        b.durable("dying", will=will(3 * HOUR)).close()
+        b.wait_metric("sessions_online", 0)
+        b.again(killed, 2 * HOUR)
+        b.durable("heir").expect_nothing()
+        b.again(killed, 4 * HOUR)
+        b.durable("heir").expect_message("will", "it is dead")
+
+
+@KILLED
 def test_a_session_that_expires_before_the_delay_publishes_its_will_then(killed):
     with kept() as b:
         b.asleep("heir", "will", 1)
@@ -262,6 +274,23 @@ def test_a_member_that_is_gone_for_good_leaves_its_part_to_the_others(killed, le
         assert sorted(int(x) for mine in got for x in mine) == list(range(20)), got
 
 
+@KILLED
+def test_what_a_member_had_in_flight_goes_to_another(killed):
+    with kept() as b:
+        group(b)
+        holder = b.durable(MEMBERS[0])
+        with b.connect(V5) as p:
+            pour(p, (("s/x", b"%d" % i) for i in range(20)))
+        got = [holder.expect(PUBLISH) for _ in range(20)]
+        for m in got[:5]:
+            holder.puback(m.packet_id)
+        holder.ping()
+        b.again(killed)
+        b.connect(V5, MEMBERS[0], clean=True).disconnect()
+        left = sorted(int(x) for mine in share_out(b, MEMBERS[1:], 15) for x in mine)
+        assert left == list(range(5, 20)) or (killed and set(left) >= set(range(5, 20))), left
+
+
 # ---- whose session it is ------------------------------------------------------------------------------------------------
 
 @KILLED
@@ -316,6 +345,81 @@ def test_clean_start_ends_a_session_that_is_back(killed, v):
         b.again(killed)
         assert b.connect(V5).publish("q", "nobody", 1) == 0x10
         present(b, "s", v, there=v == V5).expect_nothing()
+
+
+# ---- what it has -----------------------------------------------------------------------------------------------------------
+
+@KILLED
+def test_subscriptions_are_what_they_were(killed):
+    with kept() as b:
+        c = b.durable("s")
+        c.subscribe([Sub("a/+", 2, rap=True)], props=[(SUBSCRIPTION_ID, 1)])
+        c.subscribe([Sub("a/#", 1, no_local=True)], props=[(SUBSCRIPTION_ID, 268435455)])
+        c.subscribe([Sub("own/#", 1, no_local=True), Sub("$share/g/a/x", 1), Sub("gone", 1), Sub("lower", 2)])
+        c.subscribe([Sub("$share/h/y", 2)], props=[(SUBSCRIPTION_ID, 7)])
+        c.subscribe("lower", 0)
+        c.unsubscribe("gone")
+        b.again(killed)
+        c, p = present(b, "s"), b.connect(V5)
+        p.publish("a/x", "1", 2, retain=True)
+        got = sorted(drain(c, 2), key=lambda m: m.qos)
+        assert [(m.qos, m.retain, sorted(m.prop_all(SUBSCRIPTION_ID))) for m in got] == [(1, False, []), (2, True, [1, 268435455])], got
+        p.publish("y", "2", 2)
+        assert c.expect_message("y", "2", qos=2).prop_all(SUBSCRIPTION_ID) == [7]
+        for topic in ("own/x", "a/b/c"):
+            assert c.publish(topic, "no local", 1) in (0, 0x10)
+        assert p.publish("gone", "x", 1) == 0x10
+        p.publish("lower", "3", 2)
+        c.expect_message("lower", "3", qos=0)
+        c.expect_nothing()
+
+
+@KILLED
+@each(v=(V311, V5))
+def test_identifiers_go_with_their_session(killed, v):
+    with kept() as b:
+        b.asleep("heir", "q", 2)
+        b.durable("s", "r", 2, v=v).close()
+        p = b.connect(V5)
+        assert p.publish("r", "1", 2) == p.publish("r", "2", 1) == 0
+        c = b.durable("s", v=v)
+        c.send_publish("q", "old", 2, packet_id=77)
+        c.wait_for(PUBREC, packet_id=77)
+        c.close()
+        b.again(killed)
+        b.connect(v, "s", clean=True).disconnect()
+        b.again(killed)
+        c = b.durable("s", "r", 2, v=v)
+        c.expect_nothing()
+        assert c.publish("q", "new", 2, packet_id=77) == 0
+        assert payloads(drain(b.durable("heir"), 2)) == [b"old", b"new"]
+        assert b.connect(V5).publish("r", "3", 2) == 0
+        c.expect_message("r", "3", dup=False)
+
+
+@KILLED
+@each(v=(V311, V5))
+def test_what_was_in_flight_with_qos_1_comes_again(killed, v):
+    with kept() as b:
+        c = b.durable("s", "q", 1, v=v)
+        with b.connect(V5) as p:
+            pour(p, (("q", b"%d" % i) for i in range(10)))
+        before = [c.expect(PUBLISH) for _ in range(10)]
+        for m in before[::2]:
+            c.puback(m.packet_id)
+        c.ping()
+        b.again(killed)
+        c = present(b, "s", v)
+        if killed:  # what was acknowledged a moment ago may come once more
+            got = payloads(drain(c, 5))
+            while len(got) < 10 and got[-1] != b"9":
+                got += payloads(drain(c, 1))
+            assert set(got) >= {b"1", b"3", b"5", b"7", b"9"} and got == sorted(got), got
+        else:
+            got = drain(c, 5)
+            assert [(m.packet_id, m.payload, m.dup) for m in got] == [(m.packet_id, m.payload, True) for m in before[1::2]], got
+        b.again(killed=False)
+        present(b, "s", v).expect_nothing()
 
 
 # ---- how long it lives ------------------------------------------------------------------------------------------------------
