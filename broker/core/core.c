@@ -370,6 +370,15 @@ on_stop_poll(struct timer *t, void *owner)
 	worker_post(w->broker->main, &m->mail);
 }
 
+/* What is in flight with QoS 1 is written when all ends in good order only: also that of Clients who are away. */
+static void
+keep_in_flight(struct session *s, void *arg)
+{
+	(void)arg;
+	if (s->flow->inflight.count > 0)
+		durable_exchange(s);
+}
+
 static void
 on_stop(struct worker *w, struct mail *mail)
 {
@@ -380,6 +389,7 @@ on_stop(struct worker *w, struct mail *mail)
 	for (uint32_t i = 0; i < cw->conn_capacity; i++)
 		if (cw->conns[i] != NULL)
 			conn_close(cw->conns[i], RC_SERVER_SHUTTING_DOWN, "server shutting down");
+	session_each(w, keep_in_flight, NULL);
 	m->until_ms = w->now_ms + SHUTDOWN_MS;
 	cw->stop = m;
 	timer_init(&cw->stop_timer, on_stop_poll);

@@ -374,8 +374,6 @@ session_detach(struct session *s, bool discard_will)
 			x->will_at_ms = w->now_ms + (uint64_t)x->will_delay * 1000;
 	}
 	durable_session_changed(s);
-	if (w->core->stopping && s->flow->inflight.count > 0)
-		durable_exchange(s);
 	session_arm(s);
 }
 

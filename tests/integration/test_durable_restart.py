@@ -418,6 +418,7 @@ def test_what_was_in_flight_with_qos_1_comes_again(killed, v):
         else:
             got = drain(c, 5)
             assert [(m.packet_id, m.payload, m.dup) for m in got] == [(m.packet_id, m.payload, True) for m in before[1::2]], got
+        c.disconnect()
         b.again(killed=False)
         present(b, "s", v).expect_nothing()
 
