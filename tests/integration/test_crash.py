@@ -17,7 +17,7 @@ from lib.disk import Disk
 
 ALONE = True
 SEED = int(os.environ.get("GRAPNEL_SEED", "0")) or random.randrange(1, 1 << 30)
-KILLS = {"kill": 30, "power": 15, "torn": 15}
+KILLS = {"kill": 30, "power": 15, "torn": 15, "stop": 10}
 PAGED = {"memory_for_queues": "1m"}  # long queues are on the disk
 
 

@@ -4,8 +4,8 @@
     with World(seed=1, mode="power") as w:
         w.run(50)
 
-mode: "kill" (SIGKILL), "power" (what was not synced is lost, too), "torn" (and some sectors of it are not); "net" (only the
-connections are lost: what a broker without a disk must survive, and so a check of the clients here).
+mode: "kill" (SIGKILL), "power" (what was not synced is lost, too), "torn" (and some sectors of it are not), "stop" (SIGTERM, amid
+all of it); "net" (only the connections are lost: what a broker without a disk must survive, and so a check of the clients here).
 A round ends at a random moment: after some time, at a certain packet, or while the broker starts; now and then it ends as it
 should. The number of workers changes from round to round.
 """
@@ -23,10 +23,11 @@ from .disk import Disk
 from .mqtt import Client
 
 V5, V311 = wire.V5, wire.V311
-MODES = ("kill", "power", "torn", "net")
+MODES = ("kill", "power", "torn", "stop", "net")
 SHOWN = 20
-# The moment of a kill may be that a client sees one of these.
-MOMENTS = (wire.CONNACK, wire.SUBACK, wire.UNSUBACK, wire.PUBACK, wire.PUBREC, wire.PUBREL, wire.PUBCOMP, wire.PUBLISH)
+SENT = 0
+# The moment of a kill may be that a client sees one of these, or has just sent a message.
+MOMENTS = (SENT, SENT, wire.CONNACK, wire.SUBACK, wire.UNSUBACK, wire.PUBACK, wire.PUBREC, wire.PUBREL, wire.PUBCOMP, wire.PUBLISH)
 
 
 class World:
@@ -192,7 +193,7 @@ class World:
 
     def round(self):
         self.oracle.context = "round %d (seed %d, %s)" % (self.kills + 1, self.seed, self.mode)
-        self.gentle = self.rng.random() < 0.1
+        self.gentle = self.mode == "stop" or self.rng.random() < 0.05
         if self.mode != "net" and not self.gentle and self.rng.random() < 0.08:
             self.while_it_starts()
             return
@@ -223,10 +224,20 @@ class World:
             for _ in range(4 * len(self.publishers)):
                 if sent >= now * self.rate:
                     break
-                sent += self.rng.choice(self.publishers).publish_some(self.rng.choice((1, 1, 2, 5)))
+                n = self.rng.choice(self.publishers).publish_some(self.rng.choice((1, 1, 2, 5)))
+                sent += n
+                if n and self.moment and self.moment[0] == SENT:
+                    self.just_sent()
             self.step(0.002)
             for s in self.subscribers:
                 s.turn()
+
+    def just_sent(self):
+        self.moment[1] -= 1
+        if self.moment[1] == 0:
+            for device in self.publishers:
+                device.flush()
+            self.strike()
 
     def everybody(self):
         for device in self.devices:
