@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define TICKETS_KEPT 256u
+#define RELAXED_BYTES (32u * 1024u * 1024u)
 #define REFUSE_BYTES (16u * 1024u * 1024u) /* of what waits while the store fails */
 
 /* ---- the batch ------------------------------------------------------------------------------ */
@@ -60,6 +61,7 @@ on_committed(struct worker *w, struct mail *m)
 	struct store_batch *b = (struct store_batch *)(void *)m;
 	struct durable_worker *d = w->durable;
 
+	d->unwritten -= batch_bytes(b);
 	if (b->last != NULL)
 		d->committed = b->last->number;
 	for (struct batch_segment *seg = b->first; seg != NULL; seg = seg->next) {
@@ -121,6 +123,7 @@ submit(struct worker *w)
 		return;
 	}
 	d->batch = NULL;
+	d->unwritten += batch_bytes(b);
 	b->mail.fn = on_committed;
 	store_submit(w->broker->store, b);
 }
@@ -237,6 +240,12 @@ static void
 on_ticket(struct worker *w, struct mail *m)
 {
 	ticket_done(w, (struct ticket *)(void *)m);
+}
+
+void
+ticket_refuse(struct ticket *t)
+{
+	atomic_store_explicit(&t->refused, true, memory_order_relaxed);
 }
 
 bool
@@ -361,7 +370,9 @@ record_new(struct durable_worker *d, struct batch_segment *seg, struct message *
 	}
 	seg->bytes += message_size(msg);
 	seg->alive++;
-	if (mode == DURABLE_STRICT && durable_routing_ticket(d->w) != NULL) {
+	/* Relaxed publishers that are faster than the disk wait for it, too: what is to be written is in memory until then. */
+	if ((mode == DURABLE_STRICT || d->unwritten > RELAXED_BYTES) &&
+	    durable_routing_ticket(d->w) != NULL) {
 		rec->ticket = d->routing;
 		ticket_take(rec->ticket);
 	}

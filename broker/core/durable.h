@@ -53,6 +53,7 @@ struct durable_worker {
 	uint32_t dirty_count, dirty_capacity;
 	uint8_t want, told; /* enum store_want: highest since the batch began, and what the writer knows of */
 	uint64_t committed; /* all own segments up to this one are on the disk */
+	uint64_t unwritten; /* bytes of messages in batches that the writer has */
 	struct ticket *free_tickets;
 	unsigned free_count;
 	/* spill.c */
@@ -75,6 +76,7 @@ enum durable_mode durable_mode(const struct worker *w, const struct message *msg
 struct ticket *ticket_new(struct worker *w); /* pending 1: the caller's. NULL: no memory */
 void ticket_take(struct ticket *t);
 bool ticket_waits(const struct ticket *t); /* its owner: for more than what the caller has of it, or it was refused */
+void ticket_refuse(struct ticket *t); /* something of it could not be taken in; any worker */
 void ticket_release(struct worker *w, struct ticket *t); /* w: the caller's own */
 void ticket_mail(struct worker *w, struct mail *m);
 void ticket_free(struct worker *w, struct ticket *t); /* its owner */

@@ -393,6 +393,8 @@ on_forward(struct worker *w, struct mail *m)
 				durable_routing_for(w, item->ticket);
 			expand(w, item->msg, r->slots, n);
 			r->origin.worker = UINT32_MAX;
+		} else if (item->ticket != NULL) { /* nobody has looked at it here */
+			ticket_refuse(item->ticket);
 		}
 		if (item->ticket != NULL)
 			durable_routing_done(w, item->ticket);

@@ -36,6 +36,8 @@ struct load {
 static void
 damaged(struct load *l, const char *table, uint64_t id)
 {
+	/* The next start sets the file aside and is rid of it. */
+	atomic_store(&l->st->mark_damaged, true);
 	store_count(&l->st->damaged, 1);
 	log_at(GRAPNEL_LOG_ERROR, "store_damaged",
 	    "store: a row of \"%s\" (%llu) is damaged and left out", table, (unsigned long long)id);

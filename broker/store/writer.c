@@ -129,7 +129,7 @@ transaction(struct store *st, struct store_batch *batches, struct store_batch *r
 static void
 ask_one(struct store *st, unsigned i)
 {
-	if (atomic_load_explicit(&st->ask[i].out, memory_order_relaxed))
+	if (atomic_load_explicit(&st->ask[i].out, memory_order_acquire))
 		return;
 	st->want[i] = 0;
 	atomic_store_explicit(&st->ask[i].out, true, memory_order_relaxed);
@@ -345,7 +345,7 @@ first_due(const struct store *st)
 	uint64_t due = UINT64_MAX, at;
 
 	for (unsigned i = 0; i < st->broker->worker_count; i++) {
-		if (st->want[i] == 0 || atomic_load_explicit(&st->ask[i].out, memory_order_relaxed))
+		if (st->want[i] == 0 || atomic_load_explicit(&st->ask[i].out, memory_order_acquire))
 			continue;
 		at = st->want_at_us[i] +
 		    (st->want[i] == STORE_LATER ? (uint64_t)st->settings->store.delay_ms * 1000
