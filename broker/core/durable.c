@@ -153,12 +153,6 @@ durable_flush(struct worker *w)
 }
 
 bool
-durable_on(const struct worker *w)
-{
-	return w->durable != NULL;
-}
-
-bool
 durable_strict(const struct worker *w)
 {
 	return w->durable != NULL &&

@@ -68,7 +68,6 @@ void durable_submit_last(struct worker *w); /* main, when no worker runs any mor
 void durable_let_go(struct worker *w); /* main: nothing is written any more, and no Client is there to be told anything */
 void durable_asked(struct worker *w, struct mail *m); /* by the writer */
 void durable_flush(struct worker *w); /* end of a turn: have it written */
-bool durable_on(const struct worker *w);
 bool durable_strict(const struct worker *w); /* what has no topic waits for the disk */
 enum durable_mode durable_mode(const struct worker *w, const struct message *msg);
 
@@ -78,7 +77,6 @@ void ticket_take(struct ticket *t);
 bool ticket_waits(const struct ticket *t); /* its owner: for more than what the caller has of it, or it was refused */
 void ticket_refuse(struct ticket *t); /* something of it could not be taken in; any worker */
 void ticket_release(struct worker *w, struct ticket *t); /* w: the caller's own */
-void ticket_mail(struct worker *w, struct mail *m);
 void ticket_free(struct worker *w, struct ticket *t); /* its owner */
 /* That of what is being routed, made if need be. NULL: nobody waits, or no memory. Borrowed. */
 struct ticket *durable_routing_ticket(struct worker *w);
