@@ -328,7 +328,7 @@ durable_refuse(struct worker *w)
 	struct ticket *t = durable_routing_ticket(w);
 
 	if (t != NULL)
-		atomic_store_explicit(&t->refused, true, memory_order_relaxed);
+		ticket_refuse(t);
 	return t != NULL;
 }
 
