@@ -290,6 +290,8 @@ on_subscription(
 	filter.len -= 7;
 	if ((slash = memchr(filter.data, '/', filter.len)) == NULL)
 		return true;
+	shared_orphan_wanted(r->b->workers[broker_hash(r->b, filter) % r->b->worker_count], filter,
+	    k->s->mountpoint_len);
 	return shared_join(k->s, (struct grapnel_str){ filter.data, (size_t)(slash - filter.data) },
 		   (struct grapnel_str){
 		       slash + 1, filter.len - (size_t)(slash - filter.data) - 1 },
@@ -491,6 +493,8 @@ durable_restore(struct broker *b, char error[STORE_ERROR])
 		return GRAPNEL_OK;
 	err = store_load(b->store, &loader, &r, error);
 	end_exchanges(&r);
+	for (unsigned i = 0; err == GRAPNEL_OK && i < b->worker_count; i++)
+		shared_orphans_end(b->workers[i]);
 	retain_begin(b->retain, store_retained_seq(b->store));
 	for (unsigned i = 0; i < b->worker_count; i++)
 		b->workers[i]->durable->committed = store_next_segment(b->store) - 1;

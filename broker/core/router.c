@@ -272,6 +272,17 @@ give(struct worker *w, struct session *s, struct message *msg, uint8_t qos, uint
 		deliver(s, msg, qos, flags, ids, 0);
 }
 
+static void
+give_group(struct worker *w, struct group *g, struct message *msg, bool held)
+{
+	if (!shared_wants(g, msg))
+		return;
+	if (held)
+		hold_group(w, g, msg);
+	else
+		shared_route(g, msg);
+}
+
 /* Give the message to all subscriptions behind these slots of this worker. */
 static void
 expand(struct worker *w, struct message *msg, void *const *slots, unsigned n)
@@ -296,10 +307,8 @@ expand(struct worker *w, struct message *msg, void *const *slots, unsigned n)
 				__builtin_prefetch(many[j + 4]);
 			if (j + 2 < k)
 				__builtin_prefetch(many[j + 2]->u.session);
-			if (sub->flags & SUB_GROUP && held)
-				hold_group(w, sub->u.group, msg);
-			else if (sub->flags & SUB_GROUP)
-				shared_route(sub->u.group, msg);
+			if (sub->flags & SUB_GROUP)
+				give_group(w, sub->u.group, msg, held);
 			else if (sub->flags & SUB_INTERNAL)
 				internal_deliver(sub->u.internal, msg);
 			else if (n > 1)

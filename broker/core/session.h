@@ -340,9 +340,13 @@ void shared_session_end(struct session *s); /* before queues are cleared: gives 
 void shared_finished(struct session *s, uint16_t member); /* one message of that membership is done with: credit back */
 void shared_eased(struct session *s); /* shared_held, and it has room again */
 void shared_flush(struct worker *w); /* give what can be given, send what was collected in this turn */
+bool shared_wants(const struct group *g, const struct message *msg); /* else it is not for that group, although the filter matches */
 void shared_route(struct group *g, struct message *msg); /* on the group's worker, from the router */
 /* hold.c: the message is for this group, but not yet. What to say then: */
 void shared_hold(struct group *g, struct message *kept, uint32_t *slot, uint64_t *serial, uint64_t *address);
+/* At start: to groups of before, key is "share/filter". Those without a subscription have ended: the row that says so was not written. */
+void shared_orphan_wanted(struct worker *w, struct grapnel_str key, uint32_t mountpoint_len);
+void shared_orphans_end(struct worker *w);
 bool shared_restore(struct worker *w, uint64_t store_id, struct message *msg, uint64_t address); /* takes the reference. false: no memory */
 void shared_route_held(struct worker *w, uint32_t slot, uint64_t serial, struct message *kept, uint64_t address);
 

@@ -512,15 +512,52 @@ route(struct shared_group *sg, struct message *msg, uint64_t address, bool store
 	}
 }
 
+bool
+shared_wants(const struct group *g, const struct message *msg)
+{
+	const struct shared_group *sg = (const struct shared_group *)(const void *)g;
+
+	/* [MQTT-4.7.2-1], behind the mountpoint */
+	return !sg->wild_first || msg->topic_len <= sg->mountpoint_len ||
+	    msg->topic[sg->mountpoint_len] != '$';
+}
+
 void
 shared_route(struct group *g, struct message *msg)
 {
-	struct shared_group *sg = of(g);
+	route(of(g), msg, 0, false);
+}
 
-	if (sg->wild_first && msg->topic_len > sg->mountpoint_len &&
-	    msg->topic[sg->mountpoint_len] == '$')
-		return; /* [MQTT-4.7.2-1], behind the mountpoint */
-	route(sg, msg, 0, false);
+void
+shared_orphan_wanted(struct worker *w, struct grapnel_str key, uint32_t mountpoint_len)
+{
+	for (struct shared_orphan *o = w->shared->orphans; o != NULL; o = o->next)
+		if (o->key_len == key.len && o->mountpoint_len == mountpoint_len &&
+		    memcmp(o->key, key.data, key.len) == 0)
+			o->wanted = true;
+}
+
+void
+shared_orphans_end(struct worker *w)
+{
+	struct shared_orphan **p = &w->shared->orphans, *o;
+	struct entry e;
+
+	while ((o = *p) != NULL) {
+		if (o->wanted) {
+			p = &o->next;
+			continue;
+		}
+		*p = o->next;
+		while (queue_pop(&o->queue, &e)) {
+			metric_add(&w->metrics, METRIC_MESSAGES_DROPPED_OFFLINE, 1);
+			durable_finished(w, 0, e.address);
+			entry_clear(&e);
+		}
+		queue_clear(&o->queue);
+		durable_group_end(w, o->store_id);
+		free(o);
+	}
 }
 
 bool

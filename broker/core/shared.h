@@ -78,6 +78,7 @@ struct shared_orphan {
 	uint64_t store_id;
 	struct queue queue;
 	uint32_t key_len, mountpoint_len;
+	bool wanted; /* somebody subscribes to it */
 	char key[];
 };
 struct shared_group;

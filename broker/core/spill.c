@@ -15,7 +15,8 @@
 
 #include <stdlib.h>
 
-#define HEAD_HOT   64u /* entries of a queue that are not cooled, and are read when they are cold */
+#define HEAD_HOT \
+	64u /* entries of a queue whose receiver is there that are not cooled, and are read when they are cold */
 #define READ_BYTES (1024 * 1024) /* at once */
 #define RETRY_MS   1000u
 
@@ -23,6 +24,13 @@ static struct entry *
 at(struct queue *q, uint32_t i)
 {
 	return &q->ring[(q->head + i) & (q->capacity - 1)];
+}
+
+/* So many of its head stay: a receiver that is not there waits for the disk anyway. */
+static uint32_t
+head_hot(const struct session *s)
+{
+	return s->conn != NULL ? HEAD_HOT : 0;
 }
 
 /* ---- to the disk -------------------------------------------------------------------------------- */
@@ -43,7 +51,7 @@ spill_check(struct session *s, size_t bytes)
 	if (d == NULL)
 		return;
 	d->hot_bytes += bytes;
-	if (d->hot_bytes <= d->hot_max || s->flow->cooling || s->flow->queue.count <= HEAD_HOT)
+	if (d->hot_bytes <= d->hot_max || s->flow->cooling || s->flow->queue.count <= head_hot(s))
 		return;
 	if (d->cool_count == d->cool_capacity) {
 		uint32_t capacity = d->cool_capacity == 0 ? 64 : d->cool_capacity * 2;
@@ -57,22 +65,27 @@ spill_check(struct session *s, size_t bytes)
 	s->flow->cooling = true;
 }
 
-static void
+/* @return some of it is not on the disk yet. */
+static bool
 cool(struct session *s)
 {
 	struct durable_worker *d = s->w->durable;
 	struct flow *f = s->flow;
+	uint32_t head = head_hot(s);
+	bool later = false;
 
-	f->cooling = false;
-	for (uint32_t i = f->queue.count; i-- > HEAD_HOT;) {
+	for (uint32_t i = f->queue.count; i-- > head;) {
 		struct entry *e = at(&f->queue, i);
 		size_t size = entry_size(e);
 
 		if (e->flags & ENTRY_COLD)
-			return;
-		if (e->address == 0 || e->member != 0 || e->flags & (ENTRY_GROUP | ENTRY_HOOKED) ||
-		    store_segment(e->address) > d->committed)
+			break;
+		if (e->address == 0 || e->member != 0 || e->flags & (ENTRY_GROUP | ENTRY_HOOKED))
 			continue;
+		if (store_segment(e->address) > d->committed) {
+			later = true;
+			continue;
+		}
 		message_unref(e->msg);
 		e->msg = NULL;
 		e->flags |= ENTRY_COLD;
@@ -80,6 +93,8 @@ cool(struct session *s)
 		f->cold++;
 		d->hot_bytes -= size;
 	}
+	f->cooling = later;
+	return later;
 }
 
 void
@@ -92,8 +107,8 @@ spill_committed(struct worker *w)
 	for (uint32_t i = 0; i < count; i++) {
 		struct session *s = session_by_generation(w, d->cool[i]);
 
-		if (s != NULL && s->flow->session != NULL)
-			cool(s);
+		if (s != NULL && s->flow->session != NULL && cool(s))
+			d->cool[d->cool_count++] = d->cool[i];
 	}
 }
 

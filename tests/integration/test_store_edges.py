@@ -110,3 +110,52 @@ def test_a_broker_that_cannot_write_at_its_end_ends_and_has_acknowledged_nothing
                 if got is None or got.type not in (PUBACK, PUBREC):
                     break
                 assert got.reason >= 0x80, got
+
+
+def test_short_queues_of_many_do_not_stay_in_memory():
+    """Each is written with the next commit, and no other message comes that would make somebody look at that queue."""
+    with stored(store={"memory_for_queues": "1m"}, workers=1) as b:
+        sleepers = ["sleeper %d" % i for i in range(40)]
+        for name in sleepers:
+            c = b.connect(V5, name, clean=False, props=LONG)
+            c.subscribe("q/" + name, 1)
+            c.disconnect()
+        p = b.connect(V5)
+        for turn in range(2):
+            for name in sleepers:
+                p.send_publish("q/" + name, b"%d" % turn + b"." * 40000, qos=1)
+            for name in sleepers:
+                p.expect(PUBACK, reason=0)
+        for name in sleepers:
+            c = b.connect(V5, name, clean=False, props=LONG)
+            for turn in range(2):
+                assert c.expect_message("q/" + name).payload.startswith(b"%d." % turn)
+            c.disconnect()
+        # Less than a MiB of 3 were in memory.
+        assert b.metric("store_read_back_total") >= 50, b.metric("store_read_back_total")
+
+
+def test_a_shared_group_whose_last_member_is_gone_does_not_come_back():
+    """As a crash leaves it, between the commits of two workers."""
+    with stored(workers=3) as b:
+        for name in ("stays", "goes"):
+            c = b.connect(V5, name, clean=False, props=LONG)
+            c.subscribe("$share/%s/q/#" % name, 1)
+            c.disconnect()
+        with b.connect(V5) as p:
+            assert p.publish("q/a", "queued", qos=1) == 0
+        b.close_clients()
+        b.stop()
+        with contextlib.closing(sqlite3.connect(b.path("store/grapnel.db"))) as db, db:
+            db.execute("DELETE FROM subscription WHERE CAST(filter AS TEXT) LIKE '%goes%'")
+        for _ in range(2):
+            b.start()
+            b.stop()
+        with contextlib.closing(sqlite3.connect(b.path("store/grapnel.db"))) as db:
+            assert db.execute("SELECT count(*) FROM session").fetchone()[0] == 3  # two of Clients, one group
+        b.start()
+        c = b.connect(V5, "goes", clean=False, props=LONG)
+        c.subscribe("$share/goes/q/#", 1)
+        c.expect_nothing()
+        c = b.connect(V5, "stays", clean=False, props=LONG)
+        c.expect_message("q/a", "queued")
