@@ -31,6 +31,7 @@ GAUGES = ("connections", "sessions", "sessions_online", "subscriptions", "shared
 KINDS = {
     "at once": {"rules": "deny publish secret/#\nallow all #\n", "plugins": {
         "scribe": {"module": "scribe", "order": 30, "file": "{dir}/events"}}},
+    "stored": {"top": {"sys_interval": 0, "store": {"directory": "{dir}/store", "durability": "strict"}}},
     "later": {"plugins": {
         "threads": {"module": "threads", "order": 10},
         "next": {"module": "verdict", "order": 40, "message_deliver": "next"}}},
@@ -188,7 +189,7 @@ def test_whatever_allocation_fails_the_broker_goes_on(kind):
     rng = random.Random(4)
     b = Broker(listeners={"mqtt": {"anonymous": True}, "mounted": {"anonymous": True, "mountpoint": "m/"}},
                log_level="notice", program=PROGRAM, env={"GRAPNEL_FAULTS": "{dir}/faults"},
-               limits={"auth_timeout": "2s", "takeover": "any"}, top={"sys_interval": 0}, **KINDS[kind])
+               limits={"auth_timeout": "2s", "takeover": "any"}, **dict({"top": {"sys_interval": 0}}, **KINDS[kind]))
     b.options["listeners"]["tls"] = {"anonymous": True, "tls": True, "certificate": b.path("cert.pem"),
                                      "private_key": b.path("key.pem")}
     try:
