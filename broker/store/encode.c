@@ -278,8 +278,10 @@ int
 store_write_batch(struct store *st, struct store_batch *b)
 {
 	bool finished = b->finished_count > 0;
-	int rc = write_rows(st, b);
+	int rc;
 
+	clocks_look(st);
+	rc = write_rows(st, b);
 	for (size_t i = 0; i < b->retained_count && rc == SQLITE_OK; i++)
 		rc = write_retained(st, &b->retained[i]);
 	if (rc == SQLITE_OK && finished) {

@@ -69,6 +69,24 @@ struct cleared { /* a retained message that went lately: an older one that comes
 	uint64_t topic, seq, at_ms;
 };
 
+/* ---- clocks.c ------------------------------------------------------------------------------------ */
+#define CLOCKS 32u
+struct clock_set {
+	uint64_t from;	  /* the first segment */
+	int64_t ahead_ms; /* of the monotonic clock */
+};
+struct clocks {
+	pthread_mutex_t lock;
+	struct clock_set at[CLOCKS];
+	unsigned count; /* 0: not begun */
+	uint64_t behind_until; /* segments below are of runs before, and the clock stood before their end; 0: it did not */
+};
+struct store;
+void clocks_begin(struct store *st, bool behind); /* behind: the clock stands before the last commit */
+void clocks_end(struct store *st);
+void clocks_look(struct store *st); /* before something is written */
+uint64_t clocks_wall(struct store *st, uint64_t segment); /* the time now, by the clock that this segment was written by */
+
 struct reader; /* reader.c */
 struct store_sync;
 
@@ -113,6 +131,7 @@ struct store {
 	uint64_t alive_ms, housekept_ms; /* monotonic: when the file last said so; housekeeping */
 	uint64_t sized_bytes; /* written_bytes when the size was looked at */
 
+	struct clocks clocks;
 	struct reader *reader;
 	struct store_checker *checker;
 

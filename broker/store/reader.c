@@ -83,9 +83,9 @@ segment(struct reader *r, uint64_t number, bool *failed)
 }
 
 static struct message *
-make(const struct row_message *m)
+make(struct store *st, const struct row_message *m, uint64_t segment)
 {
-	struct row_clock clock = { .now_wall_ms = (uint64_t)(clock_wall_us() / 1000) };
+	struct row_clock clock = { .now_wall_ms = clocks_wall(st, segment) };
 
 	return store_message(m, &clock, clock_ms());
 }
@@ -106,7 +106,7 @@ read_one(struct reader *r, uint64_t address, bool *failed)
 	while (row_get_record(&k->at, &rec, &k->author, &receivers)) {
 		k->next = rec.index + 1;
 		if (rec.index == index) {
-			if ((msg = make(&rec.message)) == NULL)
+			if ((msg = make(r->st, &rec.message, k->number)) == NULL)
 				*failed = true;
 			return msg;
 		}

@@ -179,6 +179,7 @@ store_start(struct store *st, void (*ask)(struct worker *w, struct mail *m))
 	int err;
 
 	st->ask_fn = ask;
+	clocks_begin(st, (uint64_t)(clock_wall_us() / 1000) < store_meta(st->file.db, "alive"));
 	if ((err = reader_start(st)) != GRAPNEL_OK)
 		return err;
 	if ((err = pthread_create(&st->writer, NULL, store_writer, st)) != 0) {
@@ -228,6 +229,7 @@ store_free(struct store *st)
 		store_file_close(&st->file);
 	if (st->rows != NULL)
 		batch_free(st->rows);
+	clocks_end(st);
 	segments_free(st->segments);
 	row_free(&st->out);
 	row_free(&st->row);

@@ -12,6 +12,7 @@
  * segments.c	which segments are still needed (the writer's own)
  * load.c	reading everything at start
  * reader.c	messages that were left on the disk, for their worker
+ * clocks.c	the wall clock is set while it runs
  *
  * Threads:   as said at each function. Mail comes from the writer's and the reader's threads.
  * Errors:    a commit that fails is tried again, with what came meanwhile, until it works; store_state says so.

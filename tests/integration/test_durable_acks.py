@@ -94,6 +94,8 @@ def test_those_who_are_connected_go_on_when_the_disk_fails():
     with kept() as b:
         receiver, c = b.durable("receiver", "a", 1), b.connect(V5)
         b.fail()
+        receiver.ping()  # now the workers know it, too
+        c.ping()
         for i in range(50):
             packet_id = c.send_publish("a", "%d" % i, qos=1)
             receiver.expect_message("a", "%d" % i)
