@@ -579,6 +579,10 @@ close_conn(struct conn *c, uint8_t reason_code, const char *why, bool discard_wi
 		conn_batch_end(c);
 	if (c->dead || c->state == CONN_CLOSING)
 		return;
+	if (c->corked) { /* CONNACK has not gone out, so nothing else may [MQTT-3.2.0-1], nor what waits behind it */
+		out_clear(c);
+		reason_code = 0;
+	}
 	log_at(established ? GRAPNEL_LOG_INFO : GRAPNEL_LOG_DEBUG,
 	    established ? "client_disconnected" : NULL, "client \"%.*s\" from %s: closed: %s",
 	    STR(conn_client_name(c)), conn_peer(c), why);

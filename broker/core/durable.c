@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TICKETS_KEPT 256u
+#define TICKETS_KEPT  256u
 #define RELAXED_BYTES (32u * 1024u * 1024u)
-#define REFUSE_BYTES (16u * 1024u * 1024u) /* of what waits while the store fails */
+#define REFUSE_BYTES  (16u * 1024u * 1024u) /* of what waits while the store fails */
 
 /* ---- the batch ------------------------------------------------------------------------------ */
 
@@ -379,6 +379,7 @@ durable_receiver(
 {
 	struct durable_worker *d = w->durable;
 	enum durable_mode mode = durable_mode(w, e->msg);
+	bool retained = (e->flags & ENTRY_RETAINED) != 0;
 	struct batch_segment *seg;
 	struct batch_record *rec;
 
@@ -393,12 +394,14 @@ durable_receiver(
 	seg = d->batch != NULL ? d->batch->last : NULL;
 	rec = seg != NULL && seg->record_count > 0 ? &seg->records[seg->record_count - 1] : NULL;
 	if (rec == NULL || rec->msg != e->msg || rec->count == RECORD_RECEIVERS || group ||
-	    rec->group ||
+	    rec->group || rec->retained != retained ||
+	    (retained && seg->receivers[seg->receiver_count - 1].session == receiver) ||
 	    rec->origin_number != (d->routing != NULL ? d->routing->origin_number : 0)) {
 		if ((seg = segment_for(d, message_size(e->msg))) == NULL ||
 		    (rec = record_new(d, seg, e->msg, mode)) == NULL)
 			goto no_memory;
 		rec->group = group;
+		rec->retained = retained;
 	}
 	if (!batch_receiver_add(seg, rec,
 		&(struct batch_receiver){ .session = receiver,
@@ -518,6 +521,10 @@ durable_row(struct worker *w, int table, bool goes, uint64_t id, struct grapnel_
 	if (d == NULL || batch_of(d) == NULL)
 		return;
 	batch_row(d->batch, (enum batch_table)table, goes, id, text, row);
+	if (d->batch->failed) {
+		d->batch->failed = false;
+		log_error("store: out of memory: a row is not kept");
+	}
 	want(d, STORE_LATER);
 }
 

@@ -65,10 +65,7 @@ gates_clear(struct conn *c)
 	}
 	c->extra->gate_last = NULL;
 	c->extra->gated = c->extra->gate_items = 0;
-	if (c->corked) { /* what it was to be told it gets, with the reason for its end */
-		c->corked = false;
-		conn_mark_dirty(c);
-	}
+	c->corked = false;
 }
 
 unsigned
@@ -320,7 +317,6 @@ gates_uncork(struct worker *w)
 
 		if (c == NULL || c->dead || !c->corked || c->state != CONN_ESTABLISHED)
 			continue;
-		out_clear(c); /* CONNACK says what is not so */
 		conn_close(c, 0, "the session cannot be kept: the store is failing");
 	}
 }

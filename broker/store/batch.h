@@ -32,6 +32,7 @@ struct batch_record {
 	uint32_t left;	       /* of them: not finished */
 	uint32_t hint;	       /* where the next one that finishes is looked for */
 	bool group;	       /* of a shared group alone */
+	bool retained;	       /* served from the retained index: a receiver may get it as a message of now, too */
 };
 struct batch_segment {
 	struct batch_segment *next;
