@@ -37,6 +37,12 @@ router_flush(struct worker *w)
 		at_flush(w);
 }
 void
+durable_flush(struct worker *w)
+{
+	(void)w;
+}
+
+void
 hooks_flush(struct worker *w)
 {
 	(void)w;
