@@ -21,7 +21,6 @@
 #include "core/session.h"
 #include "store/store.h"
 
-struct row_message;
 struct store_batch;
 struct gate;
 struct hold;
@@ -149,8 +148,6 @@ durable_id(const struct session *s)
 {
 	return s->durable ? s->extra->store_id : 0;
 }
-
-void durable_row_message(const struct message *m, struct row_message *row);
 
 /* ---- gates.c ------------------------------------------------------------------------------------- */
 /* From here on acknowledgements of this connection wait for the ticket. false: no memory, the connection is closed. */

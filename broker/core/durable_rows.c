@@ -28,21 +28,6 @@ deadline(const struct worker *w, uint64_t at_ms)
 	return (struct row_time){ .set = true, .wall_ms = now_wall + left, .left_ms = left };
 }
 
-void
-durable_row_message(const struct message *m, struct row_message *row)
-{
-	*row = (struct row_message){ .qos = m->qos,
-		.retain = (m->flags & MSG_RETAIN) != 0,
-		.will = (m->flags & MSG_WILL) != 0,
-		.utf8 = (m->flags & MSG_UTF8) != 0,
-		.topic = message_topic(m),
-		.props = { m->props, m->props_len },
-		.payload = { m->payload, m->payload_len },
-		.has_author = m->author != NULL };
-	if (m->author != NULL)
-		identity_info(m->author, &row->author);
-}
-
 /* ---- sessions ---------------------------------------------------------------------------------- */
 
 static void
@@ -112,7 +97,7 @@ session_row(struct session *s, struct row_out *o)
 	if (x->will != NULL) {
 		row.has_will = true;
 		row.will_delay = x->will_delay;
-		durable_row_message(x->will, &row.will);
+		store_message_row(x->will, &row.will);
 		row.will.expires = (struct row_time){ .set = (x->will->flags & MSG_EXPIRES) != 0,
 			.left_ms = x->will->expires_at_ms };
 		if (!row.online)

@@ -96,6 +96,10 @@ bool store_want(struct store *st, unsigned worker, enum store_want want);
 /* The mail with which the writer asks; its fn is that of store_start. Called by that first of all. */
 void store_ask_taken(struct store *st, struct mail *m);
 
+/* ---- encode.c ----------------------------------------------------------------------------------- */
+/* A message as a row has it, pointing into it; an expiry as the deadline that it is. Any thread. */
+void store_message_row(const struct message *m, struct row_message *row);
+
 /* ---- reader.c ----------------------------------------------------------------------------------- */
 #define READ_MAX 128u
 struct store_read { /* messages that were left on the disk */

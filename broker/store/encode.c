@@ -122,8 +122,8 @@ deadline(uint64_t at_ms, uint64_t now_ms, uint64_t now_wall)
 	return (struct row_time){ .set = true, .wall_ms = now_wall + left, .left_ms = left };
 }
 
-static void
-message_row(const struct message *m, struct row_message *row)
+void
+store_message_row(const struct message *m, struct row_message *row)
 {
 	*row = (struct row_message){ .qos = m->qos,
 		.retain = (m->flags & MSG_RETAIN) != 0,
@@ -186,7 +186,7 @@ write_retained(struct store *st, const struct batch_retained *r)
 	if (r->msg->payload_len > 0) {
 		row_clear(&st->row);
 		row_number(&st->row, r->seq);
-		message_row(r->msg, &row);
+		store_message_row(r->msg, &row);
 		row_message(&st->row, &row, false);
 		row_seal(&st->row, "retained", &key);
 		if (st->row.failed)
@@ -207,7 +207,7 @@ put_record(struct store *st, const struct batch_segment *seg, uint32_t index,
 		.receiver_count = rec->left };
 	size_t at;
 
-	message_row(rec->msg, &row.message);
+	store_message_row(rec->msg, &row.message);
 	row_record_begin(
 	    &st->out, &row, rec->msg->author != NULL && rec->msg->author == *author, &at);
 	if (rec->msg->author != NULL)
