@@ -123,7 +123,7 @@ row_get_string(struct row_in *in)
 	return s;
 }
 
-bool
+static bool
 row_get_flag(uint64_t flags, unsigned bit)
 {
 	return (flags >> bit & 1) != 0;

@@ -50,7 +50,6 @@ struct row_in {
 };
 uint64_t row_get_number(struct row_in *in);
 struct grapnel_str row_get_string(struct row_in *in); /* borrowed from the row */
-bool row_get_flag(uint64_t flags, unsigned bit);
 
 /*
  * The checksum of a row: `table` is its name, key its primary key (numbers as 8 bytes, little endian; several parts one after the
