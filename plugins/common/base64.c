@@ -8,9 +8,16 @@ base64_encode(char *out, const uint8_t *bytes, size_t len, bool padded)
 {
 	uint32_t v = 0;
 	unsigned bits = 0;
-	size_t n = 0;
+	size_t i = 0, n = 0;
 
-	for (size_t i = 0; i < len; i++) {
+	for (; len - i >= 3; i += 3) {
+		v = (uint32_t)bytes[i] << 16 | (uint32_t)bytes[i + 1] << 8 | bytes[i + 2];
+		out[n++] = alphabet[v >> 18];
+		out[n++] = alphabet[v >> 12 & 63];
+		out[n++] = alphabet[v >> 6 & 63];
+		out[n++] = alphabet[v & 63];
+	}
+	for (; i < len; i++) {
 		v = v << 8 | bytes[i];
 		for (bits += 8; bits >= 6; bits -= 6)
 			out[n++] = alphabet[v >> (bits - 6) & 63];

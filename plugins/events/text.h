@@ -6,7 +6,7 @@
  * of a format puts "{", names and values in order; commas are its own business (json_name puts one where one is due).
  *
  * Threads:   of whoever has it.
- * Ownership: data is the text's until text_free or text_take.
+ * Ownership: data is the text's, until text_free.
  */
 #ifndef PLUGINS_EVENTS_TEXT_H
 #define PLUGINS_EVENTS_TEXT_H
@@ -30,8 +30,8 @@ void text_int(struct text *t, int64_t n);
 /* "name": with a comma in front, unless a "{" or "[" is what stands there. Names are our own literals: not escaped. */
 void json_name(struct text *t, const char *name);
 /*
- * A JSON string: quoted and escaped. Bytes that are no UTF-8 are replaced by U+FFFD; NUL and other control characters are
- * \u00XX. .data NULL: null.
+ * A JSON string: quoted and escaped. Each byte that is no UTF-8 is replaced by U+FFFD; control characters (C0, DEL, C1) are
+ * \n or \u00XX, so that the text does nothing to a terminal either. .data NULL: null.
  */
 void json_string(struct text *t, struct grapnel_str s);
 /* Its inside alone, without the quotes: for texts that have their own. */
@@ -40,6 +40,7 @@ void json_bool(struct text *t, bool value);
 /* A string of base64 (RFC 4648, padded). */
 void json_base64(struct text *t, struct grapnel_str s);
 
+/* Well-formed and without NUL, as UTF-8 strings of MQTT are [MQTT-1.5.4-2]. */
 bool text_is_utf8(struct grapnel_str s);
 
 #endif
