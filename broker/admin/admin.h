@@ -17,7 +17,7 @@ struct broker;
 #define ADMIN_MAX_BODY	  (256u * 1024u)
 #define ADMIN_MAX_CALLS	  128u
 #define ADMIN_TIMEOUT_S	  30 /* of an idle or slow connection */
-#define ADMIN_CALL_TIMEOUT_S 10 /* of a call that waits for workers */
+#define ADMIN_CALL_TIMEOUT_S 15 /* of a call that waits for workers or a plugin */
 
 /*
  * Listen where settings->admin says; nothing to do when it names no socket. A socket file that nobody

@@ -11,6 +11,8 @@
 #include <string.h>
 
 #define ARGUMENTS_MAX 64
+#define COMMAND_LIMIT_MS \
+	10000u /* below ADMIN_CALL_TIMEOUT_S, so that it is this one that is told */
 
 void
 route_plugins(struct api_call *call)
@@ -57,25 +59,6 @@ route_plugin_forget(struct api_call *call)
 		api_reply_json(call, 200, json_pack("{s:I}", "forgotten", (json_int_t)forgotten));
 }
 
-/* The plugin's answer, while its command runs. */
-struct command_answer {
-	json_t *json;
-	bool given, malformed;
-};
-
-static void
-command_on_reply(void *ctx, struct grapnel_str text)
-{
-	struct command_answer *answer = ctx;
-
-	if (answer->given) /* the first one counts */
-		return;
-	answer->given = true;
-	answer->json =
-	    json_loadb(text.data != NULL ? text.data : "", text.len, JSON_DECODE_ANY, NULL);
-	answer->malformed = answer->json == NULL;
-}
-
 /* {"arguments": ["…"]} -> how many; -1: anything else. */
 static int
 command_arguments(const json_t *body, struct grapnel_str *arguments)
@@ -105,14 +88,52 @@ command_arguments(const json_t *body, struct grapnel_str *arguments)
 	return (int)json_array_size(list);
 }
 
+static void
+command_on_done(void *arg, const struct command_result *r)
+{
+	struct api_call *call = arg;
+	const char *name = call->path.segments[3];
+	json_t *answer = NULL;
+
+	if (r->end == COMMAND_UNKNOWN) {
+		api_reply_error(call, 404, "no plugin offers the command \"%s\"", name);
+		return;
+	}
+	if (r->end == COMMAND_LATE) {
+		api_reply_error(call, 504,
+		    "the plugin has not answered \"%s\" within %u seconds; what it was asked to do "
+		    "may go on",
+		    name, COMMAND_LIMIT_MS / 1000);
+		return;
+	}
+	if (r->end == COMMAND_GONE) {
+		api_reply_error(call, 503, "the plugin has ended without answering \"%s\"", name);
+		return;
+	}
+	if (r->given &&
+	    (r->text.data == NULL ||
+		(answer = json_loadb(r->text.data, r->text.len, JSON_DECODE_ANY, NULL)) == NULL)) {
+		api_reply_error(call, 500, "%s",
+		    r->text.data == NULL ? "no memory" : "the plugin's answer is not JSON");
+		return;
+	}
+	if (r->err != GRAPNEL_OK && !r->given)
+		api_reply_error(call, r->err == GRAPNEL_EINVAL ? 400 : 500,
+		    "the command failed (error %d)", r->err);
+	else if (r->err != GRAPNEL_OK)
+		api_reply_json(call, 409,
+		    json_pack("{s:s, s:O}", "error", "the command failed", "answer", answer));
+	else
+		api_reply_json(call, 200, json_pack("{s:O?}", "answer", answer));
+	json_decref(answer);
+}
+
 void
 route_plugin_command(struct api_call *call)
 {
 	struct grapnel_str arguments[ARGUMENTS_MAX];
-	struct command_answer answer = { 0 };
 	struct grapnel_command command = { .size = sizeof(command) };
 	int count = command_arguments(call->body, arguments);
-	int err;
 
 	if (count < 0) {
 		api_reply_error(call, 400, "the body is {\"arguments\": [...]}, at most %d strings",
@@ -123,19 +144,5 @@ route_plugin_command(struct api_call *call)
 	    (struct grapnel_str){ call->path.segments[3], strlen(call->path.segments[3]) };
 	command.arguments = arguments;
 	command.argument_count = (size_t)count;
-	err = plugins_command(call->broker->plugins, &command, command_on_reply, &answer);
-	if (err == GRAPNEL_ENOENT && !answer.given)
-		api_reply_error(
-		    call, 404, "no plugin offers the command \"%s\"", call->path.segments[3]);
-	else if (answer.malformed)
-		api_reply_error(call, 500, "the plugin's answer is not JSON");
-	else if (err != GRAPNEL_OK && !answer.given)
-		api_reply_error(
-		    call, err == GRAPNEL_EINVAL ? 400 : 500, "the command failed (error %d)", err);
-	else if (err != GRAPNEL_OK)
-		api_reply_json(call, 409,
-		    json_pack("{s:s, s:O}", "error", "the command failed", "answer", answer.json));
-	else
-		api_reply_json(call, 200, json_pack("{s:o?}", "answer", json_incref(answer.json)));
-	json_decref(answer.json);
+	plugins_command(call->broker->plugins, &command, COMMAND_LIMIT_MS, command_on_done, call);
 }

@@ -236,6 +236,16 @@ ack_send(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code,
 	held_go(c);
 }
 
+void
+ack_again(struct conn *c, uint16_t packet_id)
+{
+	/* Perhaps the first one was held when its connection ended: then this one has to wait, too. */
+	if (hook_used(c->w, HOOK_ACKNOWLEDGE))
+		ack_send(c, MQTT_PUBREC, packet_id, 0, (struct grapnel_str){ 0 }, NULL);
+	else
+		ack_out_now(c, MQTT_PUBREC, packet_id, 0, (struct grapnel_str){ 0 });
+}
+
 /* ---- from the Client ------------------------------------------------------------------- */
 
 enum handled

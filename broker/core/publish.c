@@ -728,9 +728,8 @@ on_publish(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 			    !held_ack_has(c, MQTT_PUBREC, p.packet_id) &&
 			    !gate_has(
 				c, MQTT_PUBREC, p.packet_id)) /* else the answer is still to come */
-				ack_out_now(
-				    c, MQTT_PUBREC, p.packet_id, 0, (struct grapnel_str){ 0 });
-			return HANDLED;
+				ack_again(c, p.packet_id);
+			return c->state == CONN_ESTABLISHED ? HANDLED : HANDLED_CLOSED;
 		}
 		if (s->flow->received.count + acks_unsent(c) + c->w->core->batch->count >=
 		    c->own_receive_maximum) {

@@ -40,6 +40,8 @@ void ack_send(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_c
 /* Messages that only wait for a plugin or the store to be acknowledged; those in the session's `received` are not counted again. */
 unsigned acks_unsent(const struct conn *c);
 bool held_ack_has(const struct conn *c, uint8_t type, uint16_t packet_id);
+/* PUBREC for a PUBLISH that came again: the message was taken in before. */
+void ack_again(struct conn *c, uint16_t packet_id);
 /* At once, whatever waits: gates.c. */
 void ack_out_now(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code, struct grapnel_str reason_string);
 /* The message is not taken in: when it comes again it is a new one. */

@@ -51,6 +51,12 @@ void events_update_mask(struct hook_state *hs);
 /* Hand on what is queued; @return true: more is left that could go at once. */
 bool events_flush(struct hook_state *hs);
 void events_resume(struct instance_worker *iw);
+/* How many on_events has not taken; what was lost last counts as the one GAP that will stand for it. */
+static inline uint32_t
+events_waiting(const struct event_queue *q)
+{
+	return q->count + (q->lost > 0);
+}
 /* The instance leaves this worker: what it has not taken is dropped. */
 void events_drop(struct instance_worker *iw);
 /* The client's memory goes, what it keeps has moved, or its events become those of another. */

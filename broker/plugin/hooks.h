@@ -165,8 +165,21 @@ int plugins_cache_purge(struct plugins *p, const char *plugin, struct grapnel_st
  * went, perhaps not all (GRAPNEL_ENOMEM).
  */
 int plugins_values_forget(struct plugins *p, const char *name, uint32_t *forgotten);
-/* Run an admin command of a plugin. GRAPNEL_ENOENT: no plugin offers it. */
-int plugins_command(struct plugins *p, const struct grapnel_command *cmd, void (*reply)(void *ctx, struct grapnel_str json), void *ctx);
+enum command_end {
+	COMMAND_RAN,	 /* err: what it returned; given, text: what it replied (.data NULL: no memory for it) */
+	COMMAND_UNKNOWN, /* no plugin offers it */
+	COMMAND_LATE,	 /* the plugin took longer than limit_ms */
+	COMMAND_GONE,	 /* the plugin has gone without an answer */
+};
+struct command_result {
+	enum command_end end;
+	int err;
+	bool given;
+	struct grapnel_str text; /* borrowed */
+};
+typedef void (*command_done_fn)(void *arg, const struct command_result *result);
+/* Run an admin command of a plugin; done is called exactly once, on main, at once or later. plugin/command.c */
+void plugins_command(struct plugins *p, const struct grapnel_command *cmd, uint32_t limit_ms, command_done_fn done, void *arg);
 
 /* ---- what hooks needs from the core; core/hostcalls.c ------------------------------------------ */
 int core_publish(struct broker *b, const struct grapnel_publication *pub);	/* any thread */

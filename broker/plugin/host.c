@@ -289,7 +289,7 @@ this_worker(void)
 
 /* The instance's part of this worker, when it may have services there. */
 static struct instance_worker *
-here(struct grapnel_instance *self)
+here(const struct grapnel_instance *self)
 {
 	struct instance_worker *iw = instance_here(instance_of(self));
 
@@ -475,6 +475,14 @@ host_events_resume(struct grapnel_instance *self)
 
 	if (iw != NULL)
 		events_resume(iw);
+}
+
+static uint32_t
+host_events_waiting(const struct grapnel_instance *self)
+{
+	const struct instance_worker *iw = here(self);
+
+	return iw != NULL ? events_waiting(&iw->events) : 0;
 }
 
 static void
@@ -678,5 +686,6 @@ host_fill(struct grapnel_host *host, unsigned workers)
 		.value_delete = value_delete,
 		.value_each = value_each,
 		.value_sync = value_sync,
+		.events_waiting = host_events_waiting,
 	};
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "instance.h"
 #include "base/log.h"
+#include "command.h"
 #include "config/conf.h"
 #include "core/broker.h"
 #include "handler.h"
@@ -133,6 +134,7 @@ instance_destroy(struct instance *in)
 		else if (in->plugin->destroy != NULL)
 			in->plugin->destroy(in->state);
 	}
+	commands_drop(in);
 	offload_lane_close(in->registry->pool, &in->lane);
 	if (!in->stuck) { /* they look at the plugin's table */
 		plugin_options_free(in->options);
@@ -152,6 +154,7 @@ instance_unref(struct instance *in)
 	if (in->running) {
 		log_debug("plugin \"%s\": not stopped everywhere; it is left in memory",
 		    in->name); /* the process ends */
+		commands_drop(in);
 		return;
 	}
 	instance_destroy(in);

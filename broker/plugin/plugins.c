@@ -328,32 +328,3 @@ plugins_values_forget(struct plugins *p, const char *name, uint32_t *forgotten)
 		err = f.err;
 	return err == GRAPNEL_OK && f.count == 0 ? GRAPNEL_ENOENT : err;
 }
-
-int
-plugins_command(struct plugins *p, const struct grapnel_command *cmd,
-    void (*reply)(void *ctx, struct grapnel_str json), void *ctx)
-{
-	for (unsigned i = 0; p != NULL && i < p->count; i++) {
-		struct instance *in = p->entries[i].in;
-
-		for (struct instance_command *c = in->commands; c != NULL; c = c->next) {
-			uint64_t entered, took;
-			int err;
-
-			if (strlen(c->name) != cmd->name.len ||
-			    memcmp(c->name, cmd->name.data, cmd->name.len) != 0)
-				continue;
-			entered = plugin_enter();
-			err = c->fn(c->arg, cmd, reply, ctx);
-			took = plugin_enter() - entered;
-			if (took > PLUGIN_HOLD_US) {
-				atomic_fetch_add_explicit(&in->main_holds, 1, memory_order_relaxed);
-				log_warning(
-				    "plugin \"%s\": command %s held the main thread for %llu ms",
-				    in->name, c->name, (unsigned long long)(took / 1000));
-			}
-			return err;
-		}
-	}
-	return GRAPNEL_ENOENT;
-}

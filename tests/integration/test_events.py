@@ -5,7 +5,7 @@ import time
 
 from lib.case import broker, default_broker, each, versions
 from lib.hooks import Events, eventually
-from lib.mqtt import CONNACK, PINGRESP, PUBACK, PUBLISH, V31, V311, V5, P
+from lib.mqtt import CONNACK, PINGRESP, PUBACK, PUBCOMP, PUBLISH, PUBREC, V31, V311, V5, P
 from lib.wire import Will
 
 ALLOW = {"module": "verdict", "order": 90, "client_authenticate": "allow", "acl_check": "allow"}
@@ -371,3 +371,27 @@ def test_what_the_broker_does_at_its_end_is_seen_in_order(b):
     gone, = e.of("client_disconnected", client="last")
     assert gone["code"] == 0x8B, gone
     assert stop["type"] == "broker_stopping"
+
+
+# ---- their place before acknowledgements -----------------------------------------------------------
+
+
+@each(mode=("off", "relaxed", "strict"), kept=(False, True))
+@versions(4, 5)
+@broker(plugins={"acker": {"await_event": True}, "allow": ALLOW}, top=lambda mode, **_: {"store": {"durability": mode}})
+def test_the_event_of_a_message_is_there_before_its_acknowledgement_is_asked_for(b, v, mode, kept):
+    """acker holds each acknowledgement until the event whose number events_waiting foretold, and refuses if it is another one."""
+    name = b.unique("c")
+    props = {"props": [(P.SESSION_EXPIRY, 100)]} if kept and v == V5 else {}
+    c = b.connect(v, name, clean=not kept or v == V5, **props)
+    other = b.connect(v)
+    other.subscribe(name, qos=2)
+    for i in range(10):  # both kinds in one batch, and in one of their own
+        ids = [(qos, c.send_publish(name, b"%d %d" % (i, qos), qos=qos)) for qos in ((1, 2, 2, 1) if i % 2 else (1 + i // 2 % 2,))]
+        for qos, packet_id in ids:
+            c.expect(PUBREC if qos == 2 else PUBACK, packet_id=packet_id, reason=0)
+        for qos, packet_id in ids:
+            if qos == 2:
+                c.pubrel(packet_id)
+                c.expect(PUBCOMP, packet_id=packet_id, reason=0)
+    b.wait_metric('grapnel_plugin_pending_requests{plugin="acker"}', 0)

@@ -552,6 +552,20 @@ def test_held_acknowledgements_are_bounded_by_receive_maximum(b):
     assert b.metric('grapnel_plugin_pending_requests{plugin="acker"}') <= 6
 
 
+@broker(plugins=acker(hold="60s"))
+def test_a_message_of_qos_2_that_comes_again_waits_as_the_first_did(b):
+    c = b.connect(V5, b.unique("c"), props=[(P.SESSION_EXPIRY, 100)])
+    packet_id = c.send_publish("t", b"x", qos=2)
+    b.wait_metric('grapnel_plugin_pending_requests{plugin="acker"}', 1)
+    c.reset()
+    b.wait_metric('grapnel_plugin_pending_requests{plugin="acker"}', 0)
+    c = b.connect(V5, c.client_id, clean=False, session_present=True, props=[(P.SESSION_EXPIRY, 100)])
+    c.send_publish("t", b"x", qos=2, packet_id=packet_id, dup=True)
+    b.wait_metric('grapnel_plugin_pending_requests{plugin="acker"}', 1)
+    c.send_raw(b"\xc0\x00")
+    c.expect(PINGRESP)
+
+
 # ---- chains ----------------------------------------------------------------------------------------
 
 CHAIN = {

@@ -121,6 +121,57 @@ START_TEST(events_arrive_in_order_and_with_ids_that_do_not_repeat)
 }
 END_TEST
 
+/* ---- how many wait ----------------------------------------------------------------------------- */
+
+static uint64_t taken_before, foretold;
+
+static size_t
+take_some(struct probe *p, const struct grapnel_event *const *events, size_t count)
+{
+	ck_assert_uint_ge(p->host->events_waiting(p->self), count);
+	if (count > 3 && atomic_load(&calls) == 0)
+		count = 3;
+	count = take_all(p, events, count);
+	taken_before += count;
+	return count;
+}
+
+static void
+foretell_here(struct worker *w, void *arg)
+{
+	struct burst b = { .type = GRAPNEL_EVENT_MESSAGE_PUBLISHED, .first = 10, .count = 7 };
+
+	(void)arg;
+	emit_here(w, &b);
+	foretold = taken_before + first.host->events_waiting(first.self);
+}
+
+START_TEST(how_many_events_wait_is_known_to_the_plugin)
+{
+	begin("first", "event_queue = 20");
+	first.events = take_some;
+	taken_before = 0;
+	ck_assert_uint_eq(first.host->events_waiting(first.self), 0); /* no worker */
+	on_worker(0, foretell_here, NULL);
+	ck_assert_uint_eq(foretold, 7);
+	wait_for(&seen_count, 7);
+	ck_assert_uint_eq(seen[6].number, 16);
+	on_worker(0, foretell_here, NULL);
+	ck_assert_uint_eq(foretold, 14);
+	wait_for(&seen_count, 14);
+	atomic_store(&stalled, 1);
+	on_worker(0, foretell_here, NULL);
+	on_worker(0, foretell_here, NULL);
+	on_worker(0, foretell_here, NULL); /* the last of 35 - 14 had no room: GAP */
+	ck_assert_uint_eq(foretold, 14 + 20 + 1);
+	atomic_store(&stalled, 0);
+	wait_for(&seen_count, 35);
+	ck_assert_int_eq(seen[34].type, GRAPNEL_EVENT_GAP);
+	ck_assert_uint_eq(seen[34].lost, 1);
+	stub_stop();
+}
+END_TEST
+
 static void
 emit_details(struct worker *w, void *arg)
 {
@@ -379,6 +430,7 @@ main(void)
 	int failed;
 
 	tcase_add_test(tc, events_arrive_in_order_and_with_ids_that_do_not_repeat);
+	tcase_add_test(tc, how_many_events_wait_is_known_to_the_plugin);
 	tcase_add_test(tc, what_an_event_says_is_copied);
 	tcase_add_test(tc, a_client_may_go_before_its_events_are_taken);
 	tcase_add_test(tc, a_full_lossy_queue_says_how_many_are_missing_and_where);

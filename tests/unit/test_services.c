@@ -274,10 +274,27 @@ rich_create(struct probe *p)
 	return GRAPNEL_OK;
 }
 
+/* What came of commands, in the order they ended. */
+static struct {
+	enum command_end end;
+	int err;
+	bool given;
+	char text[64];
+} ends[4];
+static _Atomic unsigned ended;
+
 static void
-take_reply(void *ctx, struct grapnel_str json)
+on_end(void *arg, const struct command_result *r)
 {
-	keep(ctx, 64, json);
+	unsigned i = atomic_load(&ended);
+
+	ck_assert_ptr_eq(arg, &ended);
+	ck_assert_uint_lt(i, sizeof(ends) / sizeof(*ends));
+	ends[i].end = r->end;
+	ends[i].err = r->err;
+	ends[i].given = r->given;
+	keep(ends[i].text, sizeof(ends[i].text), r->text);
+	atomic_store(&ended, i + 1);
 }
 
 static char metrics_text[65536];
@@ -296,16 +313,19 @@ show_on_main(void *arg)
 {
 	struct grapnel_command command = { .size = sizeof(command),
 		.name = GRAPNEL_STR("probe flush") };
-	char reply[64] = "";
 	json_t *j;
 
 	(void)arg;
-	ck_assert_int_eq(
-	    plugins_command(stub_broker.plugins, &command, take_reply, reply), GRAPNEL_OK);
-	ck_assert_str_eq(reply, "{\"ok\":true}");
+	atomic_store(&ended, 0);
+	plugins_command(stub_broker.plugins, &command, 1, on_end, &ended);
+	ck_assert_uint_eq(atomic_load(&ended), 1);
+	ck_assert_int_eq(ends[0].end, COMMAND_RAN);
+	ck_assert_int_eq(ends[0].err, GRAPNEL_OK);
+	ck_assert_str_eq(ends[0].text, "{\"ok\":true}");
 	command.name = GRAPNEL_STR("nobody");
-	ck_assert_int_eq(
-	    plugins_command(stub_broker.plugins, &command, take_reply, reply), GRAPNEL_ENOENT);
+	plugins_command(stub_broker.plugins, &command, 1, on_end, &ended);
+	ck_assert_uint_eq(atomic_load(&ended), 2);
+	ck_assert_int_eq(ends[1].end, COMMAND_UNKNOWN);
 	metrics_text[0] = '\0';
 	ck_assert_int_eq(plugins_metrics(stub_broker.plugins, take_line, NULL), 0);
 	j = plugins_json(stub_broker.plugins, NULL);
@@ -367,6 +387,94 @@ START_TEST(everything_is_counted_and_shown)
 }
 END_TEST
 
+/* ---- commands that answer later -------------------------------------------------------------- */
+
+static void (*owed_reply)(void *ctx, struct grapnel_str json);
+static void *owed_ctx;
+
+static int
+owe(void *arg, const struct grapnel_command *command,
+    void (*reply)(void *ctx, struct grapnel_str json), void *ctx)
+{
+	(void)arg;
+	(void)command;
+	owed_reply = reply;
+	owed_ctx = ctx;
+	return GRAPNEL_COMMAND_LATER;
+}
+
+static int
+owing_create(struct probe *p)
+{
+	return p->host->command_new(p->self, "owe", "Later", owe, p);
+}
+
+static void
+ask_to_owe(void *arg)
+{
+	struct grapnel_command command = { .size = sizeof(command), .name = GRAPNEL_STR("owe") };
+
+	plugins_command(stub_broker.plugins, &command, *(uint32_t *)arg, on_end, &ended);
+	ck_assert_uint_eq(atomic_load(&ended), 0);
+}
+
+static void
+begin_owing(uint32_t limit_ms)
+{
+	atomic_store(&ended, 0);
+	first.create = owing_create;
+	begin("", NULL);
+	on_main(ask_to_owe, &limit_ms);
+}
+
+START_TEST(a_command_may_answer_later_once_from_any_thread)
+{
+	begin_owing(60000);
+	owed_reply(owed_ctx, GRAPNEL_STR("[1]"));
+	owed_reply(owed_ctx, GRAPNEL_STR("[2]"));
+	wait_for(&ended, 1);
+	owed_reply(owed_ctx, GRAPNEL_STR("[3]"));
+	stub_stop();
+	owed_reply(owed_ctx, GRAPNEL_STR("[4]"));
+	ck_assert_uint_eq(atomic_load(&ended), 1);
+	ck_assert_int_eq(ends[0].end, COMMAND_RAN);
+	ck_assert_int_eq(ends[0].err, GRAPNEL_OK);
+	ck_assert_str_eq(ends[0].text, "[1]");
+}
+END_TEST
+
+START_TEST(a_command_that_takes_too_long_is_given_up)
+{
+	begin_owing(20);
+	wait_for(&ended, 1);
+	ck_assert_int_eq(ends[0].end, COMMAND_LATE);
+	ck_assert(!ends[0].given);
+	owed_reply(owed_ctx, GRAPNEL_STR("[1]"));
+	stub_stop();
+	ck_assert_uint_eq(atomic_load(&ended), 1);
+}
+END_TEST
+
+static void
+reply_at_last(struct probe *p)
+{
+	(void)p;
+	owed_reply(owed_ctx, GRAPNEL_STR("\"at last\""));
+}
+
+START_TEST(what_a_plugin_owes_at_its_end_is_answered)
+{
+	first.destroy = _i == 1 ? reply_at_last : NULL;
+	begin_owing(60000);
+	stub_stop();
+	ck_assert_uint_eq(atomic_load(&ended), 1);
+	ck_assert_int_eq(ends[0].end, _i == 1 ? COMMAND_RAN : COMMAND_GONE);
+	ck_assert_str_eq(ends[0].text, _i == 1 ? "\"at last\"" : "");
+	owed_reply(owed_ctx, GRAPNEL_STR("[1]"));
+	ck_assert_uint_eq(atomic_load(&ended), 1);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -383,6 +491,9 @@ main(void)
 	    sizeof(look_ups) / sizeof(*look_ups));
 	tcase_add_test(tc, a_cancelled_look_up_stays_silent);
 	tcase_add_test(tc, everything_is_counted_and_shown);
+	tcase_add_test(tc, a_command_may_answer_later_once_from_any_thread);
+	tcase_add_test(tc, a_command_that_takes_too_long_is_given_up);
+	tcase_add_loop_test(tc, what_a_plugin_owes_at_its_end_is_answered, 0, 2);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_ENV);

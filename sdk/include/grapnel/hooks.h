@@ -307,11 +307,18 @@ struct grapnel_subscribe_answer {
  * message_acknowledge: the message has been routed; may its acknowledgement go
  * out? PENDING holds it, and those behind it, in order. DENY sends reason_code
  * (3.x: nothing is sent and the connection is closed). Answer: ack_answer / ack_resolve.
+ *
+ * The event of a message is there before this hook is asked: what is accepted (reason_code below 0x80) has put its
+ * MESSAGE_PUBLISHED, or MESSAGE_DROPPED where a plugin or a rule dropped it, into the queues of this worker, whatever
+ * its QoS, session and durability. For the first plugin of the chain that is asked about PUBACK or PUBREC it is the
+ * last event there is (host->events_waiting); behind a plugin that took its time others may have followed. Of PUBCOMP, and of
+ * PUBREC for a PUBLISH that came again (the connection ended before its PUBREC), it went in at the first PUBREC,
+ * perhaps in a process before this one. What is refused has no such event.
  */
 struct grapnel_message_acknowledge {
 	size_t size;
 	const struct grapnel_client_info *client; /* the publisher */
-	const struct grapnel_message_info *message; /* payload and properties may be absent for PUBCOMP */
+	const struct grapnel_message_info *message; /* empty for PUBCOMP and for PUBREC of a PUBLISH that came again */
 	uint16_t packet_identifier;
 	uint8_t packet_type; /* 4 PUBACK, 5 PUBREC, 7 PUBCOMP */
 	uint8_t reason_code; /* that will be sent */

@@ -58,6 +58,9 @@ struct grapnel_command {
 	size_t argument_count;
 };
 
+/** What a command's function returns when its answer comes later: command_new. */
+#define GRAPNEL_COMMAND_LATER 1
+
 struct grapnel_rules_question {
 	size_t size;
 	enum grapnel_action action;
@@ -269,8 +272,12 @@ struct grapnel_host {
 
 	/* ---- admin commands ---------------------------------------------------------------------------- */
 	/**
-	 * In create(): offer `grapnelctl <name>`. fn runs on the main thread, must not block for long, and writes its
-	 * answer with reply (JSON text).
+	 * In create(): offer `grapnelctl <name>`. fn runs on the main thread, must not block for long, and answers with
+	 * reply(ctx, json): JSON text, copied; the first answer counts. `command` is borrowed until fn returns.
+	 * To answer now, call reply and return GRAPNEL_OK, or an error (with a reply that explains it, or without).
+	 * To answer later, return GRAPNEL_COMMAND_LATER: reply is called exactly once, from any thread, perhaps before fn has
+	 * returned. Who asked may have gone meanwhile, and after ten seconds is told (504) that it takes too long: a reply that
+	 * comes then is ignored. All replies are made before destroy() returns; what is owed then the host answers (503).
 	 */
 	int (*command_new)(struct grapnel_instance *self, const char *name, const char *help,
 	    int (*fn)(void *arg, const struct grapnel_command *command, void (*reply)(void *ctx, struct grapnel_str json), void *ctx), void *arg);
@@ -356,6 +363,21 @@ struct grapnel_host {
 	 * @threads Worker.  @since ABI 1.0
 	 */
 	int (*value_sync)(struct grapnel_instance *self, grapnel_call_fn fn, void *arg);
+
+	/* ---- events, once more ------------------------------------------------------------------------------- */
+	/**
+	 * How many events of this worker wait for on_events of this instance. While on_events runs those that it has been offered
+	 * count too, all of them: what it takes is taken when it returns. Events that did not go into the queue (full, no memory) count
+	 * as one, the GAP that will stand at their place.
+	 *
+	 * Events get into the queue one after another and are taken in that order, none is left out. So a plugin that adds up what its
+	 * on_events has returned on a worker (`taken`) knows their numbers: what waits now has the numbers from taken + 1 to
+	 * taken + events_waiting(), and when message_acknowledge asks about a message, its MESSAGE_PUBLISHED has the number
+	 * taken + events_waiting() or a lower one (grapnel/hooks.h); it has been seen when `taken` has become that large.
+	 * @return 0 also off a worker, and on one that the instance has left.
+	 * @threads Worker.  @since ABI 1.0
+	 */
+	uint32_t (*events_waiting)(const struct grapnel_instance *self);
 };
 
 #ifdef __cplusplus
