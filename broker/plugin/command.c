@@ -8,7 +8,8 @@
 
 struct command {
 	struct mail mail; /* first: mail and command are one address */
-	struct instance *in;
+	struct worker *main;
+	struct instance *in; /* gone when a reply has been posted before destroy() returned */
 	command_done_fn done;
 	void *arg;
 	struct timer limit; /* main's wheel; armed once fn has returned GRAPNEL_COMMAND_LATER */
@@ -54,7 +55,7 @@ finish(struct command *c, enum command_end end)
 		.given = c->given,
 		.text = { c->text, c->len } };
 
-	timer_disarm(c->in->broker->main->wheel, &c->limit);
+	timer_disarm(c->main->wheel, &c->limit);
 	c->done(c->arg, &result);
 	free(c->text);
 	free(c);
@@ -84,7 +85,7 @@ reply(void *ctx, struct grapnel_str json)
 		c->len = c->text != NULL ? json.len : 0;
 		if (!c->running) {
 			unlist_locked(c);
-			worker_post(c->in->broker->main, &c->mail);
+			worker_post(c->main, &c->mail);
 		}
 	}
 	pthread_mutex_unlock(&lock);
@@ -183,6 +184,7 @@ plugins_command(struct plugins *p, const struct grapnel_command *cmd, uint32_t l
 		return;
 	}
 	c->mail.fn = on_reply_mail;
+	c->main = in->broker->main;
 	c->in = in;
 	c->done = done;
 	c->arg = arg;
@@ -200,7 +202,7 @@ plugins_command(struct plugins *p, const struct grapnel_command *cmd, uint32_t l
 	pthread_mutex_unlock(&lock);
 	/* A reply from now on comes as mail to this thread, so c is there until this function is left. */
 	if (wait)
-		worker_timer(in->broker->main, &c->limit, limit_ms);
+		worker_timer(c->main, &c->limit, limit_ms);
 	else
 		finish(c, COMMAND_RAN);
 }
