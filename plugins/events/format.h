@@ -21,9 +21,10 @@ enum format_kind {
 };
 
 enum format_payload {
-	PAYLOAD_AUTO = 0, /* as text when it is valid UTF-8, else base64 */
+	PAYLOAD_AUTO = 0, /* as text when it is UTF-8 without NUL, else base64; foreign formats: as theirs by default */
 	PAYLOAD_BASE64 = 1,
 	PAYLOAD_NONE = 2, /* only its size */
+	PAYLOAD_TEXT = 3, /* always as text; bytes that are no UTF-8 are lost */
 };
 
 struct format_options {
@@ -33,9 +34,9 @@ struct format_options {
 	const char *type_prefix; /* CloudEvents: in front of the event's name */
 };
 
-/* GRAPNEL_EVENT_BITs of what it can write. */
+/* GRAPNEL_EVENT_BITs of what it can write; the others are not to be given to it. GAP is not one of the foreign formats'. */
 uint64_t format_possible(enum format_kind kind);
-/* For Content-Type; several: an array of events. */
+/* For Content-Type; several: an array of events. Receivers of VERNEMQ, EMQX and NANOMQ expect one event a request. */
 const char *format_content_type(enum format_kind kind, bool several);
 
 /*
@@ -51,7 +52,8 @@ void format_event(struct text *out, const struct record_view *v, const struct fo
 
 /*
  * Headers of one event, "Name: value", for BINARY (ce-id ...) and VERNEMQ (vernemq-hook). Values are of printable ASCII
- * whatever the event holds: CloudEvents percent-encodes the rest. Each ends with NUL in out; @return how many.
+ * whatever the event holds: CloudEvents percent-encodes the rest, and an optional attribute of more than 2048 bytes is
+ * left out. Each ends with NUL in out; @return how many.
  */
 unsigned format_headers(struct text *out, const struct record_view *v, const struct format_options *o);
 

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "record.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 #define ABSENT UINT32_MAX
@@ -77,8 +75,13 @@ event_type_of(struct grapnel_str name)
 void
 event_id_text(char out[EVENT_ID_SIZE], const struct grapnel_event_id *id)
 {
-	(void)snprintf(out, EVENT_ID_SIZE, "%016" PRIx64 "-%016" PRIx64 "-%016" PRIx64, id->node,
-	    id->boot, id->sequence);
+	const uint64_t parts[] = { id->node, id->boot, id->sequence };
+
+	for (unsigned i = 0; i < 3; i++) {
+		for (unsigned shift = 64; shift > 0; shift -= 4)
+			*out++ = "0123456789abcdef"[parts[i] >> (shift - 4) & 15];
+		*out++ = i < 2 ? '-' : '\0';
+	}
 }
 
 /* ---- writing --------------------------------------------------------------------------------- */

@@ -44,7 +44,7 @@ const char *event_name(enum grapnel_event_type type);
 /* GRAPNEL_EVENT_COUNT: no such name. */
 enum grapnel_event_type event_type_of(struct grapnel_str name);
 
-#define EVENT_ID_SIZE 53u /* with the NUL */
+#define EVENT_ID_SIZE 51u /* with the NUL */
 /* "0123456789abcdef-0123456789abcdef-0123456789abcdef": of one event, for ever. */
 void event_id_text(char out[EVENT_ID_SIZE], const struct grapnel_event_id *id);
 

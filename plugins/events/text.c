@@ -199,7 +199,7 @@ json_escape(struct text *t, struct grapnel_str s)
 }
 
 void
-json_string(struct text *t, struct grapnel_str s)
+json_text(struct text *t, struct grapnel_str s)
 {
 	if (s.data == NULL) {
 		text_puts(t, "null");

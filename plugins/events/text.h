@@ -33,7 +33,7 @@ void json_name(struct text *t, const char *name);
  * A JSON string: quoted and escaped. Each byte that is no UTF-8 is replaced by U+FFFD; control characters (C0, DEL, C1) are
  * \n or \u00XX, so that the text does nothing to a terminal either. .data NULL: null.
  */
-void json_string(struct text *t, struct grapnel_str s);
+void json_text(struct text *t, struct grapnel_str s);
 /* Its inside alone, without the quotes: for texts that have their own. */
 void json_escape(struct text *t, struct grapnel_str s);
 void json_bool(struct text *t, bool value);

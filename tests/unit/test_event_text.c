@@ -64,7 +64,7 @@ START_TEST(a_string_is_escaped)
 
 	json_escape(&t, str(escapes[_i].bytes));
 	ck_text(&t, escapes[_i].escaped);
-	json_string(&t, str(escapes[_i].bytes));
+	json_text(&t, str(escapes[_i].bytes));
 	(void)snprintf(quoted, sizeof(quoted), "\"%s\"", escapes[_i].escaped);
 	ck_text(&t, quoted);
 }
@@ -112,8 +112,8 @@ START_TEST(absent_is_null_and_empty_is_not)
 {
 	struct text t = { 0 };
 
-	json_string(&t, (struct grapnel_str){ NULL, 0 });
-	json_string(&t, GRAPNEL_STR(""));
+	json_text(&t, (struct grapnel_str){ NULL, 0 });
+	json_text(&t, GRAPNEL_STR(""));
 	ck_text(&t, "null\"\"");
 }
 END_TEST
@@ -130,7 +130,7 @@ START_TEST(commas_stand_between_members)
 	text_char(&t, '[');
 	text_char(&t, ']');
 	json_name(&t, "d");
-	json_string(&t, GRAPNEL_STR("{"));
+	json_text(&t, GRAPNEL_STR("{"));
 	json_name(&t, "e");
 	json_bool(&t, false);
 	text_char(&t, '}');
