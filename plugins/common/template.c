@@ -31,6 +31,11 @@ static const struct {
 	{ TEMPLATE_ADDRESS, GRAPNEL_DEPENDS_ADDRESS, 'h' },
 	{ TEMPLATE_LISTENER, GRAPNEL_DEPENDS_LISTENER, 'l' },
 	{ TEMPLATE_MOUNTPOINT, GRAPNEL_DEPENDS_MOUNTPOINT, 'm' },
+	{ TEMPLATE_EVENT_NAME, 0, 'e' },
+	{ TEMPLATE_EVENT_ID, 0, 'i' },
+	{ TEMPLATE_TIME, 0, 's' },
+	{ TEMPLATE_PAYLOAD, 0, 'd' },
+	{ TEMPLATE_PAYLOAD_BASE64, 0, 'b' },
 	{ TEMPLATE_ATTRIBUTE, GRAPNEL_DEPENDS_ATTRIBUTES, '{' },
 };
 #define PLACES (sizeof(places) / sizeof(*places))
@@ -93,6 +98,22 @@ attribute_name(struct parser *p, struct grapnel_str rest, struct grapnel_str *na
 	return true;
 }
 
+/* No such letter: those that have a meaning here are named. */
+static bool
+unknown_place(struct parser *p)
+{
+	char letters[2 * PLACES + 1];
+	size_t n = 0;
+
+	for (size_t i = 0; i < PLACES; i++)
+		if ((places[i].field & p->allowed) != 0 && places[i].letter != '{') {
+			letters[n++] = ' ';
+			letters[n++] = places[i].letter;
+		}
+	letters[n] = '\0';
+	return fail(p, "a '%%' must be followed by one of%s, by {attribute} or by %%", letters);
+}
+
 /* text begins behind a '%'. @return how many bytes of it belong to the place; 0: error. */
 static size_t
 add_place(struct parser *p, struct grapnel_str text)
@@ -104,9 +125,7 @@ add_place(struct parser *p, struct grapnel_str text)
 	while (text.len > 0 && i < PLACES && places[i].letter != text.data[0])
 		i++;
 	if (text.len == 0 || i == PLACES) {
-		(void)fail(p,
-		    "a '%%' must be followed by one of u c p t a q r h l m, by {attribute} or by "
-		    "%%");
+		(void)unknown_place(p);
 		return 0;
 	}
 	if ((places[i].field & p->allowed) == 0) {
@@ -286,6 +305,9 @@ template_value(const struct template_part *part, const struct template_values *v
 {
 	static const char digits[] = "0123456789";
 
+	if ((part->field & v->absent) != 0 ||
+	    ((part->field & TEMPLATE_CLIENT) != 0 && v->client == NULL))
+		return (struct grapnel_str){ NULL, 0 };
 	switch ((unsigned)part->field) {
 	case TEMPLATE_USERNAME:
 		return v->client->username;
@@ -310,6 +332,15 @@ template_value(const struct template_part *part, const struct template_values *v
 		return v->client->mountpoint.data != NULL ? v->client->mountpoint : GRAPNEL_STR("");
 	case TEMPLATE_ATTRIBUTE:
 		return attribute(v->client, part->text);
+	case TEMPLATE_EVENT_NAME:
+		return v->event_name;
+	case TEMPLATE_EVENT_ID:
+		return v->event_id;
+	case TEMPLATE_TIME:
+		return v->time;
+	case TEMPLATE_PAYLOAD:
+	case TEMPLATE_PAYLOAD_BASE64:
+		return v->payload;
 	}
 	return part->text;
 }

@@ -5,6 +5,8 @@
  *	%u user name   %c Client Identifier   %p password   %t Topic Name or Topic Filter
  *	%a action: publish, subscribe, read, will   %q QoS   %r RETAIN, 0 or 1
  *	%h address of the peer without its port   %l listener   %m mountpoint   %{name} attribute   %% a percent sign
+ * and about an event
+ *	%e its name   %i its id   %s when it happened   %d payload   %b payload in base64
  *
  * A value that is absent (no user name, no such attribute) makes the whole text absent: nothing that was meant for
  * one client is ever asked about "".
@@ -32,11 +34,19 @@ enum template_field { /* bits, for `allowed` */
 	TEMPLATE_LISTENER = 1u << 8,
 	TEMPLATE_MOUNTPOINT = 1u << 9,
 	TEMPLATE_ATTRIBUTE = 1u << 10,
+	TEMPLATE_EVENT_NAME = 1u << 11,
+	TEMPLATE_EVENT_ID = 1u << 12,
+	TEMPLATE_TIME = 1u << 13,
+	TEMPLATE_PAYLOAD = 1u << 14,
+	TEMPLATE_PAYLOAD_BASE64 = 1u << 15,
 	/* what is known of every client, in every question */
 	TEMPLATE_CLIENT = TEMPLATE_USERNAME | TEMPLATE_CLIENT_ID | TEMPLATE_ADDRESS | TEMPLATE_LISTENER | TEMPLATE_MOUNTPOINT |
 	    TEMPLATE_ATTRIBUTE,
 	/* and in a question about rights */
 	TEMPLATE_ACL = TEMPLATE_CLIENT | TEMPLATE_TOPIC | TEMPLATE_ACTION | TEMPLATE_QOS | TEMPLATE_RETAIN,
+	/* and about an event */
+	TEMPLATE_EVENT = TEMPLATE_ACL | TEMPLATE_EVENT_NAME | TEMPLATE_EVENT_ID | TEMPLATE_TIME | TEMPLATE_PAYLOAD |
+	    TEMPLATE_PAYLOAD_BASE64,
 };
 
 struct template_part {
@@ -47,12 +57,14 @@ struct template; /* opaque: template.c */
 
 /* What places are filled from; what is not known stays zero. All borrowed. */
 struct template_values {
-	const struct grapnel_client_info *client;
+	const struct grapnel_client_info *client; /* NULL, for an event without one: what is said of it is absent */
 	struct grapnel_str password;
 	struct grapnel_str topic;
 	enum grapnel_action action;
 	uint8_t qos;
 	bool retain;
+	unsigned absent; /* enum template_field bits: an event has no such value (action, QoS, RETAIN) */
+	struct grapnel_str event_name, event_id, time, payload; /* .data NULL: absent */
 };
 /* Those of a question. */
 struct template_values template_of_login(const struct grapnel_authenticate *q);
@@ -68,7 +80,7 @@ const struct template_part *template_part(const struct template *t, size_t i);
 unsigned template_fields(const struct template *t);	   /* enum template_field bits of its places */
 uint64_t template_depends(const struct template *t);	   /* GRAPNEL_DEPENDS_ bits, for host->depends_on */
 
-/* The value for one place; .data NULL: absent. Short ones (QoS) are constants; nothing is allocated. */
+/* The value for one place; .data NULL: absent. Short ones (QoS) are constants; nothing is allocated: base64 is the caller's. */
 struct grapnel_str template_value(const struct template_part *part, const struct template_values *v);
 
 /*

@@ -217,7 +217,7 @@ json_bool(struct text *t, bool value)
 }
 
 void
-json_base64(struct text *t, struct grapnel_str s)
+text_base64(struct text *t, struct grapnel_str s)
 {
 	char *to;
 
@@ -225,12 +225,18 @@ json_base64(struct text *t, struct grapnel_str s)
 		t->failed = true;
 		return;
 	}
-	if ((to = room(t, BASE64_SIZE(s.len) + 2)) == NULL)
+	if ((to = room(t, BASE64_SIZE(s.len))) == NULL)
 		return;
-	to[0] = '"';
-	base64_encode(to + 1, (const uint8_t *)s.data, s.len, true);
-	to[BASE64_SIZE(s.len)] = '"'; /* where it put its NUL */
-	t->len += BASE64_SIZE(s.len) + 1;
+	base64_encode(to, (const uint8_t *)s.data, s.len, true);
+	t->len += BASE64_SIZE(s.len) - 1; /* without its NUL */
+}
+
+void
+json_base64(struct text *t, struct grapnel_str s)
+{
+	text_char(t, '"');
+	text_base64(t, s);
+	text_char(t, '"');
 }
 
 bool

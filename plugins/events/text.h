@@ -26,6 +26,7 @@ void text_puts(struct text *t, const char *s);
 void text_char(struct text *t, char c);
 void text_uint(struct text *t, uint64_t n);
 void text_int(struct text *t, int64_t n);
+void text_base64(struct text *t, struct grapnel_str s); /* RFC 4648, padded */
 
 /* "name": with a comma in front, unless a "{" or "[" is what stands there. Names are our own literals: not escaped. */
 void json_name(struct text *t, const char *name);
@@ -37,7 +38,7 @@ void json_text(struct text *t, struct grapnel_str s);
 /* Its inside alone, without the quotes: for texts that have their own. */
 void json_escape(struct text *t, struct grapnel_str s);
 void json_bool(struct text *t, bool value);
-/* A string of base64 (RFC 4648, padded). */
+/* A string of base64. */
 void json_base64(struct text *t, struct grapnel_str s);
 
 /* Well-formed and without NUL, as UTF-8 strings of MQTT are [MQTT-1.5.4-2]. */
