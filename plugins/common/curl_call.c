@@ -5,81 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
-
-#define HEADERS_MAX (64u << 10) /* bytes of all headers of an answer */
-#define BODY_FIRST  1024u
-
-/* -------------------------------------------------------------------------- answers */
-
-static size_t
-on_body(char *data, size_t one, size_t len, void *arg)
-{
-	struct curl_call *c = arg;
-	size_t wanted = c->answer_len + len * one + 1;
-
-	len *= one;
-	if (len > c->target->max_answer - c->answer_len) {
-		c->too_large = true;
-		return 0;
-	}
-	if (wanted > c->answer_capacity) {
-		size_t capacity = c->answer_capacity > 0 ? c->answer_capacity * 2 : BODY_FIRST;
-		char *more;
-
-		if (capacity < wanted)
-			capacity = wanted;
-		more = realloc(c->answer, capacity);
-		if (more == NULL) {
-			c->no_memory = true;
-			return 0;
-		}
-		c->answer = more;
-		c->answer_capacity = capacity;
-	}
-	memcpy(c->answer + c->answer_len, data, len);
-	c->answer_len += len;
-	c->answer[c->answer_len] = '\0';
-	return len;
-}
-
-static void
-keep_cache_control(struct curl_call *c, const char *data, size_t len)
-{
-	static const char name[] = "Cache-Control:";
-	size_t have = strlen(c->cache_control);
-
-	if (len < sizeof(name) - 1 || strncasecmp(data, name, sizeof(name) - 1) != 0)
-		return;
-	data += sizeof(name) - 1;
-	len -= sizeof(name) - 1;
-	while (len > 0 && (data[len - 1] == '\r' || data[len - 1] == '\n'))
-		len--;
-	/* More than is kept is more than anyone means: the strictest reading is the safe one. */
-	if (have + len + 2 > sizeof(c->cache_control))
-		(void)snprintf(c->cache_control, sizeof(c->cache_control), "no-store");
-	else
-		(void)snprintf(c->cache_control + have, sizeof(c->cache_control) - have, "%s%.*s",
-		    have > 0 ? "," : "", (int)len, data);
-}
-
-static size_t
-on_header(char *data, size_t one, size_t len, void *arg)
-{
-	struct curl_call *c = arg;
-
-	len *= one;
-	c->headers_len += len;
-	if (c->headers_len > HEADERS_MAX) {
-		c->too_large = true;
-		return 0;
-	}
-	if (len > 5 && strncmp(data, "HTTP/", 5) == 0)
-		c->cache_control[0] = '\0'; /* that was "100 Continue" or the like */
-	else
-		keep_cache_control(c, data, len);
-	return len;
-}
 
 /* ------------------------------------------------------------------ a call from send to end */
 
@@ -123,20 +48,40 @@ unlink_call(struct curl_call *c)
 }
 
 static void
+give_easy_back(struct curl_call *c, bool good)
+{
+	struct curl_loop *loop = c->loop;
+
+	if (c->easy == NULL)
+		return;
+	if (good && loop->spare_count < CURL_SPARE_MAX) {
+		/* Else it would keep the pointer to the list of addresses until it is next used. */
+		(void)curl_easy_setopt(c->easy, CURLOPT_RESOLVE, NULL);
+		curl_easy_reset(c->easy);
+		loop->spare[loop->spare_count++] = c->easy;
+	} else {
+		curl_easy_cleanup(c->easy);
+	}
+	c->easy = NULL;
+	curl_slist_free_all(c->addresses);
+	c->addresses = NULL;
+}
+
+static void
 call_free(struct curl_call *c)
 {
 	c->loop->host->timer_free(c->timer);
-	if (c->easy != NULL)
-		curl_easy_cleanup(c->easy);
+	give_easy_back(c, false);
 	curl_slist_free_all(c->addresses);
+	curl_place_free(&c->hop);
+	free(c->headers);
 	if (c->url != NULL)
 		explicit_bzero(c->url, c->url_len);
 	free(c->url);
-	if (c->body.data != NULL)
+	if (c->wipe_body)
 		explicit_bzero((char *)(uintptr_t)c->body.data, c->body.len);
 	free((char *)(uintptr_t)c->body.data);
-	if (c->answer != NULL)
-		explicit_bzero(c->answer, c->answer_len);
+	curl_answer_reset(c);
 	free(c->answer);
 	free(c);
 }
@@ -153,7 +98,9 @@ void
 curl_call_finish(struct curl_call *c, int err, const char *error)
 {
 	struct curl_loop *loop = c->loop;
-	struct curl_answer answer = { .err = err, .error = error };
+	struct curl_answer answer = {
+		.err = err, .error = error, .retry_after_ms = c->retry_after_ms
+	};
 	char *type = NULL;
 
 	unlink_call(c);
@@ -171,8 +118,11 @@ curl_call_finish(struct curl_call *c, int err, const char *error)
 		if (c->cache_control[0] != '\0')
 			answer.cache_control =
 			    (struct grapnel_str){ c->cache_control, strlen(c->cache_control) };
+		if (c->location != NULL)
+			answer.location = (struct grapnel_str){ c->location, strlen(c->location) };
 	}
 	c->fn(c->arg, &answer);
+	give_easy_back(c, err == GRAPNEL_OK);
 	call_free(c);
 	curl_loop_rest(loop);
 }
@@ -185,24 +135,27 @@ on_call_timeout(void *arg)
 	char text[64];
 
 	(void)snprintf(text, sizeof(text), "no answer within %u ms", (unsigned)c->timeout_ms);
-	curl_call_finish(c, GRAPNEL_ETIMEOUT, text);
+	if (c->refused)
+		curl_call_finish(c, GRAPNEL_EINVAL, c->error);
+	else
+		curl_call_finish(c, GRAPNEL_ETIMEOUT, text);
 	curl_loop_advance(loop);
 }
 
 static bool
-apply_request(const struct curl_call *c)
+apply_request(struct curl_call *c)
 {
 	bool body = c->body.data != NULL;
 
 	if (curl_easy_setopt(c->easy, CURLOPT_PRIVATE, c) != CURLE_OK ||
 	    curl_easy_setopt(c->easy, CURLOPT_ERRORBUFFER, c->error) != CURLE_OK ||
-	    curl_easy_setopt(c->easy, CURLOPT_WRITEFUNCTION, on_body) != CURLE_OK ||
+	    curl_easy_setopt(c->easy, CURLOPT_WRITEFUNCTION, curl_answer_on_body) != CURLE_OK ||
 	    curl_easy_setopt(c->easy, CURLOPT_WRITEDATA, c) != CURLE_OK ||
-	    curl_easy_setopt(c->easy, CURLOPT_HEADERFUNCTION, on_header) != CURLE_OK ||
+	    curl_easy_setopt(c->easy, CURLOPT_HEADERFUNCTION, curl_answer_on_header) != CURLE_OK ||
 	    curl_easy_setopt(c->easy, CURLOPT_HEADERDATA, c) != CURLE_OK ||
 	    curl_easy_setopt(c->easy, CURLOPT_OPENSOCKETFUNCTION, curl_loop_on_socket_open) !=
 		CURLE_OK ||
-	    curl_easy_setopt(c->easy, CURLOPT_OPENSOCKETDATA, c->loop) != CURLE_OK ||
+	    curl_easy_setopt(c->easy, CURLOPT_OPENSOCKETDATA, c) != CURLE_OK ||
 	    curl_easy_setopt(c->easy, CURLOPT_CLOSESOCKETFUNCTION, curl_loop_on_socket_close) !=
 		CURLE_OK ||
 	    curl_easy_setopt(c->easy, CURLOPT_CLOSESOCKETDATA, c->loop) != CURLE_OK ||
@@ -211,10 +164,14 @@ apply_request(const struct curl_call *c)
 	    curl_easy_setopt(c->easy, CURLOPT_MAXAGE_CONN,
 		(long)(c->loop->limits.idle_ms / 1000) + 1) != CURLE_OK)
 		return false;
-	if (c->url != NULL && curl_easy_setopt(c->easy, CURLOPT_URL, c->url) != CURLE_OK)
+	if (c->hops == 0 && c->url != NULL &&
+	    curl_easy_setopt(c->easy, CURLOPT_URL, c->url) != CURLE_OK)
 		return false;
-	if (c->headers.data != NULL &&
-	    curl_easy_setopt(c->easy, CURLOPT_HTTPHEADER, &c->headers) != CURLE_OK)
+	if (curl_easy_setopt(c->easy, CURLOPT_HTTPHEADER, curl_headers_chain(c)) != CURLE_OK)
+		return false;
+	if (c->target->no_private &&
+	    (curl_easy_setopt(c->easy, CURLOPT_PREREQFUNCTION, curl_guard_on_request) != CURLE_OK ||
+		curl_easy_setopt(c->easy, CURLOPT_PREREQDATA, c) != CURLE_OK))
 		return false;
 	if (c->addresses != NULL &&
 	    curl_easy_setopt(c->easy, CURLOPT_RESOLVE, c->addresses) != CURLE_OK)
@@ -232,15 +189,27 @@ apply_request(const struct curl_call *c)
 static bool
 send_call(struct curl_call *c)
 {
-	if (!curl_loop_open(c->loop) || (c->easy = curl_easy_init()) == NULL)
+	struct curl_loop *loop = c->loop;
+
+	if (!curl_loop_open(loop))
 		return false;
-	if (!curl_target_apply(c->target, c->easy) || !apply_request(c))
+	c->easy = loop->spare_count > 0 ? loop->spare[--loop->spare_count] : curl_easy_init();
+	if (c->easy == NULL ||
+	    !curl_target_apply(c->target, curl_call_place(c), c->foreign, c->easy) ||
+	    !apply_request(c))
 		return false;
 	c->state = CALL_SENT;
-	if (curl_multi_add_handle(c->loop->multi, c->easy) == CURLM_OK)
+	if (curl_multi_add_handle(loop->multi, c->easy) == CURLM_OK)
 		return true;
 	c->state = CALL_NAMING;
 	return false;
+}
+
+static int
+names_get(struct curl_call *c)
+{
+	return curl_names_get(&c->loop->names, curl_call_place(c), c->target->connect_timeout_ms,
+	    &c->waiter, &c->addresses);
 }
 
 static void
@@ -251,13 +220,40 @@ on_name(struct curl_waiter *w, int err, const char *error)
 	struct curl_loop *loop = c->loop;
 
 	if (err == GRAPNEL_OK) {
-		if (curl_names_get(&loop->names, c->target, w, &c->addresses) == 1 && send_call(c))
+		if (names_get(c) == 1 && send_call(c))
 			return;
 		error = "no memory";
 		err = GRAPNEL_ESYS;
 	}
 	curl_call_finish(c, err == GRAPNEL_ETIMEOUT ? err : GRAPNEL_ESYS, error);
 	curl_loop_advance(loop);
+}
+
+/* To where it goes now. */
+static bool
+name_and_send(struct curl_call *c)
+{
+	if (curl_call_place(c)->look_up)
+		switch (names_get(c)) {
+		case 0:
+			return true;
+		case 1:
+			break;
+		default:
+			return false;
+		}
+	return send_call(c);
+}
+
+void
+curl_call_again(struct curl_call *c)
+{
+	(void)curl_multi_remove_handle(c->loop->multi, c->easy);
+	c->state = CALL_NAMING;
+	give_easy_back(c, true);
+	curl_answer_reset(c);
+	if (!name_and_send(c))
+		curl_call_finish(c, GRAPNEL_ESYS, "no memory");
 }
 
 /* From nowhere into loop->active. On failure it is there too. */
@@ -270,16 +266,8 @@ launch(struct curl_call *c)
 	list_in(&loop->active, c);
 	loop->active_count++;
 	curl_loop_count(loop, loop->limits.metrics.calls_active, 1);
-	if (c->target->host != NULL)
-		switch (curl_names_get(&loop->names, c->target, &c->waiter, &c->addresses)) {
-		case 0:
-			return true;
-		case 1:
-			break;
-		default:
-			return false;
-		}
-	return send_call(c);
+	/* One that is refused waits for its timer, which has no delay. */
+	return c->refused || name_and_send(c);
 }
 
 /* Those who wait, as far as there is room. */
@@ -318,7 +306,8 @@ wait_in_line(struct curl_call *c)
 static bool
 copy_request(struct curl_call *c, const struct curl_request *r)
 {
-	const char *url = c->target->url;
+	const struct curl_why why = { c->error, sizeof(c->error) };
+	const char *url = c->target->place.url;
 	size_t len = strlen(url);
 
 	c->method = r->method;
@@ -328,20 +317,23 @@ copy_request(struct curl_call *c, const struct curl_request *r)
 		if (c->url == NULL)
 			return false;
 		(void)snprintf(c->url, c->url_len + 1, "%s%c%.*s", url,
-		    c->target->has_query ? '&' : '?', (int)r->query.len, r->query.data);
+		    c->target->place.has_query ? '&' : '?', (int)r->query.len, r->query.data);
 	}
-	if (r->body.data != NULL) {
-		char *body = malloc(r->body.len + 1);
-
-		if (body == NULL)
-			return false;
-		if (r->body.len > 0)
-			memcpy(body, r->body.data, r->body.len);
-		c->body = (struct grapnel_str){ body, r->body.len };
-		(void)snprintf(c->type, sizeof(c->type), "Content-Type: %s", r->content_type);
-		c->headers = (struct curl_slist){ .data = c->type, .next = c->target->headers };
+	switch (curl_headers_copy(c, r, &why)) {
+	case 0:
+		c->refused = true;
+		break;
+	case 1:
+		break;
+	default:
+		return false;
 	}
-	return true;
+	if (r->body.data == NULL || r->take_body)
+		return true;
+	c->body.data = curl_text_copy(r->body);
+	c->body.len = r->body.len;
+	c->wipe_body = true;
+	return c->body.data != NULL;
 }
 
 struct curl_call *
@@ -368,16 +360,21 @@ curl_loop_start(struct curl_loop *loop, const struct curl_target *target,
 	c->timeout_ms = request->timeout_ms > 0 && request->timeout_ms < target->timeout_ms
 	    ? request->timeout_ms
 	    : target->timeout_ms;
+	c->retry_after_ms = UINT32_MAX;
 	c->timer = loop->host->timer_new(loop->self, on_call_timeout, c);
 	if (c->timer == NULL || !copy_request(c, request) ||
-	    loop->host->timer_arm(c->timer, c->timeout_ms) != GRAPNEL_OK) {
+	    loop->host->timer_arm(c->timer, c->refused ? 0 : c->timeout_ms) != GRAPNEL_OK) {
 		call_free(c);
 		return NULL;
 	}
+	if (request->take_body)
+		c->body = request->body;
 	if (waits) {
 		wait_in_line(c);
 	} else if (!launch(c)) {
 		unlink_call(c);
+		if (request->take_body)
+			c->body.data = NULL; /* still the caller's */
 		call_free(c);
 		return NULL;
 	}

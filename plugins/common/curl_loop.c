@@ -2,6 +2,7 @@
 /* curl_loop - connections and time of libcurl on a worker's loop; the calls are in curl_call.c */
 #include "curl_private.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -21,6 +22,29 @@ curl_loop_count(struct curl_loop *loop, int metric, int64_t delta)
 
 /* ------------------------------------------------------- sockets and time for libcurl */
 
+static void
+on_done(struct curl_call *c, CURLcode result)
+{
+	char text[128];
+
+	if (result == CURLE_OK) {
+		if (!curl_redirect(c))
+			curl_call_finish(c, GRAPNEL_OK, "");
+	} else if (c->too_large || result == CURLE_FILESIZE_EXCEEDED) {
+		curl_call_finish(c, GRAPNEL_EQUOTA, "the answer is too large");
+	} else if (c->no_memory) {
+		curl_call_finish(c, GRAPNEL_ESYS, "no memory");
+	} else if (c->guarded[0] != '\0') {
+		(void)snprintf(text, sizeof(text),
+		    "%s is a private address: not connected, since those are refused", c->guarded);
+		curl_call_finish(c, GRAPNEL_ESYS, text);
+	} else {
+		curl_call_finish(c,
+		    result == CURLE_OPERATION_TIMEDOUT ? GRAPNEL_ETIMEOUT : GRAPNEL_ESYS,
+		    c->error[0] != '\0' ? c->error : curl_easy_strerror(result));
+	}
+}
+
 /* What has ended; then what became possible. */
 static void
 collect(struct curl_loop *loop)
@@ -32,20 +56,9 @@ collect(struct curl_loop *loop)
 	    (m = curl_multi_info_read(loop->multi, &left)) != NULL) {
 		struct curl_call *c = NULL;
 
-		if (m->msg != CURLMSG_DONE ||
-		    curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &c) != CURLE_OK)
-			continue;
-		if (m->data.result == CURLE_OK)
-			curl_call_finish(c, GRAPNEL_OK, "");
-		else if (c->too_large || m->data.result == CURLE_FILESIZE_EXCEEDED)
-			curl_call_finish(c, GRAPNEL_EQUOTA, "the answer is too large");
-		else if (c->no_memory)
-			curl_call_finish(c, GRAPNEL_ESYS, "no memory");
-		else
-			curl_call_finish(c,
-			    m->data.result == CURLE_OPERATION_TIMEDOUT ? GRAPNEL_ETIMEOUT
-								       : GRAPNEL_ESYS,
-			    c->error[0] != '\0' ? c->error : curl_easy_strerror(m->data.result));
+		if (m->msg == CURLMSG_DONE &&
+		    curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &c) == CURLE_OK)
+			on_done(c, m->data.result);
 	}
 }
 
@@ -60,6 +73,8 @@ close_multi(struct curl_loop *loop)
 		(void)curl_multi_cleanup(loop->multi); /* closes what is kept alive */
 	loop->multi = NULL;
 	loop->broken = false;
+	while (loop->spare_count > 0)
+		curl_easy_cleanup(loop->spare[--loop->spare_count]);
 	while ((w = loop->watched) != NULL) {
 		loop->watched = w->next;
 		loop->host->watch_remove(w->watch);
@@ -203,13 +218,16 @@ on_timeout_set(CURLM *multi, long timeout_ms, void *arg)
 curl_socket_t
 curl_loop_on_socket_open(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
-	struct curl_loop *loop = arg;
-	int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	struct curl_call *c = arg;
+	int fd;
 
 	(void)purpose;
+	if (!curl_guard_address(c, &address->addr))
+		return CURL_SOCKET_BAD;
+	fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 	if (fd < 0)
 		return CURL_SOCKET_BAD;
-	curl_loop_count(loop, loop->limits.metrics.connections, 1);
+	curl_loop_count(c->loop, c->loop->limits.metrics.connections, 1);
 	return fd;
 }
 

@@ -13,10 +13,11 @@
  *	destroy		curl_target_free(target)
  *
  * Nothing blocks: names are looked up by the host (curl_names.c), never by libcurl, whose resolver is a thread that it may
- * join. Only http and https; redirects are not followed; no proxy, cookies, .netrc or compression; certificates and names in
- * them are always verified.
+ * join. Only http and https; redirects are followed if the target says so; no proxy, cookies, .netrc or compression;
+ * certificates and names in them are always verified.
  *
- * Threads:   a target is immutable, use it on any; a loop and its calls belong to the worker that made it.
+ * Threads:   a target is immutable, use it on any; a loop and its calls belong to the worker, or the thread with an own_loop,
+ *            that made it.
  * Ownership: curl_loop_start copies what it needs, but not the target, which must live until its calls have ended and the
  *            loops that used it are free. A call is the loop's, until its answer has been given or it was cancelled.
  * Bounded:   limits of the loop; max_answer and timeouts of the target; a kilobyte for each header kept, 64 KiB for all read.
@@ -34,6 +35,20 @@ struct curl_call;
 
 /* ------------------------------------------------------------------------ targets */
 
+/*
+ * Only answers of 307 and 308 are followed, with the same method and body, three times at most, and never from https to http;
+ * else they are given as answers. The call's time limit is for all of it.
+ */
+enum curl_redirects {
+	CURL_REDIRECTS_NONE,
+	CURL_REDIRECTS_SAME_HOST, /* scheme, host and port as in the target's URL */
+	/*
+	 * Elsewhere, and from there on, only Content-Type and the call's own headers are sent, without Authorization and
+	 * Cookie, and no client certificate is shown; tls_ca and tls_pin hold there, too.
+	 */
+	CURL_REDIRECTS_ANY,
+};
+
 /* Members with .data NULL (or 0) are absent. All copied; secrets wiped at the end. */
 struct curl_target_options {
 	struct grapnel_str url; /* http:// or https://; no user or password in it, no fragment */
@@ -48,6 +63,13 @@ struct curl_target_options {
 	uint32_t connect_timeout_ms; /* look-up, connection and TLS handshake; at least 1 */
 	uint32_t timeout_ms;	     /* all of it; at least 1. A call can ask for less */
 	size_t max_answer;	     /* bytes of the body */
+	struct grapnel_str tls_pin;  /* "sha256//BASE64[;sha256//...]": one of them is the server's public key */
+	enum curl_redirects redirects;
+	/*
+	 * Connect to no address that is not of the public Internet (curl_guard.c), whatever name led there. Not with
+	 * unix_socket.
+	 */
+	bool no_private_addresses;
 };
 
 /* NULL: error (NUL-terminated, cut) says why; never with a secret. Reads the files: for create(). */
@@ -91,15 +113,23 @@ void curl_loop_free(struct curl_loop *loop);
 struct curl_request {
 	const char *method;	  /* "GET", "POST", "PUT" ...; with a body anything but GET. Must outlive the call */
 	struct grapnel_str query; /* encoded, behind "?" or what the URL has already; absent: none. Wiped */
-	struct grapnel_str body;  /* absent: none. Wiped */
-	const char *content_type; /* of the body. Must outlive the call */
+	struct grapnel_str body;  /* absent: none. Copied and wiped */
+	const char *content_type; /* of the body */
 	uint32_t timeout_ms;	  /* 0: the target's; never more than that */
+	/*
+	 * Of this call, "Name: value", before the target's. Copied. With one that is not a single line with a value, or
+	 * says what libcurl does (Connection, Content-Length, Transfer-Encoding), nothing is sent: GRAPNEL_EINVAL.
+	 */
+	const struct grapnel_str *headers;
+	size_t header_count; /* at most CURL_TARGET_MAX_HEADERS */
+	bool take_body;	     /* body.data is of malloc(), and the call frees it, unwiped; not when none was started */
 };
 
 struct curl_answer {
 	/*
 	 * GRAPNEL_OK: there is a whole answer. GRAPNEL_ETIMEOUT. GRAPNEL_EQUOTA: body over max_answer, or headers over theirs.
-	 * GRAPNEL_ECANCELED: the loop is being freed. GRAPNEL_ESYS: everything else; error says what.
+	 * GRAPNEL_EINVAL: the request has a bad header, and was not sent. GRAPNEL_ECANCELED: the loop is being freed.
+	 * GRAPNEL_ESYS: everything else; error says what.
 	 */
 	int err;
 	const char *error; /* "" when GRAPNEL_OK. Never holds what was asked */
@@ -107,6 +137,8 @@ struct curl_answer {
 	struct grapnel_str body; /* NUL behind its end */
 	struct grapnel_str content_type;  /* .data NULL: none */
 	struct grapnel_str cache_control; /* fields of that name, joined by commas; .data NULL: none */
+	struct grapnel_str location;	  /* printable ASCII, at most 2048 bytes; .data NULL: none */
+	uint32_t retry_after_ms;	  /* from Retry-After; at most a day. UINT32_MAX: none that makes sense */
 };
 /* Runs exactly once for a call that was not cancelled, never before curl_loop_start has returned. */
 typedef void (*curl_answer_fn)(void *arg, const struct curl_answer *answer);
@@ -119,6 +151,9 @@ void curl_call_cancel(struct curl_call *call);
 
 /* What Cache-Control says: no_store for no-store, no-cache and max-age=0; *max_age_ms 0: it does not say. */
 void curl_cache_control(struct grapnel_str field, bool *no_store, uint32_t *max_age_ms);
+
+/* What Retry-After says, seconds or a date, at now_s (of 1970): as in curl_answer. */
+uint32_t curl_retry_after(struct grapnel_str field, int64_t now_s);
 
 /* value percent-encoded (RFC 3986: all but unreserved) into out, if there is room; its length, SIZE_MAX: no memory. */
 size_t curl_percent_encode(char *out, size_t room, struct grapnel_str value);

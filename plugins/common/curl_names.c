@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define NAMES_FRESH_MS 60000u
+#define NAMES_MAX      256u /* a server may redirect to any number of them */
 #define ADDRESSES_MAX  8u
 #define ADDRESSES_SIZE (ADDRESSES_MAX * 50u)   /* "[IPv6]," each */
 #define ENTRY_SIZE     (ADDRESSES_SIZE + 300u) /* "host:port:" before them */
@@ -17,6 +18,7 @@ struct curl_name {
 	struct grapnel_resolve *look_up; /* under way */
 	struct curl_waiter *waiting;
 	struct curl_waiter *served; /* of those: the answer is being given to them */
+	bool serving;
 	uint64_t looked_up_at;
 	char addresses[ADDRESSES_SIZE]; /* "192.0.2.7,[2001:db8::1]"; "" none */
 	char host[];
@@ -33,6 +35,14 @@ error_text(int err)
 	default:
 		return "the DNS server has failed";
 	}
+}
+
+static void
+name_free(struct curl_name *n)
+{
+	n->names->host->dns_cancel(n->look_up);
+	n->names->count--;
+	free(n);
 }
 
 static void
@@ -69,6 +79,7 @@ on_addresses(void *arg, int err, const struct grapnel_str *addresses, size_t cou
 	/* One who asks again is not served with this answer. */
 	n->served = n->waiting;
 	n->waiting = NULL;
+	n->serving = true;
 	while ((w = n->served) != NULL) {
 		n->served = w->next;
 		w->name = NULL;
@@ -77,6 +88,23 @@ on_addresses(void *arg, int err, const struct grapnel_str *addresses, size_t cou
 		else
 			w->fn(w, err, error_text(err));
 	}
+	n->serving = false;
+}
+
+/* The oldest one that nobody waits for; those are as many as there are calls. */
+static void
+forget_one(struct curl_names *names)
+{
+	struct curl_name **oldest = NULL, *n;
+
+	for (struct curl_name **at = &names->first; *at != NULL; at = &(*at)->next)
+		if ((*at)->waiting == NULL && !(*at)->serving)
+			oldest = at;
+	if (oldest == NULL)
+		return;
+	n = *oldest;
+	*oldest = n->next;
+	name_free(n);
 }
 
 static struct curl_name *
@@ -88,9 +116,12 @@ find(struct curl_names *names, const char *host)
 	for (n = names->first; n != NULL; n = n->next)
 		if (strcmp(n->host, host) == 0)
 			return n;
+	if (names->count >= NAMES_MAX)
+		forget_one(names);
 	n = calloc(1, sizeof(*n) + len + 1);
 	if (n == NULL)
 		return NULL;
+	names->count++;
 	memcpy(n->host, host, len);
 	n->names = names;
 	n->next = names->first;
@@ -110,16 +141,16 @@ look_up(struct curl_name *n, uint32_t timeout_ms)
 }
 
 int
-curl_names_get(struct curl_names *names, const struct curl_target *t, struct curl_waiter *w,
-    struct curl_slist **entry)
+curl_names_get(struct curl_names *names, const struct curl_place *place, uint32_t timeout_ms,
+    struct curl_waiter *w, struct curl_slist **entry)
 {
-	struct curl_name *n = find(names, t->host);
+	struct curl_name *n = find(names, place->host);
 	char text[ENTRY_SIZE];
 
 	if (n == NULL)
 		return -1;
 	if (n->addresses[0] == '\0') {
-		if (!look_up(n, t->connect_timeout_ms))
+		if (!look_up(n, timeout_ms))
 			return -1;
 		w->name = n;
 		w->next = n->waiting;
@@ -127,9 +158,11 @@ curl_names_get(struct curl_names *names, const struct curl_target *t, struct cur
 		return 0;
 	}
 	if (names->host->now_ms() - n->looked_up_at > NAMES_FRESH_MS)
-		(void)look_up(n,
-		    t->connect_timeout_ms); /* for later; if it cannot be now, then the next time */
-	(void)snprintf(text, sizeof(text), "%s:%s:%s", n->host, t->port, n->addresses);
+		(void)look_up(
+		    n, timeout_ms); /* for later; if it cannot be now, then the next time */
+	/* With "+" libcurl forgets it after a while. */
+	(void)snprintf(text, sizeof(text), "%s%s:%s:%s", place->passing ? "+" : "", n->host,
+	    place->port, n->addresses);
 	*entry = curl_slist_append(NULL, text);
 	return *entry != NULL ? 1 : -1;
 }
@@ -162,7 +195,6 @@ curl_names_forget(struct curl_names *names)
 
 	while ((n = names->first) != NULL) {
 		names->first = n->next;
-		names->host->dns_cancel(n->look_up);
-		free(n);
+		name_free(n);
 	}
 }

@@ -8,7 +8,6 @@
 #include "curl_private.h"
 #include "read_file.h"
 
-#include <arpa/inet.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
@@ -17,240 +16,108 @@
 #include <string.h>
 #include <sys/un.h>
 
-#define URL_MAX      2048u
-#define HEADER_MAX   8192u
-#define PEM_MAX      (8u << 20)
-#define BEARER       "Authorization: Bearer "
-#define HTTP_DEFAULT "http"
-
-struct why {
-	char *text;
-	size_t size;
-};
-
-static bool __attribute__((format(printf, 2, 3))) no(const struct why *why, const char *format, ...)
-{
-	va_list arguments;
-
-	va_start(arguments, format);
-	(void)vsnprintf(why->text, why->size, format, arguments);
-	va_end(arguments);
-	return false;
-}
-
-static char *
-copy(struct grapnel_str s)
-{
-	char *text = malloc(s.len + 1);
-
-	if (text == NULL)
-		return NULL;
-	if (s.len > 0)
-		memcpy(text, s.data, s.len);
-	text[s.len] = '\0';
-	return text;
-}
+#define PEM_MAX (8u << 20)
+#define PIN_MAX 1024u
+#define PIN     "sha256//"
+#define BEARER  "Authorization: Bearer "
 
 /* ---------------------------------------------------------------------------- URL */
 
-static bool
-part(CURLU *u, CURLUPart which, unsigned flags, char **out)
-{
-	char *text = NULL;
-
-	if (curl_url_get(u, which, &text, flags) != CURLUE_OK)
-		return false;
-	*out = strdup(text);
-	curl_free(text);
-	return *out != NULL;
-}
-
-static bool
-absent(CURLU *u, CURLUPart which)
-{
-	char *text = NULL;
-	bool is = curl_url_get(u, which, &text, 0) != CURLUE_OK;
-
-	curl_free(text);
-	return is;
-}
-
-static bool
-numeric(const char *host)
-{
-	struct in_addr v4;
-
-	return host[0] == '[' || inet_pton(AF_INET, host, &v4) == 1;
-}
-
-/* Names that libcurl would change before it looks them up would miss the address that it is given. */
-static bool
-check_host(const char *host, const struct why *why)
-{
-	size_t len = strlen(host);
-
-	if (len == 0 || len > 253)
-		return no(why, "the URL's host name is empty or too long");
-	if (host[0] == '[')
-		return true;
-	for (size_t i = 0; i < len; i++)
-		if (strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_",
-			host[i]) == NULL)
-			return no(why,
-			    "the URL's host name may have letters of ASCII, digits, '.', '-' and "
-			    "'_' only; write "
-			    "other names as IDNA does (\"xn--...\")");
-	if (host[len - 1] == '.')
-		return no(why, "the URL's host name may not end with a dot");
-	return true;
-}
-
 /* "%u" and the like would be taken for an escape, or not at all. */
 static bool
-check_escapes(const char *url, const struct why *why)
+check_escapes(const char *url, const struct curl_why *why)
 {
 	for (const char *p = url; (p = strchr(p, '%')) != NULL; p++)
 		if (strspn(p + 1, "0123456789abcdefABCDEF") < 2)
-			return no(why,
+			return curl_no(why,
 			    "'%%' in a URL begins an escape like %%20; whom to ask never depends "
-			    "on the client, so "
-			    "that there are no places like %%u in it");
+			    "on the client, so that there are no places like %%u in it");
 	return true;
 }
 
+/* A name shows only when it is asked what it means. */
 static bool
-set_url(struct curl_target *t, CURLU *u, const struct why *why)
+check_guard(const struct curl_target *t, const struct curl_why *why)
 {
-	char *scheme = NULL, *path = NULL, *host = NULL;
-	bool good = false;
+	char text[64];
+	size_t len;
 
-	if (curl_url_set(u, CURLUPART_URL, t->url, 0) != CURLUE_OK)
-		return no(why, "this is not a URL");
-	if (!part(u, CURLUPART_SCHEME, 0, &scheme) || !part(u, CURLUPART_HOST, 0, &host) ||
-	    !part(u, CURLUPART_PORT, CURLU_DEFAULT_PORT, &t->port) ||
-	    !part(u, CURLUPART_PATH, 0, &path)) {
-		no(why, "this is not a URL of http or https");
-		goto out;
-	}
-	t->tls = strcmp(scheme, "https") == 0;
-	if (!t->tls && strcmp(scheme, HTTP_DEFAULT) != 0) {
-		no(why, "only http:// and https:// are possible");
-		goto out;
-	}
-	if (!absent(u, CURLUPART_USER) || !absent(u, CURLUPART_PASSWORD)) {
-		no(why,
-		    "a URL is shown in the log: put credentials into a header, not into the URL");
-		goto out;
-	}
-	if (!absent(u, CURLUPART_FRAGMENT)) {
-		no(why, "'#' has no meaning in the URL of a request");
-		goto out;
-	}
-	if (!check_host(host, why))
-		goto out;
-	t->has_query = !absent(u, CURLUPART_QUERY);
-	if (asprintf(&t->name, "%s://%s:%s%s", scheme, host, t->port, path) < 0) {
-		t->name = NULL;
-		no(why, "no memory");
-		goto out;
-	}
-	if (t->unix_socket == NULL && !numeric(host)) {
-		t->host = host;
-		host = NULL;
-	}
-	good = true;
-out:
-	free(scheme);
-	free(path);
-	free(host);
-	return good;
+	if (!t->no_private)
+		return true;
+	if (t->unix_socket != NULL)
+		return curl_no(why, "a Unix socket is a private address, and those are refused");
+	if (t->place.look_up)
+		return true;
+	(void)snprintf(
+	    text, sizeof(text), "%s", t->place.host[0] == '[' ? t->place.host + 1 : t->place.host);
+	len = strlen(text);
+	if (len > 0 && text[len - 1] == ']')
+		text[len - 1] = '\0';
+	return !curl_text_is_private(text) ||
+	    curl_no(why, "%s is a private address, and those are refused", text);
 }
 
 static bool
-load_url(struct curl_target *t, struct grapnel_str url, const struct why *why)
+load_url(struct curl_target *t, struct grapnel_str url, const struct curl_why *why)
 {
 	CURLU *u;
 	bool good;
 
-	if (url.len == 0 || url.len > URL_MAX)
-		return no(why, "a URL has 1 to %u bytes", URL_MAX);
-	for (size_t i = 0; i < url.len; i++)
-		if ((unsigned char)url.data[i] <= ' ' || (unsigned char)url.data[i] >= 0x7F)
-			return no(why,
-			    "a URL has no spaces, no control characters and only ASCII; write %%20 "
-			    "and the like");
-	t->url = copy(url);
-	if (t->url == NULL)
-		return no(why, "no memory");
-	if (!check_escapes(t->url, why))
+	if (!curl_url_check(url, why))
+		return false;
+	t->place.url = curl_text_copy(url);
+	if (t->place.url == NULL)
+		return curl_no(why, "no memory");
+	if (!check_escapes(t->place.url, why))
 		return false;
 	u = curl_url();
 	if (u == NULL)
-		return no(why, "no memory");
-	good = set_url(t, u, why);
+		return curl_no(why, "no memory");
+	good = curl_url_set(u, CURLUPART_URL, t->place.url, 0) == CURLUE_OK
+	    ? curl_place_set(&t->place, u, &t->name, why)
+	    : curl_no(why, "this is not a URL");
 	curl_url_cleanup(u);
-	return good;
+	if (t->unix_socket != NULL)
+		t->place.look_up = false;
+	return good && check_guard(t, why);
 }
 
 /* ------------------------------------------------------------------------ headers */
-
-/* RFC 9110 section 5: a token, a colon, and no control characters: above all no CR and LF. */
-static bool
-check_header(struct grapnel_str h, const struct why *why)
-{
-	size_t name = 0;
-
-	if (h.len > HEADER_MAX)
-		return no(why, "a header has at most %u bytes", HEADER_MAX);
-	while (name < h.len &&
-	    (h.data[name] == '-' || h.data[name] == '_' ||
-		(h.data[name] >= '0' && h.data[name] <= '9') ||
-		(h.data[name] >= 'a' && h.data[name] <= 'z') ||
-		(h.data[name] >= 'A' && h.data[name] <= 'Z')))
-		name++;
-	if (name == 0 || name == h.len || h.data[name] != ':')
-		return no(why, "a header is written \"Name: value\"");
-	for (size_t i = 0; i < h.len; i++)
-		if (((unsigned char)h.data[i] < ' ' && h.data[i] != '\t') || h.data[i] == 0x7F)
-			return no(
-			    why, "a header has no line breaks and no other control characters");
-	if (strspn(h.data + name + 1, " \t") >= h.len - name - 1)
-		return no(why, "a header without a value");
-	return true;
-}
 
 static bool
 add_header(struct curl_target *t, const char *text)
 {
 	struct curl_slist *more = curl_slist_append(t->headers, text);
 
-	if (more != NULL)
-		t->headers = more;
-	return more != NULL;
+	if (more == NULL)
+		return false;
+	t->headers = more;
+	t->last_header = t->last_header != NULL ? t->last_header->next : more;
+	return true;
 }
 
 static bool
-load_header(struct curl_target *t, struct grapnel_str header, const struct why *why)
+load_header(struct curl_target *t, struct grapnel_str header, const struct curl_why *why)
 {
 	char *text;
 	bool good;
 
-	text = copy(header);
+	text = curl_text_copy(header);
 	if (text == NULL)
-		return no(why, "no memory");
-	good = check_header((struct grapnel_str){ text, header.len }, why);
+		return curl_no(why, "no memory");
+	good = curl_header_check((struct grapnel_str){ text, header.len }, why);
 	if (good && !add_header(t, text))
-		good = no(why, "no memory");
+		good = curl_no(why, "no memory");
 	explicit_bzero(text, header.len);
 	free(text);
 	return good;
 }
 
 static bool
-load_headers(struct curl_target *t, const struct curl_target_options *o, const struct why *why)
+load_headers(struct curl_target *t, const struct curl_target_options *o, const struct curl_why *why)
 {
 	if (o->header_count > CURL_TARGET_MAX_HEADERS)
-		return no(why, "more than %u headers", CURL_TARGET_MAX_HEADERS);
+		return curl_no(why, "more than %u headers", CURL_TARGET_MAX_HEADERS);
 	for (size_t i = 0; i < o->header_count; i++)
 		if (!load_header(t, o->headers[i], why))
 			return false;
@@ -260,7 +127,7 @@ load_headers(struct curl_target *t, const struct curl_target_options *o, const s
 		bool good;
 
 		if (text == NULL)
-			return no(why, "no memory");
+			return curl_no(why, "no memory");
 		(void)snprintf(text, len + 1, BEARER);
 		if (o->bearer_token.len > 0)
 			memcpy(text + strlen(BEARER), o->bearer_token.data, o->bearer_token.len);
@@ -270,29 +137,30 @@ load_headers(struct curl_target *t, const struct curl_target_options *o, const s
 		if (!good)
 			return false;
 	}
-	/* A question is small; waiting for "100 Continue" would cost a second with servers that do not know it. */
-	return add_header(t, "Expect:") ? true : no(why, "no memory");
+	/* Waiting for "100 Continue" would cost a second with servers that do not know it. The last: curl_headers_chain. */
+	return add_header(t, "Expect:") ? true : curl_no(why, "no memory");
 }
 
 /* ---------------------------------------------------------------------------- TLS */
 
 static bool
-load_pem(struct grapnel_str path, struct curl_blob *out, const char *what, const struct why *why)
+load_pem(
+    struct grapnel_str path, struct curl_blob *out, const char *what, const struct curl_why *why)
 {
 	struct file_text text;
-	char *name = copy(path), error[512];
+	char *name = curl_text_copy(path), error[512];
 	bool good;
 
 	if (name == NULL)
-		return no(why, "no memory");
+		return curl_no(why, "no memory");
 	if (path.len == 0 || strlen(name) != path.len) {
 		free(name);
-		return no(why, "%s: this is not a path", what);
+		return curl_no(why, "%s: this is not a path", what);
 	}
 	good = read_file(name, PEM_MAX, &text, error, sizeof(error));
 	free(name);
 	if (!good)
-		return no(why, "%s: %s", what, error);
+		return curl_no(why, "%s: %s", what, error);
 	out->data = text.data;
 	out->len = text.len;
 	out->flags = CURL_BLOB_NOCOPY;
@@ -327,7 +195,7 @@ first_certificate(const struct curl_blob *blob)
 }
 
 static bool
-check_pair(const struct curl_target *t, const struct why *why)
+check_pair(const struct curl_target *t, const struct curl_why *why)
 {
 	X509 *certificate = first_certificate(&t->cert);
 	BIO *bio = pem(&t->key);
@@ -336,12 +204,12 @@ check_pair(const struct curl_target *t, const struct why *why)
 	bool good = true;
 
 	if (certificate == NULL)
-		good = no(why, "tls_cert: there is no certificate in PEM format in it");
+		good = curl_no(why, "tls_cert: there is no certificate in PEM format in it");
 	else if (key == NULL)
-		good = no(why,
+		good = curl_no(why,
 		    "tls_key: there is no private key in PEM format without a passphrase in it");
 	else if (X509_check_private_key(certificate, key) != 1)
-		good = no(why, "tls_key: it is not the key of tls_cert");
+		good = curl_no(why, "tls_key: it is not the key of tls_cert");
 	BIO_free(bio);
 	EVP_PKEY_free(key);
 	X509_free(certificate);
@@ -349,14 +217,45 @@ check_pair(const struct curl_target *t, const struct why *why)
 	return good;
 }
 
+/* "sha256//" and 32 bytes in base64, or several of those with ';' between them. */
 static bool
-load_tls(struct curl_target *t, const struct curl_target_options *o, const struct why *why)
+load_pin(struct curl_target *t, struct grapnel_str pin, const struct curl_why *why)
+{
+	static const char alphabet[] =
+	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	const size_t prefix = sizeof(PIN) - 1, digits = 43;
+
+	if (pin.len > PIN_MAX)
+		return curl_no(why, "tls_pin: more than %u bytes", PIN_MAX);
+	if ((t->pin = curl_text_copy(pin)) == NULL)
+		return curl_no(why, "no memory");
+	for (const char *p = t->pin;; p++) {
+		bool good = strncmp(p, PIN, prefix) == 0;
+
+		if (good && strspn(p + prefix, alphabet) == digits && p[prefix + digits] == '=') {
+			p += prefix + digits + 1;
+			if (*p == '\0' && p == t->pin + pin.len)
+				return true;
+			if (*p == ';')
+				continue;
+		}
+		return curl_no(why,
+		    "tls_pin: a key is pinned by \"sha256//\" and 44 characters of base64; "
+		    "several are separated by ';'");
+	}
+}
+
+static bool
+load_tls(struct curl_target *t, const struct curl_target_options *o, const struct curl_why *why)
 {
 	X509 *authority;
 
-	if (!t->tls &&
-	    (o->tls_ca.data != NULL || o->tls_cert.data != NULL || o->tls_key.data != NULL))
-		return no(why, "certificates are of no use with http://; write https://");
+	if (!t->place.tls &&
+	    (o->tls_ca.data != NULL || o->tls_cert.data != NULL || o->tls_key.data != NULL ||
+		o->tls_pin.data != NULL))
+		return curl_no(why, "certificates are of no use with http://; write https://");
+	if (o->tls_pin.data != NULL && !load_pin(t, o->tls_pin, why))
+		return false;
 	if (o->tls_ca.data != NULL) {
 		if (!load_pem(o->tls_ca, &t->ca, "tls_ca", why))
 			return false;
@@ -364,10 +263,10 @@ load_tls(struct curl_target *t, const struct curl_target_options *o, const struc
 		X509_free(authority);
 		ERR_clear_error();
 		if (authority == NULL) /* else libcurl would trust nobody, or the system's */
-			return no(why, "tls_ca: there is no certificate in PEM format in it");
+			return curl_no(why, "tls_ca: there is no certificate in PEM format in it");
 	}
 	if ((o->tls_cert.data != NULL) != (o->tls_key.data != NULL))
-		return no(why, "tls_cert and tls_key belong together");
+		return curl_no(why, "tls_cert and tls_key belong together");
 	if (o->tls_cert.data == NULL)
 		return true;
 	return load_pem(o->tls_cert, &t->cert, "tls_cert", why) &&
@@ -377,23 +276,25 @@ load_tls(struct curl_target *t, const struct curl_target_options *o, const struc
 /* ------------------------------------------------------------------------- target */
 
 static bool
-load(struct curl_target *t, const struct curl_target_options *o, const struct why *why)
+load(struct curl_target *t, const struct curl_target_options *o, const struct curl_why *why)
 {
 	if (o->unix_socket.data != NULL) {
 		if (o->unix_socket.len == 0 ||
 		    o->unix_socket.len >= sizeof(((struct sockaddr_un *)0)->sun_path) ||
 		    memchr(o->unix_socket.data, '\0', o->unix_socket.len) != NULL)
-			return no(why, "this is not the path of a Unix socket");
-		if ((t->unix_socket = copy(o->unix_socket)) == NULL)
-			return no(why, "no memory");
+			return curl_no(why, "this is not the path of a Unix socket");
+		if ((t->unix_socket = curl_text_copy(o->unix_socket)) == NULL)
+			return curl_no(why, "no memory");
 	}
 	t->http2 = o->http2;
+	t->redirects = o->redirects;
+	t->no_private = o->no_private_addresses;
 	t->connect_timeout_ms = o->connect_timeout_ms;
 	t->timeout_ms = o->timeout_ms;
 	t->max_answer = o->max_answer;
 	t->user_agent = strdup(o->user_agent);
 	if (t->user_agent == NULL)
-		return no(why, "no memory");
+		return curl_no(why, "no memory");
 	return load_url(t, o->url, why) && load_headers(t, o, why) && load_tls(t, o, why);
 }
 
@@ -401,12 +302,12 @@ struct curl_target *
 curl_target_new(const struct curl_target_options *options, char *error, size_t error_size)
 {
 	struct curl_target *t = calloc(1, sizeof(*t));
-	struct why why = { error, error_size };
+	struct curl_why why = { error, error_size };
 
 	/* Counted by libcurl: here, and not in every plugin that has targets. */
 	if (t == NULL || curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
 		free(t);
-		no(&why, "no memory");
+		curl_no(&why, "no memory");
 		return NULL;
 	}
 	if (load(t, options, &why))
@@ -434,10 +335,9 @@ curl_target_free(struct curl_target *t)
 	blob_free(&t->ca);
 	blob_free(&t->cert);
 	blob_free(&t->key);
-	free(t->url);
+	curl_place_free(&t->place);
 	free(t->name);
-	free(t->host);
-	free(t->port);
+	free(t->pin);
 	free(t->unix_socket);
 	free(t->user_agent);
 	free(t);
@@ -472,13 +372,15 @@ apply_protocols(CURL *easy)
 }
 
 static bool
-apply_tls(const struct curl_target *t, CURL *easy)
+apply_tls(const struct curl_target *t, bool foreign, CURL *easy)
 {
 	struct curl_blob blob;
 
 	if (curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L) != CURLE_OK ||
 	    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L) != CURLE_OK ||
 	    curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2) != CURLE_OK)
+		return false;
+	if (t->pin != NULL && curl_easy_setopt(easy, CURLOPT_PINNEDPUBLICKEY, t->pin) != CURLE_OK)
 		return false;
 	if (t->ca.data != NULL) {
 		blob = t->ca;
@@ -487,7 +389,7 @@ apply_tls(const struct curl_target *t, CURL *easy)
 		    curl_easy_setopt(easy, CURLOPT_CAPATH, NULL) != CURLE_OK)
 			return false;
 	}
-	if (t->cert.data == NULL)
+	if (t->cert.data == NULL || foreign)
 		return true;
 	blob = t->cert;
 	if (curl_easy_setopt(easy, CURLOPT_SSLCERT_BLOB, &blob) != CURLE_OK)
@@ -497,11 +399,11 @@ apply_tls(const struct curl_target *t, CURL *easy)
 }
 
 bool
-curl_target_apply(const struct curl_target *t, CURL *easy)
+curl_target_apply(
+    const struct curl_target *t, const struct curl_place *place, bool foreign, CURL *easy)
 {
-	if (!apply_protocols(easy) || (t->tls && !apply_tls(t, easy)) ||
-	    curl_easy_setopt(easy, CURLOPT_URL, t->url) != CURLE_OK ||
-	    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, t->headers) != CURLE_OK ||
+	if (!apply_protocols(easy) || (place->tls && !apply_tls(t, foreign, easy)) ||
+	    curl_easy_setopt(easy, CURLOPT_URL, place->url) != CURLE_OK ||
 	    curl_easy_setopt(easy, CURLOPT_USERAGENT, t->user_agent) != CURLE_OK ||
 	    curl_easy_setopt(easy, CURLOPT_PROXY, "") !=
 		CURLE_OK || /* nor one of the environment */
@@ -510,15 +412,15 @@ curl_target_apply(const struct curl_target *t, CURL *easy)
 	    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)t->connect_timeout_ms) !=
 		CURLE_OK)
 		return false;
-	if (t->host != NULL &&
+	if (place->look_up &&
 	    curl_easy_setopt(easy, CURLOPT_RESOLVER_START_FUNCTION, refuse_to_resolve) != CURLE_OK)
 		return false;
-	if (t->unix_socket != NULL &&
+	if (t->unix_socket != NULL && !foreign &&
 	    curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, t->unix_socket) != CURLE_OK)
 		return false;
 	/* Where libcurl has no HTTP/2, it goes without. */
 	if (curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
 		t->http2 ? (long)CURL_HTTP_VERSION_2TLS : (long)CURL_HTTP_VERSION_1_1) != CURLE_OK)
 		return !t->http2;
-	return !t->http2 || !t->tls || curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L) == CURLE_OK;
+	return !t->http2 || !place->tls || curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L) == CURLE_OK;
 }

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <strings.h>
 
+#define RETRY_AFTER_MAX (24 * 60 * 60) /* seconds */
+
 size_t
 curl_percent_encode(char *out, size_t room, struct grapnel_str value)
 {
@@ -97,4 +99,33 @@ curl_cache_control(struct grapnel_str field, bool *no_store, uint32_t *max_age_m
 			    (struct grapnel_str){ p, (size_t)(last - p) }, no_store, max_age_ms);
 		p = next + 1;
 	}
+}
+
+/* RFC 9110 section 10.2.3 */
+uint32_t
+curl_retry_after(struct grapnel_str field, int64_t now_s)
+{
+	int64_t seconds = 0;
+	char text[64];
+	size_t digits = 0;
+
+	if (field.len == 0 || field.len >= sizeof(text) ||
+	    memchr(field.data, '\0', field.len) != NULL)
+		return UINT32_MAX;
+	memcpy(text, field.data, field.len);
+	text[field.len] = '\0';
+	for (; text[digits] >= '0' && text[digits] <= '9'; digits++)
+		if (seconds <= RETRY_AFTER_MAX)
+			seconds = seconds * 10 + (text[digits] - '0');
+	if (digits < field.len) {
+		time_t date;
+
+		/* It takes much for a date; those of HTTP begin with the day of the week. */
+		if (strchr("MTWFS", text[0]) == NULL || (date = curl_getdate(text, NULL)) < 0)
+			return UINT32_MAX;
+		seconds = date > now_s ? date - now_s : 0;
+	}
+	if (seconds > RETRY_AFTER_MAX)
+		seconds = RETRY_AFTER_MAX;
+	return (uint32_t)seconds * 1000;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What may be asked over HTTP, and the small texts around it. Requests themselves: tests/integration. */
-#include "../plugins/common/curl_loop.h"
+/* What may be asked over HTTP, and the small texts around it. Requests themselves: test_curl_loop.c. */
+#include "../plugins/common/curl_private.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -147,6 +147,192 @@ START_TEST(cache_control_is_read_as_rfc_9111_says)
 }
 END_TEST
 
+static const struct {
+	const char *address;
+	bool is_private;
+} addresses[] = {
+	{ "0.0.0.0", true },
+	{ "0.1.2.3", true },
+	{ "1.1.1.1", false },
+	{ "9.255.255.255", false },
+	{ "10.0.0.0", true },
+	{ "10.255.255.255", true },
+	{ "11.0.0.0", false },
+	{ "100.63.255.255", false },
+	{ "100.64.0.0", true },
+	{ "100.127.255.255", true },
+	{ "100.128.0.0", false },
+	{ "126.255.255.255", false },
+	{ "127.0.0.1", true },
+	{ "127.255.255.254", true },
+	{ "128.0.0.1", false },
+	{ "169.253.255.255", false },
+	{ "169.254.169.254", true },
+	{ "169.255.0.0", false },
+	{ "172.15.255.255", false },
+	{ "172.16.0.0", true },
+	{ "172.31.255.255", true },
+	{ "172.32.0.0", false },
+	{ "192.0.0.8", true },
+	{ "192.0.1.1", false },
+	{ "192.0.2.1", true },
+	{ "192.88.99.1", true },
+	{ "192.167.255.255", false },
+	{ "192.168.0.1", true },
+	{ "192.168.255.255", true },
+	{ "192.169.0.0", false },
+	{ "198.17.255.255", false },
+	{ "198.18.0.0", true },
+	{ "198.19.255.255", true },
+	{ "198.20.0.0", false },
+	{ "198.51.100.7", true },
+	{ "203.0.113.7", true },
+	{ "203.0.114.7", false },
+	{ "223.255.255.255", false },
+	{ "224.0.0.1", true },
+	{ "239.255.255.255", true },
+	{ "240.0.0.1", true },
+	{ "255.255.255.255", true },
+	{ "::", true },
+	{ "::1", true },
+	{ "::7f00:1", true }, /* IPv4-compatible */
+	{ "::ffff:127.0.0.1", true },
+	{ "::ffff:10.1.2.3", true },
+	{ "::ffff:169.254.169.254", true },
+	{ "::ffff:1.1.1.1", false },
+	{ "::ffff:0:127.0.0.1", true },
+	{ "64:ff9b::127.0.0.1", true }, /* NAT64 */
+	{ "64:ff9b::192.168.1.1", true },
+	{ "64:ff9b::1.1.1.1", false },
+	{ "64:ff9b:1::1.1.1.1", true },
+	{ "100::1", true },
+	{ "1fff::1", true },
+	{ "2000::1", false },
+	{ "2001::1", true }, /* Teredo */
+	{ "2001:10::1", true },
+	{ "2001:1ff::1", true },
+	{ "2001:200::1", false },
+	{ "2001:db8::1", true },
+	{ "2001:db9::1", false },
+	{ "2001:4860:4860::8888", false },
+	{ "2002:7f00:1::1", true }, /* 6to4 */
+	{ "2002:c0a8:101::1", true },
+	{ "2002:101:101::1", false },
+	{ "2606:4700::1111", false },
+	{ "3ffe::1", false },
+	{ "3fff::1", true },
+	{ "3fff:fff::1", true },
+	{ "3fff:1000::1", false },
+	{ "4000::1", true },
+	{ "fc00::1", true },
+	{ "fdff::1", true },
+	{ "fe80::1", true },
+	{ "fe80::1%eth0", true },
+	{ "fec0::1", true },
+	{ "ff02::1", true },
+	{ "nonsense", true },
+};
+
+START_TEST(addresses_that_are_not_of_the_internet_are_private)
+{
+	char url[100];
+	bool v6 = strchr(addresses[_i].address, ':') != NULL;
+	struct curl_target_options options = { .user_agent = "test",
+		.connect_timeout_ms = 1,
+		.timeout_ms = 1,
+		.max_answer = 1,
+		.no_private_addresses = true };
+	struct curl_target *t;
+
+	ck_assert_msg(curl_text_is_private(addresses[_i].address) == addresses[_i].is_private, "%s",
+	    addresses[_i].address);
+	if (!v6 && addresses[_i].address[0] == 'n')
+		return;
+	(void)snprintf(url, sizeof(url), v6 ? "http://[%s]/" : "http://%s/", addresses[_i].address);
+	options.url = (struct grapnel_str){ url, strlen(url) };
+	t = curl_target_new(&options, error, sizeof(error));
+	ck_assert_msg((t == NULL) == addresses[_i].is_private, "%s", url);
+	curl_target_free(t);
+}
+END_TEST
+
+START_TEST(a_unix_socket_is_private)
+{
+	struct curl_target_options options = { .url = S("http://host/"),
+		.unix_socket = S("/run/x"),
+		.user_agent = "test",
+		.no_private_addresses = true };
+
+	error[0] = '\0';
+	ck_assert_ptr_null(curl_target_new(&options, error, sizeof(error)));
+	ck_assert_ptr_nonnull(strstr(error, "Unix socket"));
+}
+END_TEST
+
+#define DIGITS "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa+"
+static const struct {
+	struct grapnel_str pin;
+	bool good;
+} pins[] = {
+#define PIN(text, good)                          \
+	{                                        \
+		{ text, sizeof(text) - 1 }, good \
+	}
+	PIN("sha256//" DIGITS "=", true), PIN("sha256//" DIGITS "=;sha256//" DIGITS "=", true),
+	PIN("", false), PIN("sha256//" DIGITS, false), PIN("sha256//a" DIGITS "=", false),
+	PIN("sha256//" DIGITS "==", false), PIN("sha256//" DIGITS "=;", false),
+	PIN("sha256//" DIGITS "=,sha256//" DIGITS "=", false), PIN("sha256//" DIGITS "=\0", false),
+	PIN("sha256/" DIGITS "=", false), PIN("sha1//" DIGITS "=", false),
+	PIN("/etc/key.pem", false), /* libcurl would read that */
+};
+
+START_TEST(a_pin_is_hashes_of_keys)
+{
+	struct curl_target_options options = {
+		.url = S("https://host/"), .user_agent = "test", .tls_pin = pins[_i].pin
+	};
+	struct curl_target *t = curl_target_new(&options, error, sizeof(error));
+
+	ck_assert_msg((t != NULL) == pins[_i].good, "row %d: %s", _i, error);
+	curl_target_free(t);
+	options.url = S("http://host/"); /* where it would not be looked at */
+	ck_assert_ptr_null(curl_target_new(&options, error, sizeof(error)));
+}
+END_TEST
+
+static const struct {
+	const char *field;
+	uint32_t ms;
+} retry_cases[] = {
+	{ "0", 0 },
+	{ "120", 120000 },
+	{ "86400", 86400000 },
+	{ "86401", 86400000 },
+	{ "99999999999999999999999999", 86400000 },
+	{ "Sun, 06 Nov 1994 08:49:37 GMT", 37000 }, /* the three forms of RFC 9110 */
+	{ "Sunday, 06-Nov-94 08:49:37 GMT", 37000 },
+	{ "Sun Nov  6 08:49:37 1994", 37000 },
+	{ "Sun, 06 Nov 1994 08:48:00 GMT", 0 },
+	{ "Sun, 06 Nov 2050 08:48:00 GMT", 86400000 },
+	{ "", UINT32_MAX },
+	{ "-5", UINT32_MAX },
+	{ "1.5", UINT32_MAX },
+	{ "soon", UINT32_MAX },
+	{ "12 seconds", UINT32_MAX },
+	{ "Someday", UINT32_MAX },
+	{ "Sun, 99 Nov 1994 08:49:37 GMT", UINT32_MAX },
+	{ "Sun, 06 Nov 1994 08:49:37 GMT and then some more text that is too long", UINT32_MAX },
+};
+
+START_TEST(retry_after_is_seconds_or_a_date)
+{
+	struct grapnel_str field = { retry_cases[_i].field, strlen(retry_cases[_i].field) };
+	uint32_t ms = curl_retry_after(field, 784111740); /* Sun, 06 Nov 1994 08:49:00 GMT */
+
+	ck_assert_msg(ms == retry_cases[_i].ms, "\"%s\": %u", field.data, ms);
+}
+END_TEST
+
 START_TEST(all_but_unreserved_bytes_are_percent_encoded)
 {
 	char out[64];
@@ -182,6 +368,11 @@ main(void)
 	tcase_add_test(tc, a_url_with_a_nul_byte_is_refused);
 	tcase_add_loop_test(tc, a_header_is_one_line_with_a_name_and_a_value, 0, ROWS(headers));
 	tcase_add_loop_test(tc, cache_control_is_read_as_rfc_9111_says, 0, ROWS(cache_cases));
+	tcase_add_loop_test(
+	    tc, addresses_that_are_not_of_the_internet_are_private, 0, ROWS(addresses));
+	tcase_add_test(tc, a_unix_socket_is_private);
+	tcase_add_loop_test(tc, a_pin_is_hashes_of_keys, 0, ROWS(pins));
+	tcase_add_loop_test(tc, retry_after_is_seconds_or_a_date, 0, ROWS(retry_cases));
 	tcase_add_test(tc, all_but_unreserved_bytes_are_percent_encoded);
 	suite_add_tcase(s, tc);
 	runner = srunner_create(s);
