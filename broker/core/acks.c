@@ -291,6 +291,7 @@ on_ack(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 		/* In 3.x an unknown identifier is answered like a known one [v3.1.1 MQTT-4.3.3-2]. */
 		known = id_set_remove(&s->flow->received, a.packet_id);
 		if (known) { /* a PUBLISH with that identifier is a new message after that */
+			id_set_remove(&s->flow->earlier, a.packet_id);
 			durable_exchange(s);
 			gate_exchange(c);
 		}

@@ -944,6 +944,7 @@ deliver_trim(struct session *s)
 	queue_trim(&f->queue);
 	inflight_trim(&f->inflight);
 	id_set_trim(&f->received);
+	id_set_trim(&f->earlier);
 	if (f->queue.count == 0 && f->inflight.count == 0 && f->received.count == 0 &&
 	    !s->deciding && !s->congested && f->members == NULL && f->retained_first == NULL)
 		session_flow_free(s);

@@ -23,6 +23,7 @@ struct pub_item {
 	uint16_t packet_id;
 	uint8_t qos, reason_code;
 	bool route;   /* false: acknowledged only */
+	bool again;   /* routed by the process before, whose events may be lost */
 	bool dropped; /* accepted and forgotten, as somebody decided */
 	bool held;    /* durable.h: not delivered before its identifier is kept */
 	struct grapnel_str reason_string; /* heap; .data NULL: none */
@@ -208,7 +209,7 @@ conn_batch_end(struct conn *c)
 			conn_close(c, RC_QUOTA_EXCEEDED, "its message cannot be taken in");
 		}
 		if (c->state == CONN_ESTABLISHED) {
-			if (it->route && code < 0x80 &&
+			if ((it->route || it->again) && code < 0x80 &&
 			    event_wanted(c->w, GRAPNEL_EVENT_MESSAGE_PUBLISHED))
 				core_event(c->w, GRAPNEL_EVENT_MESSAGE_PUBLISHED, c->session,
 				    &it->msg, code, NULL);
@@ -259,7 +260,8 @@ batch_add(struct conn *c, const struct mqtt_publish *p, struct publish_step *st,
 		.packet_id = p->packet_id,
 		.qos = p->qos,
 		.reason_code = reason_code,
-		.route = route,
+		.route = route && !p->again,
+		.again = route && p->again,
 		.dropped = !route && reason_code < 0x80,
 		.reason_string = b->reason_string };
 	b->reason_string = (struct grapnel_str){ 0 };
@@ -398,6 +400,7 @@ step_own(struct publish_step *st, const uint8_t *body, size_t len, uint8_t flags
 		p.topic_name = (struct grapnel_str){ (char *)st->body + len, topic.len };
 	}
 	p.retain = st->p.retain;
+	p.again = st->p.again;
 	p.props.has_message_expiry = st->p.props.has_message_expiry;
 	p.props.message_expiry = st->p.props.message_expiry;
 	st->p = p;
@@ -698,6 +701,7 @@ on_publish(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 	wire_init(&w, body, f->remaining);
 	if (mqtt_publish_decode(&w, c->version, f->flags, &p) != 0)
 		return packet_malformed(c, w.err, w.why);
+	p.again = false;
 	metric_add(&c->w->metrics, METRIC_MESSAGES_RECEIVED, 1);
 	s->messages_in++;
 	if (p.qos > l->max_qos)
@@ -719,7 +723,13 @@ on_publish(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 			if (c->state != CONN_ESTABLISHED)
 				return HANDLED_CLOSED;
 		}
-		if (p.qos == 2 && id_set_has(&s->flow->received, p.packet_id)) {
+		/*
+		 * What the process before took in and may not have told anybody about goes the whole way once more, so that
+		 * there is an event of it, and rights for that, but it is not routed.
+		 */
+		p.again = p.qos == 2 && id_set_remove(&s->flow->earlier, p.packet_id) &&
+		    event_wanted(c->w, GRAPNEL_EVENT_MESSAGE_PUBLISHED);
+		if (p.qos == 2 && !p.again && id_set_has(&s->flow->received, p.packet_id)) {
 			/* Routed before, not yet released: answer again, forward nothing [MQTT-4.3.3-10]. */
 			conn_batch_end(c);
 			if (c->state != CONN_ESTABLISHED)
@@ -731,8 +741,9 @@ on_publish(struct conn *c, const struct mqtt_frame *f, const uint8_t *body)
 				ack_again(c, p.packet_id);
 			return c->state == CONN_ESTABLISHED ? HANDLED : HANDLED_CLOSED;
 		}
-		if (s->flow->received.count + acks_unsent(c) + c->w->core->batch->count >=
-		    c->own_receive_maximum) {
+		if (!p.again &&
+		    s->flow->received.count + acks_unsent(c) + c->w->core->batch->count >=
+			c->own_receive_maximum) {
 			conn_batch_end(c);
 			if (c->state != CONN_ESTABLISHED)
 				return HANDLED_CLOSED;

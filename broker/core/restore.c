@@ -313,9 +313,13 @@ on_exchange(void *arg, uint64_t id, const struct row_exchange *x, struct row_in 
 	if ((f = session_flow(k->s)) == NULL)
 		return false;
 	k->s->extra->confirmed = x->confirmed;
-	for (uint32_t i = 0; i < x->received_count && !rest->bad; i++)
-		if (id_set_add(&f->received, (uint16_t)row_get_number(rest)) != GRAPNEL_OK)
+	for (uint32_t i = 0; i < x->received_count && !rest->bad; i++) {
+		uint16_t packet_id = (uint16_t)row_get_number(rest);
+
+		if (id_set_add(&f->received, packet_id) != GRAPNEL_OK ||
+		    id_set_add(&f->earlier, packet_id) != GRAPNEL_OK)
 			return false;
+	}
 	if (x->sent_count > 0)
 		durable_exchange(k->s); /* without what was QoS 1, which is not kept up */
 	for (uint32_t i = 0; i < x->sent_count; i++) {

@@ -47,6 +47,7 @@ session_flow_free(struct session *s)
 		return;
 	timer_disarm(s->w->wheel, &s->flow->retry_timer);
 	id_set_clear(&s->flow->received);
+	id_set_clear(&s->flow->earlier);
 	free(s->flow);
 	s->flow = (struct flow *)(uintptr_t)&no_flow;
 }

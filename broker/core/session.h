@@ -101,6 +101,7 @@ struct flow {
 	unsigned resend_count; /* of them: retransmissions */
 	struct members *members; /* NULL: in no shared group */
 	struct id_set received; /* QoS 2 not yet released */
+	struct id_set earlier;	/* of them: taken in by the process before, whose events may be lost; publish.c */
 	struct retained_job *retained_first, **retained_end; /* in the order they were asked for; retained_end NULL: none */
 	uint64_t congested_since_ms;
 	uint32_t queue_stamp;	/* rights_stamp when what is queued was last known to be allowed */

@@ -144,6 +144,7 @@ struct mqtt_publish {
 	uint16_t packet_id; /* 0 for QoS 0 */
 	uint8_t qos;
 	bool retain, dup;
+	bool again; /* the core's; the decoder leaves it alone */
 };
 /*
  * Decode the body of a PUBLISH; flags are the fixed header's. In the hot path: one pass,

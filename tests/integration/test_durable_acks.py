@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Acknowledgements and the disk: their order, who waits for it, what is said when it fails, and clients that do not wait."""
+import os
+
 from lib import wire
 from lib.case import each, versions
-from lib.durable import DURABLE, kept
+from lib.durable import DURABLE, drain, kept
+from lib.hooks import Events
 from lib.mqtt import *  # noqa: F401,F403
 
 OFF = {"off_topics": ["gone/#"]}
@@ -337,3 +340,35 @@ def test_what_is_resent_before_the_disk_has_it_is_not_taken_twice():
         away = b.durable("away")
         away.expect_message("a", "once")
         away.expect_nothing()
+
+
+@each(hook=(False, True))
+def test_a_message_of_qos_2_whose_event_may_be_lost_has_another_one_when_it_comes_again(hook):
+    """It was passed on, and its acknowledgement held, when the process was killed."""
+    plugins = {"acker": {"hold": "60s"}, "scribe-lossless": {"file": "{dir}/events", "stall": "{dir}/stall"}}
+    if hook:
+        plugins["rewrite"] = {"order": 10}
+    with kept(plugins=plugins) as b:
+        e = Events(b)
+        b.write("stall", "")
+        receiver, name = b.durable("receiver", "a", 2), b.unique("c")
+        c = b.durable(name)
+        ids = [c.send_publish("a", "x%d" % i, qos=2) for i in range(3)]
+        assert [p.payload for p in drain(receiver, 3)] == [b"x0", b"x1", b"x2"]
+        b.options["plugins"]["acker"]["hold"] = "0ms"
+        b.close_clients()
+        b.kill9()
+        os.unlink(b.path("stall"))
+        b.start()
+        receiver, c = b.durable("receiver", session_present=True), b.durable(name, session_present=True)
+        for i, packet_id in enumerate(ids[:2]):
+            for _ in range(2):
+                c.send_publish("a", "x%d" % i, qos=2, dup=True, packet_id=packet_id)
+                c.expect(PUBREC, packet_id=packet_id, reason=0)
+        for packet_id in ids:  # the last one was acknowledged, for all its client knows
+            c.pubrel(packet_id)
+            c.expect(PUBCOMP, packet_id=packet_id, reason=0)
+        assert c.publish("a", "new", qos=2) == 0
+        assert [p.payload for p in drain(receiver, 1)] == [b"new"]
+        e.wait("message_published", payload=b"new".hex())
+        assert [bytes.fromhex(x["payload"]) for x in e.of("message_published", client=name)] == [b"x0", b"x1", b"new"]

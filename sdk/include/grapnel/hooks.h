@@ -313,7 +313,7 @@ struct grapnel_subscribe_answer {
  * its QoS, session and durability. For the first plugin of the chain that is asked about PUBACK or PUBREC it is the
  * last event there is (host->events_waiting); behind a plugin that took its time others may have followed. Of PUBCOMP, and of
  * PUBREC for a PUBLISH that came again (the connection ended before its PUBREC), it went in at the first PUBREC,
- * perhaps in a process before this one. What is refused has no such event.
+ * perhaps in a process before this one (then there is another event when that PUBLISH comes again). What is refused has none.
  */
 struct grapnel_message_acknowledge {
 	size_t size;
