@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "place.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+struct place {
+	struct place *next; /* behind, of any key */
+	struct outbox *outbox;
+	char key[];
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t moved = PTHREAD_COND_INITIALIZER;
+static struct place *places; /* oldest first */
+
+static struct place *
+first_with(struct place *p, const char *key)
+{
+	while (p != NULL && strcmp(p->key, key) != 0)
+		p = p->next;
+	return p;
+}
+
+struct place *
+place_enter(const char *key)
+{
+	size_t len = strlen(key) + 1;
+	struct place *p = calloc(1, sizeof(*p) + len), **at;
+
+	if (p == NULL)
+		return NULL;
+	memcpy(p->key, key, len);
+	(void)pthread_mutex_lock(&lock);
+	for (at = &places; *at != NULL; at = &(*at)->next)
+		continue;
+	*at = p;
+	(void)pthread_mutex_unlock(&lock);
+	return p;
+}
+
+bool
+place_wait(struct place *p, uint32_t timeout_ms, struct outbox **o)
+{
+	struct timespec until;
+	bool mine;
+
+	(void)clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += timeout_ms / 1000;
+	until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	(void)pthread_mutex_lock(&lock);
+	while (!(mine = first_with(places, p->key) == p))
+		if (pthread_cond_timedwait(&moved, &lock, &until) == ETIMEDOUT)
+			break;
+	if (mine) {
+		*o = p->outbox;
+		p->outbox = NULL;
+	}
+	(void)pthread_mutex_unlock(&lock);
+	return mine;
+}
+
+bool
+place_followed(struct place *p)
+{
+	bool followed;
+
+	(void)pthread_mutex_lock(&lock);
+	followed = first_with(p->next, p->key) != NULL;
+	(void)pthread_mutex_unlock(&lock);
+	return followed;
+}
+
+bool
+place_leave(struct place *p, struct outbox *o)
+{
+	struct place *next, **at;
+
+	(void)pthread_mutex_lock(&lock);
+	next = first_with(p->next, p->key);
+	/* One that never had its turn must not give away what is another's. */
+	if (next != NULL && o != NULL)
+		next->outbox = o;
+	for (at = &places; *at != p; at = &(*at)->next)
+		continue;
+	*at = p->next;
+	(void)pthread_cond_broadcast(&moved);
+	(void)pthread_mutex_unlock(&lock);
+	free(p);
+	return next != NULL;
+}
