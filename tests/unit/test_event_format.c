@@ -498,6 +498,106 @@ START_TEST(content_types_are_those_of_the_specification)
 }
 END_TEST
 
+/* ---- the manual ------------------------------------------------------------------------------ */
+
+/* man/grapnel-events.7, without spaces and line breaks when it is to be packed. */
+static char *
+manual(bool packed)
+{
+	const char *source = getenv("GRAPNEL_SRC");
+	char path[4096], *text = malloc(1 << 20);
+	size_t n = 0;
+	FILE *in;
+
+	(void)snprintf(
+	    path, sizeof(path), "%s/man/grapnel-events.7", source != NULL ? source : ".");
+	in = fopen(path, "r");
+	ck_assert_msg(in != NULL && text != NULL, "%s", path);
+	for (int c; (c = fgetc(in)) != EOF && n + 1 < 1 << 20;)
+		if (!packed || (c != ' ' && c != '\n'))
+			text[n++] = (char)c;
+	text[n] = '\0';
+	(void)fclose(in);
+	return text;
+}
+
+static const struct {
+	enum format_kind kind;
+	enum grapnel_event_type type;
+} shown[] = {
+	{ FORMAT_CLOUDEVENTS, GRAPNEL_EVENT_MESSAGE_PUBLISHED },
+	{ FORMAT_VERNEMQ, GRAPNEL_EVENT_MESSAGE_PUBLISHED },
+	{ FORMAT_EMQX, GRAPNEL_EVENT_CLIENT_CONNECTED },
+	{ FORMAT_NANOMQ, GRAPNEL_EVENT_CLIENT_CONNECTED },
+	{ FORMAT_TEMPLATE, GRAPNEL_EVENT_SUBSCRIBED }, /* stands for the line of a log */
+};
+
+START_TEST(the_manual_shows_what_is_sent)
+{
+	const struct format_options o = {
+		.kind = shown[_i].kind, .source = "/grapnel", .type_prefix = "grapnel."
+	};
+	char *man = manual(true);
+	struct record_view v;
+	struct text t = { 0 };
+	struct sample s;
+
+	sample_event(&s, shown[_i].type);
+	record_view_of(&v, &s.event, SIZE_MAX);
+	if (o.kind == FORMAT_TEMPLATE)
+		event_line(&t, &v, PAYLOAD_AUTO);
+	else
+		format_event(&t, &v, &o);
+	text_char(&t, '\0');
+	ck_assert_msg(strstr(man, t.data) != NULL, "man/grapnel-events.7 does not show %s", t.data);
+	text_free(&t);
+	free(man);
+}
+END_TEST
+
+static void
+ck_names(const char *man, const json_t *value)
+{
+	const char *name;
+	json_t *member;
+
+	json_object_foreach((json_t *)(uintptr_t)value, name, member)
+	{
+		if (strcmp(name, "attributes") == 0)
+			continue;
+		ck_assert_msg(
+		    strstr(man, name) != NULL, "man/grapnel-events.7 lacks the field %s", name);
+		ck_names(man, member);
+	}
+}
+
+START_TEST(the_manual_names_each_event_and_field)
+{
+	static const enum format_kind kinds[] = { FORMAT_CLOUDEVENTS, FORMAT_VERNEMQ, FORMAT_EMQX,
+		FORMAT_NANOMQ };
+	char *man = manual(false);
+	struct sample s;
+	json_t *object;
+
+	ck_assert_ptr_nonnull(strstr(man, event_name((enum grapnel_event_type)_i)));
+	for (size_t k = 0; k < sizeof(kinds) / sizeof(*kinds); k++) {
+		if ((format_possible(kinds[k]) & GRAPNEL_EVENT_BIT(_i)) == 0)
+			continue;
+		sample_event(&s, (enum grapnel_event_type)_i);
+		s.client.protocol = GRAPNEL_MQTT_5_0;
+		s.client.mountpoint = GRAPNEL_STR("m/");
+		s.client.superuser = s.client.anonymous = true;
+		s.client.identity_source = GRAPNEL_IDENTITY_PSK;
+		s.message.has_message_expiry = true;
+		s.message.properties = properties[1].block;
+		object = formatted(&s, SIZE_MAX, kinds[k], PAYLOAD_BASE64);
+		ck_names(man, object);
+		json_decref(object);
+	}
+	free(man);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -517,6 +617,8 @@ main(void)
 	tcase_add_loop_test(tc, attributes_are_cleaned_and_headers_encoded, 0, ROWS(subjects));
 	tcase_add_test(tc, binary_mode_has_its_headers);
 	tcase_add_test(tc, a_long_attribute_is_no_header);
+	tcase_add_loop_test(tc, the_manual_shows_what_is_sent, 0, ROWS(shown));
+	tcase_add_loop_test(tc, the_manual_names_each_event_and_field, 0, GRAPNEL_EVENT_COUNT);
 	tcase_add_test(tc, content_types_are_those_of_the_specification);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
