@@ -28,6 +28,7 @@ struct keeper {
 	uint64_t retry_ms; /* not before; 0: at once */
 	uint64_t look_ms;
 	bool failing; /* and it was said */
+	bool untidy;  /* room may be given back, once the outbox is empty */
 	/* the batch: what a commit that failed leaves is in the next one */
 	struct parcel *last; /* in the queue, up to and with this one; NULL: none */
 	size_t count;
@@ -481,6 +482,21 @@ dead_free(struct dead *d)
 	}
 }
 
+/* The file shrinks when nothing is in it, not while rows come and go. */
+static void
+tidy(struct keeper *k)
+{
+	struct webhook *w = k->w;
+	uint64_t stored = 0;
+
+	(void)pthread_mutex_lock(&w->lock);
+	for (unsigned i = 0; i < w->endpoint_count; i++)
+		stored += w->endpoints[i]->stored_events;
+	(void)pthread_mutex_unlock(&w->lock);
+	if (stored == 0)
+		k->untidy = outbox_tidy(k->o);
+}
+
 /* @return whether all of it is in the outbox now. */
 static bool
 batch(struct keeper *k)
@@ -492,6 +508,9 @@ batch(struct keeper *k)
 		return false;
 	if (k->look_ms > w->host->now_ms() && k->count == 0 && k->dead == NULL && k->row_count == 0)
 		return true;
+	if (k->row_count == 0 && k->untidy)
+		tidy(k);
+	k->untidy = k->untidy || k->row_count > 0;
 	k->look_ms = w->host->now_ms() + LOOK_MS;
 	if (!batch_write(k, trimmed)) {
 		(void)failed(k, outbox_error(k->o));

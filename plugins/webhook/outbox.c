@@ -14,7 +14,7 @@
 #define APPLICATION_ID 0x47727768 /* "Grwh" */
 #define SCHEMA_VERSION 1
 #define VERSION        ((int)(RECORD_VERSION * 100 + SCHEMA_VERSION))
-#define TIDY_PAGES     2000
+#define TIDY_PAGES     2000 /* 32 MiB */
 #define ROW_MAX        (1u << 30)
 
 enum statement {
@@ -172,15 +172,6 @@ outbox_rollback(struct outbox *o)
 	o->code = code;
 }
 
-void
-outbox_tidy(struct outbox *o)
-{
-	char text[64];
-
-	(void)snprintf(text, sizeof(text), "PRAGMA incremental_vacuum(%d)", TIDY_PAGES);
-	(void)sqlite3_exec(o->db, text, NULL, NULL, NULL);
-}
-
 /* ---- opening --------------------------------------------------------------------------------- */
 
 static bool
@@ -203,6 +194,16 @@ execute(struct outbox *o, const char *text)
 	int code = sqlite3_exec(o->db, text, NULL, NULL, NULL);
 
 	return code == SQLITE_OK || failed(o, code);
+}
+
+bool
+outbox_tidy(struct outbox *o)
+{
+	int64_t left = 0;
+	char text[64];
+
+	(void)snprintf(text, sizeof(text), "PRAGMA incremental_vacuum(%d)", TIDY_PAGES);
+	return execute(o, text) && number(o, "PRAGMA freelist_count", &left) && left > 0;
 }
 
 /* 1: ours, or made ours. 0: an error. -1: another version's. */

@@ -27,7 +27,7 @@ void outbox_start_at(struct outbox *o, int64_t row);
 bool outbox_begin(struct outbox *o);
 bool outbox_commit(struct outbox *o);
 void outbox_rollback(struct outbox *o);
-void outbox_tidy(struct outbox *o); /* gives unused room back to the system, some of it; outside a transaction */
+bool outbox_tidy(struct outbox *o); /* gives unused room back to the system, some of it; outside a transaction. @return there is more */
 
 /* Its number, made if it is new; 0: an error. In a transaction. */
 int64_t outbox_endpoint(struct outbox *o, const char *name);
