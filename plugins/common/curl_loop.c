@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 struct watched {
-	struct watched *next;
+	struct watched *prev, *next;
 	int fd;
 	struct grapnel_watch *watch;
 };
@@ -63,10 +63,21 @@ collect(struct curl_loop *loop)
 }
 
 static void
+unwatch(struct curl_loop *loop, struct watched *w)
+{
+	if (w->prev != NULL)
+		w->prev->next = w->next;
+	else
+		loop->watched = w->next;
+	if (w->next != NULL)
+		w->next->prev = w->prev;
+	loop->host->watch_remove(w->watch);
+	free(w);
+}
+
+static void
 close_multi(struct curl_loop *loop)
 {
-	struct watched *w;
-
 	loop->host->timer_disarm(loop->timer);
 	loop->timer_armed = false;
 	if (loop->multi != NULL)
@@ -75,11 +86,8 @@ close_multi(struct curl_loop *loop)
 	loop->broken = false;
 	while (loop->spare_count > 0)
 		curl_easy_cleanup(loop->spare[--loop->spare_count]);
-	while ((w = loop->watched) != NULL) {
-		loop->watched = w->next;
-		loop->host->watch_remove(w->watch);
-		free(w);
-	}
+	while (loop->watched != NULL)
+		unwatch(loop, loop->watched);
 }
 
 /* Memory was short in a callback, after which libcurl does nothing with a multi handle but free it. */
@@ -138,30 +146,11 @@ on_timer(void *arg)
 	act(loop, CURL_SOCKET_TIMEOUT, 0);
 }
 
-static void
-unwatch(struct curl_loop *loop, int fd)
-{
-	for (struct watched **at = &loop->watched; *at != NULL; at = &(*at)->next) {
-		struct watched *w = *at;
-
-		if (w->fd != fd)
-			continue;
-		*at = w->next;
-		loop->host->watch_remove(w->watch);
-		free(w);
-		return;
-	}
-}
-
 static bool
 watch(struct curl_loop *loop, int fd, unsigned events)
 {
-	struct watched *w;
+	struct watched *w = calloc(1, sizeof(*w));
 
-	for (w = loop->watched; w != NULL; w = w->next)
-		if (w->fd == fd)
-			return loop->host->watch_change(w->watch, events) == GRAPNEL_OK;
-	w = calloc(1, sizeof(*w));
 	if (w == NULL)
 		return false;
 	w->fd = fd;
@@ -171,28 +160,36 @@ watch(struct curl_loop *loop, int fd, unsigned events)
 		return false;
 	}
 	w->next = loop->watched;
+	if (w->next != NULL)
+		w->next->prev = w;
 	loop->watched = w;
-	return true;
+	/* Then libcurl gives it to on_socket. */
+	if (curl_multi_assign(loop->multi, fd, w) == CURLM_OK)
+		return true;
+	unwatch(loop, w);
+	return false;
 }
 
 /* CURLMOPT_SOCKETFUNCTION */
 static int
-on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *unused)
+on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *mine)
 {
 	struct curl_loop *loop = arg;
+	struct watched *w = mine;
 	unsigned events = 0;
 
 	(void)easy;
-	(void)unused;
 	if (what == CURL_POLL_REMOVE) {
-		unwatch(loop, fd);
+		if (w != NULL)
+			unwatch(loop, w);
 		return 0;
 	}
 	if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
 		events |= GRAPNEL_READABLE;
 	if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
 		events |= GRAPNEL_WRITABLE;
-	if (watch(loop, fd, events))
+	if (w != NULL ? loop->host->watch_change(w->watch, events) == GRAPNEL_OK
+		      : watch(loop, fd, events))
 		return 0;
 	loop->broken = true;
 	return -1;
@@ -236,7 +233,13 @@ curl_loop_on_socket_close(void *arg, curl_socket_t fd)
 {
 	struct curl_loop *loop = arg;
 
-	unwatch(loop, fd);
+	/* libcurl has told on_socket before; one that did not would leave us with a watch of a closed descriptor. */
+	for (struct watched *w = loop->watched; w != NULL; w = w->next)
+		if (w->fd == fd) {
+			(void)curl_multi_assign(loop->multi, fd, NULL);
+			unwatch(loop, w);
+			break;
+		}
 	curl_loop_count(loop, loop->limits.metrics.connections, -1);
 	return close(fd);
 }
