@@ -35,7 +35,7 @@ struct selection; /* opaque: select.c */
 	  .help = "Patterns of Client Identifiers, with * and ?: only events about such clients; default: all." }
 #define SELECT_ROW_EVENTS \
 	{ .name = "events", .type = GRAPNEL_OPTION_LIST, \
-	  .help = "Names of the events that are wanted, as in grapnel-plugins(7); default: all." }
+	  .help = "Names of the events that are wanted, as in grapnel-events(7); default: all." }
 #define SELECT_ROW_SAMPLE \
 	{ .name = "sample", .type = GRAPNEL_OPTION_INT, .default_value = "1", .min = 1, .max = 1000000000, \
 	  .help = "One of so many events, or clients, is taken." }
