@@ -390,13 +390,19 @@ event_log_free(struct event_log *e)
 	free(e);
 }
 
+static void
+on_abandoned(void *owner)
+{
+	event_log_free(owner);
+}
+
 /* A thread that hangs in a call of the system may come back at any time: what it returns to must stay. */
 static void
-stay_for_good(struct event_log *e)
+stay_for_good(const struct grapnel_host *host, const struct grapnel_instance *self)
 {
 	Dl_info here;
 
-	e->host->log(e->self, GRAPNEL_LOG_ERROR,
+	host->log(self, GRAPNEL_LOG_ERROR,
 	    "its thread hangs in a call of the system that does not return (a disk, a network file "
 	    "system?); it is left as it is, with what it has in memory");
 	if (dladdr((const void *)&event_log_options, &here) != 0)
@@ -407,12 +413,14 @@ static void
 event_log_destroy(void *instance)
 {
 	struct event_log *e = instance;
+	const struct grapnel_host *host = e->host;
+	const struct grapnel_instance *self = e->self;
 
 	backlog_stop(&e->backlog, e->flush_timeout_ms);
 	if (writer_end(&e->writer))
 		event_log_free(e);
 	else
-		stay_for_good(e);
+		stay_for_good(host, self);
 }
 
 static int
@@ -427,7 +435,8 @@ event_log_create(const struct grapnel_host *host, struct grapnel_instance *self,
 	e->self = e->writer.self = self;
 	e->writer.backlog = &e->backlog;
 	e->writer.on_room = on_room;
-	e->writer.on_room_arg = e;
+	e->writer.on_abandoned = on_abandoned;
+	e->writer.owner = e;
 	read_options(e);
 	e->selection = select_new(host, self, NULL, ALL_EVENTS, "event-log");
 	if (!read_sink(e) || e->selection == NULL)

@@ -200,7 +200,7 @@ release(struct writer *w, size_t bytes)
 		return;
 	backlog_done(w->backlog, bytes);
 	w->host->metric_add(w->self, w->metrics.backlog_bytes, -(int64_t)bytes);
-	w->on_room(w->on_room_arg);
+	w->on_room(w->owner);
 }
 
 /* All of it, and to the end. false: the instance is gone. */
@@ -246,20 +246,20 @@ look_at_file(struct writer *w)
 	return true;
 }
 
-static void *
-writer_run(void *arg)
+/* false: the instance is gone. */
+static bool
+writer_run(struct writer *w)
 {
-	struct writer *w = arg;
 	struct chunk *chunks;
 	struct missed missed;
 
 	if (!look_at_file(w))
-		return NULL;
+		return false;
 	while (backlog_take(w->backlog, IDLE_MS, &chunks, &missed)) {
 		bool idle = chunks == NULL && missed.count == 0;
 
 		if (!(idle ? look_at_file(w) : put_all(w, chunks, &missed)))
-			return NULL;
+			return false;
 	}
 	if (w->late_lines > 0)
 		w->host->log(w->self, GRAPNEL_LOG_ERROR,
@@ -269,6 +269,16 @@ writer_run(void *arg)
 	w->ended = true;
 	(void)pthread_cond_broadcast(&w->changed);
 	(void)pthread_mutex_unlock(&w->lock);
+	return true;
+}
+
+static void *
+thread_main(void *arg)
+{
+	struct writer *w = arg;
+
+	if (!writer_run(w))
+		w->on_abandoned(w->owner);
 	return NULL;
 }
 
@@ -280,7 +290,7 @@ writer_start(struct writer *w)
 
 	(void)sigfillset(&all);
 	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
-	err = pthread_create(&w->thread, NULL, writer_run, w);
+	err = pthread_create(&w->thread, NULL, thread_main, w);
 	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (err != 0) {
 		w->host->log(w->self, GRAPNEL_LOG_ERROR,
@@ -298,6 +308,7 @@ writer_end(struct writer *w)
 	uint64_t until = w->backlog->deadline_ms + END_MS;
 	struct timespec ts = { .tv_sec = (time_t)(until / 1000),
 		.tv_nsec = (long)(until % 1000) * 1000000 };
+	pthread_t thread = w->thread; /* *w may be gone when it is given up */
 	bool ended, late = false;
 
 	if (!w->started)
@@ -312,8 +323,8 @@ writer_end(struct writer *w)
 	w->abandoned = !ended;
 	(void)pthread_mutex_unlock(&w->lock);
 	if (ended)
-		(void)pthread_join(w->thread, NULL);
+		(void)pthread_join(thread, NULL);
 	else
-		(void)pthread_detach(w->thread);
+		(void)pthread_detach(thread);
 	return ended;
 }

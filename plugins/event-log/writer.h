@@ -31,8 +31,10 @@ struct writer {
 	bool publish;
 	uint8_t publish_qos;
 	struct writer_metrics metrics;
-	void (*on_room)(void *arg); /* the backlog has room again. On the thread */
-	void *on_room_arg;
+	/* Both on the thread. */
+	void (*on_room)(void *owner);	   /* the backlog has room again */
+	void (*on_abandoned)(void *owner); /* writer_end gave it up; its call returned after all: free everything */
+	void *owner;
 
 	pthread_t thread;
 	bool started;
@@ -55,8 +57,8 @@ void writer_fini(struct writer *w);
 int writer_start(struct writer *w);
 /*
  * After backlog_stop: wait for the end, which comes soon after that deadline. false: it hangs in a call of the system that
- * does not return (a disk that is gone). The thread then uses nothing any more but *w, which must stay for good, as must
- * this code.
+ * does not return (a disk that is gone). Then the thread is the owner of all: should it ever come back, it calls
+ * on_abandoned and nothing of the host. This code must stay mapped for it.
  */
 bool writer_end(struct writer *w);
 

@@ -33,6 +33,7 @@ enum disk_operation {
 	DISK_OPEN = 8,	 /* to write, or a new file */
 	DISK_SHORT = 16, /* half of it is written, and that is said */
 	DISK_GROW = 32,	 /* writes behind the end of a file, and files that are new: what a full disk refuses */
+	DISK_HANG = 64,	 /* writes do not return until the test says otherwise */
 };
 struct disk_control { /* written by the test, but for `failed` */
 	_Atomic int64_t error;	    /* errno of what fails; 0: nothing does */

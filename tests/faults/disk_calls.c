@@ -235,6 +235,8 @@ write_fails(int fd, off_t at, size_t *len)
 {
 	struct stat st;
 
+	while (disk_control != NULL && (disk_control->operations & DISK_HANG) != 0)
+		(void)usleep(1000);
 	if (disk_fails(DISK_WRITE))
 		return true;
 	if (disk_control != NULL && (disk_control->operations & DISK_GROW) && fstat(fd, &st) == 0 &&

@@ -326,6 +326,50 @@ def test_a_target_that_takes_nothing_does_not_hold_up_the_end(b):
     assert b.log_lines(r'plugin "event-log": \d+ events could not be written before the end')
 
 
+def writers(b):
+    """How many threads of ours the broker has."""
+    names = []
+    for task in glob.glob("/proc/%d/task/*/comm" % b.process.pid):
+        try:
+            with open(task, encoding="utf-8") as f:
+                names.append(f.read())
+        except FileNotFoundError:
+            pass
+    return names.count("event-log\n")
+
+
+def test_a_disk_that_does_not_answer_holds_up_no_message_no_reload_and_not_the_end():
+    folder = tempfile.mkdtemp(prefix="grapnel-test-")
+    disk = Disk(os.path.join(folder, "disk"))
+    b = Broker(plugins=elog(file=os.path.join(disk.folder, "log"), flush_timeout="50ms", queue="64k"))
+    b.env.update(disk.env)
+    try:
+        with b:
+            disk.fail(None, "hang")
+            c = b.connect(V5)
+            for n in range(500):
+                c.publish("t", "x" * 100, qos=1)
+            wait_metric(b, "lost_total", lambda v: v > 0)
+            b.configure(plugins={})
+            b.reload()
+            b.wait_log(r'plugin "event-log": its thread hangs in a call of the system')
+            c.ping()
+            assert writers(b) == 1
+            disk.works()  # now it comes back, to where nobody waits for it
+            eventually(lambda: writers(b) == 0, "its end")
+            c.ping()
+            b.configure(plugins=elog(file=os.path.join(disk.folder, "log"), flush_timeout="50ms"))
+            b.reload()
+            c.publish("t", "x", qos=1)
+            disk.fail(None, "hang")
+            c.publish("t", "x", qos=1)
+            b.close_clients()
+            b.stop()
+            assert not b.held()
+    finally:
+        shutil.rmtree(folder)
+
+
 # ---- other targets ------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ import shutil
 from .case import Skip
 
 LIBRARY = os.path.join(os.path.abspath(os.environ.get("GRAPNEL_BUILD", ".")), "tests/faults/.libs/disk.so")
-OPERATIONS = {"write": 1, "sync": 2, "read": 4, "open": 8, "short": 16, "grow": 32}
+OPERATIONS = {"write": 1, "sync": 2, "read": 4, "open": 8, "short": 16, "grow": 32, "hang": 64}
 SECTOR = 512
 
 
