@@ -88,6 +88,15 @@ command_arguments(const json_t *body, struct grapnel_str *arguments)
 	return (int)json_array_size(list);
 }
 
+/* The plugin's own words, if it has some. */
+static const char *
+why_failed(const json_t *answer)
+{
+	const char *why = json_string_value(json_object_get(answer, "error"));
+
+	return why != NULL ? why : "the command failed";
+}
+
 static void
 command_on_done(void *arg, const struct command_result *r)
 {
@@ -122,7 +131,7 @@ command_on_done(void *arg, const struct command_result *r)
 		    "the command failed (error %d)", r->err);
 	else if (r->err != GRAPNEL_OK)
 		api_reply_json(call, 409,
-		    json_pack("{s:s, s:O}", "error", "the command failed", "answer", answer));
+		    json_pack("{s:s, s:O}", "error", why_failed(answer), "answer", answer));
 	else
 		api_reply_json(call, 200, json_pack("{s:O?}", "answer", answer));
 	json_decref(answer);

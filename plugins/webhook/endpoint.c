@@ -239,7 +239,8 @@ struct reader {
 static bool
 wrong(const struct reader *r, const char *option, const char *what)
 {
-	r->w->host->config_error(r->w->self, r->block, option, "%s", what);
+	r->w->host->config_error(r->w->self, r->block, option, "%s%s%s",
+	    option != NULL ? option : "", option != NULL ? ": " : "", what);
 	return false;
 }
 
@@ -465,6 +466,8 @@ read_url(const struct reader *r, struct grapnel_str url)
 
 	e->urls[e->url_count].target = curl_target_new(&options, error, sizeof(error));
 	if (e->urls[e->url_count].target == NULL) {
+		if (memchr(url.data, '@', url.len) != NULL) /* perhaps with a password */
+			return wrong(r, "urls", error);
 		r->w->host->config_error(
 		    r->w->self, r->block, "urls", "%.*s: %s", (int)url.len, url.data, error);
 		return false;

@@ -3,7 +3,7 @@
  * commander - a command whose answer comes at once or later; its name is the instance's
  *
  *	now		"now", before it returns
- *	fail		error -2, with the answer "no"
+ *	fail		error -2, with an answer that says why
  *	thread		"thread", later, from a thread of the plugin
  *	twice		"once", from a worker, and then once more
  *	before		"before": GRAPNEL_COMMAND_LATER after it has replied
@@ -88,7 +88,7 @@ commander_run(void *arg, const struct grapnel_command *command, reply_fn reply, 
 		return GRAPNEL_OK;
 	}
 	if (is(command, "fail")) {
-		reply(ctx, GRAPNEL_STR("\"no\""));
+		reply(ctx, GRAPNEL_STR("{\"error\":\"not today\"}"));
 		return GRAPNEL_EINVAL;
 	}
 	if (is(command, "before")) {

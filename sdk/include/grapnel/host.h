@@ -274,7 +274,7 @@ struct grapnel_host {
 	/**
 	 * In create(): offer `grapnelctl <name>`. fn runs on the main thread, must not block for long, and answers with
 	 * reply(ctx, json): JSON text, copied; the first answer counts. `command` is borrowed until fn returns.
-	 * To answer now, call reply and return GRAPNEL_OK, or an error (with a reply that explains it, or without).
+	 * To answer now, call reply and return GRAPNEL_OK, or an error (with a reply that explains it: {"error": "..."}, or without).
 	 * To answer later, return GRAPNEL_COMMAND_LATER: reply is called exactly once, from any thread, perhaps before fn has
 	 * returned. Who asked may have gone meanwhile, and after ten seconds is told (504) that it takes too long: a reply that
 	 * comes then is ignored. All replies are made before destroy() returns; what is owed then the host answers (503).

@@ -319,7 +319,7 @@ class Delivery:
 
 
 class Event:
-    """A CloudEvent. Payloads of tests that count are "NAME NUMBER"."""
+    """A CloudEvent. Payloads of tests that count are "NAME NUMBER", perhaps with dots behind."""
 
     def __init__(self, fields, delivery):
         self.fields, self.delivery = fields, delivery
@@ -331,7 +331,7 @@ class Event:
     @property
     def number(self):
         """Of a payload "NAME NUMBER"; None: it is another one."""
-        found = re.fullmatch(r"\S+ (\d+)", self.payload) if isinstance(self.payload, str) else None
+        found = re.fullmatch(r"\S+ (\d+)\.*", self.payload) if isinstance(self.payload, str) else None
         return int(found.group(1)) if found else None
 
     def __repr__(self):
@@ -354,6 +354,12 @@ class Receiver(Server):
 
     def url(self, path="/", host="localhost"):
         return "%s://%s:%d%s" % ("https" if self.secure else "http", host, self.port, path)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        self.kill9()
 
     # ---- what it does
 
