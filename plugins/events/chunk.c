@@ -64,6 +64,17 @@ chunk_of(const void *bytes, size_t len, uint32_t count, int64_t oldest_us, int64
 }
 
 void
+chunk_trim(struct chunk *c)
+{
+	char *bytes;
+
+	if (c->capacity - c->len <= c->len / 8 || (bytes = realloc(c->bytes, c->len)) == NULL)
+		return;
+	c->bytes = bytes;
+	c->capacity = c->len;
+}
+
+void
 chunk_free(struct chunk *c)
 {
 	if (c == NULL)

@@ -31,6 +31,7 @@ struct chunk {
 bool chunk_add(struct chunk **c, const struct grapnel_event *ev, size_t payload_max);
 /* Records as they are, count of them; their times. For those that were read from a disk. */
 struct chunk *chunk_of(const void *bytes, size_t len, uint32_t count, int64_t oldest_us, int64_t newest_us);
+void chunk_trim(struct chunk *c); /* no more is added: memory that is not used goes back */
 void chunk_free(struct chunk *c); /* NULL is fine */
 
 #endif

@@ -405,7 +405,7 @@ parcel_written(struct keeper *k, struct parcel *p, int64_t row)
 	struct endpoint *e = p->e;
 
 	p->unwritten = false;
-	e->unwritten_bytes -= p->chunk->len;
+	e->unwritten_bytes -= parcel_cost(p);
 	if (p->done) { /* meanwhile */
 		queue_done_row(w, row);
 		parcel_free(p);
@@ -610,7 +610,7 @@ refill_row(void *arg, int64_t row, const struct chunk *c)
 	else
 		r->first = p;
 	r->last = p;
-	r->bytes += c->len;
+	r->bytes += parcel_cost(p);
 	return true;
 }
 
@@ -772,6 +772,7 @@ keeper_start(struct webhook *w)
 	err = pthread_create(&w->keeper, NULL, keeper_main, w);
 	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (err == 0) {
+		(void)pthread_setname_np(w->keeper, "webhook-outbox");
 		w->keeping = true;
 		return GRAPNEL_OK;
 	}

@@ -272,6 +272,7 @@ struct grapnel_event_id queue_new_id(struct webhook *w); /* [lock] for an event 
 void queue_tell_gap(struct endpoint *e); /* once it goes on: the event that says what was lost. Sender */
 struct parcel *parcel_new(struct endpoint *e, struct chunk *c); /* takes the chunk, also when it fails */
 void parcel_free(struct parcel *p);
+size_t parcel_cost(const struct parcel *p); /* bytes of memory that it needs */
 
 /* keeper.c */
 int keeper_start(struct webhook *w);

@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SPILLED_ROW (64u << 10) /* spilled chunks are put together up to this size */
+#define PARCEL_MALLOC 64u         /* what four allocations need besides, about */
+#define SPILLED_ROW   (64u << 10) /* spilled chunks are put together up to this size */
 #define OWN_NUMBER \
 	UINT64_C(  \
 	    0xFE) /* in the top bits of ids: no worker has it; the rest is drawn, and so never repeats */
@@ -21,9 +22,17 @@ parcel_new(struct endpoint *e, struct chunk *c)
 		chunk_free(c);
 		return NULL;
 	}
+	chunk_trim(c);
 	p->e = e;
 	p->chunk = c;
 	return p;
+}
+
+size_t
+parcel_cost(const struct parcel *p)
+{
+	return sizeof(*p) + sizeof(*p->chunk) + PARCEL_MALLOC + p->chunk->len +
+	    p->chunk->count * sizeof(struct item);
 }
 
 void
@@ -44,13 +53,13 @@ queue_window_add(struct endpoint *e, struct parcel *p)
 	else
 		e->window = p;
 	e->window_last = p;
-	e->window_bytes += p->chunk->len;
+	e->window_bytes += parcel_cost(p);
 	e->window_events += p->chunk->count;
 	if (p->row != 0) {
 		e->window_stored += p->chunk->count;
 		e->window_stored_bytes += p->chunk->len;
 	}
-	e->w->host->metric_add(e->w->self, e->w->m.memory, (int64_t)p->chunk->len);
+	e->w->host->metric_add(e->w->self, e->w->m.memory, (int64_t)parcel_cost(p));
 }
 
 bool
@@ -59,7 +68,7 @@ queue_window_unwritten(struct endpoint *e)
 	for (struct parcel *p = e->w->unwritten; p != NULL; p = p->next_unwritten) {
 		if (p->e != e || p->in_window || p->done)
 			continue;
-		if (e->window_bytes > 0 && e->window_bytes + p->chunk->len > e->memory)
+		if (e->window_bytes > 0 && e->window_bytes + parcel_cost(p) > e->memory)
 			return false;
 		e->unwritten_events -= p->chunk->count;
 		queue_window_add(e, p);
@@ -91,9 +100,9 @@ queue_done(struct parcel *p)
 
 	p->in_window = false;
 	p->done = true;
-	e->window_bytes -= p->chunk->len;
+	e->window_bytes -= parcel_cost(p);
 	e->window_events -= p->chunk->count;
-	w->host->metric_add(w->self, w->m.memory, -(int64_t)p->chunk->len);
+	w->host->metric_add(w->self, w->m.memory, -(int64_t)parcel_cost(p));
 	if (p->row != 0) {
 		e->stored_bytes -= p->chunk->len;
 		e->stored_events -= p->chunk->count;
@@ -220,7 +229,7 @@ queue_sweep(struct webhook *w)
 			continue;
 		}
 		*at = p->next_unwritten;
-		p->e->unwritten_bytes -= p->chunk->len;
+		p->e->unwritten_bytes -= parcel_cost(p);
 		parcel_free(p);
 	}
 }
@@ -229,7 +238,7 @@ bool
 queue_push(struct endpoint *e, struct chunk *c)
 {
 	struct webhook *w = e->w;
-	size_t len = c->len, before;
+	size_t cost = c->len + c->count * sizeof(struct item), before = e->unwritten_bytes;
 	uint32_t count = c->count;
 	struct parcel *p;
 
@@ -239,7 +248,6 @@ queue_push(struct endpoint *e, struct chunk *c)
 		return false;
 	}
 	w->pushed++;
-	before = e->unwritten_bytes;
 	if (e->spilling && put_to_last(e, c)) {
 		chunk_free(c);
 		e->unwritten_events += count;
@@ -248,10 +256,11 @@ queue_push(struct endpoint *e, struct chunk *c)
 			queue_lose(e, LOST_MEMORY, count);
 			return false;
 		}
+		cost = parcel_cost(p);
 		p->since_ms = w->host->now_ms();
 		p->ticket = w->pushed;
 		unwritten_add(w, p);
-		if (!e->spilling && (e->window_bytes == 0 || e->window_bytes + len <= e->memory)) {
+		if (!e->spilling && (e->window_bytes == 0 || e->window_bytes + cost <= e->memory)) {
 			queue_window_add(e, p);
 			queue_call_sender(w);
 		} else {
@@ -259,7 +268,7 @@ queue_push(struct endpoint *e, struct chunk *c)
 			e->unwritten_events += count;
 		}
 	}
-	e->unwritten_bytes += len;
+	e->unwritten_bytes += cost;
 	if (w->since_ms == 0 || (before < QUEUE_MUCH(e) && e->unwritten_bytes >= QUEUE_MUCH(e))) {
 		if (w->since_ms == 0)
 			w->since_ms = w->host->now_ms();

@@ -173,13 +173,13 @@ static void
 leave(struct endpoint *e, struct parcel *p)
 {
 	p->in_window = false;
-	e->window_bytes -= p->chunk->len;
+	e->window_bytes -= parcel_cost(p);
 	e->window_events -= p->chunk->count;
 	if (p->row != 0) {
 		e->window_stored -= p->chunk->count;
 		e->window_stored_bytes -= p->chunk->len;
 	}
-	e->w->host->metric_add(e->w->self, e->w->m.memory, -(int64_t)p->chunk->len);
+	e->w->host->metric_add(e->w->self, e->w->m.memory, -(int64_t)parcel_cost(p));
 	if (p->unwritten)
 		e->unwritten_events += p->chunk->count;
 	else
