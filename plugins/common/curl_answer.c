@@ -125,6 +125,7 @@ curl_answer_on_header(char *data, size_t one, size_t len, void *arg)
 		c->too_large = true;
 		return 0;
 	}
+	c->status_known = len > 0 && (data[0] == '\r' || data[0] == '\n');
 	if (len > 5 && memcmp(data, "HTTP/", 5) == 0)
 		forget_headers(c); /* those were of "100 Continue" or the like */
 	else

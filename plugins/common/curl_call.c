@@ -108,8 +108,9 @@ curl_call_finish(struct curl_call *c, int err, const char *error)
 		curl_loop_count(loop, loop->limits.metrics.failures_total, 1);
 	if (err == GRAPNEL_ETIMEOUT)
 		curl_loop_count(loop, loop->limits.metrics.timeouts_total, 1);
-	if (err == GRAPNEL_OK) {
+	if (err == GRAPNEL_OK || (err == GRAPNEL_EQUOTA && c->status_known))
 		(void)curl_easy_getinfo(c->easy, CURLINFO_RESPONSE_CODE, &answer.status);
+	if (err == GRAPNEL_OK) {
 		(void)curl_easy_getinfo(c->easy, CURLINFO_CONTENT_TYPE, &type);
 		answer.body =
 		    (struct grapnel_str){ c->answer != NULL ? c->answer : "", c->answer_len };

@@ -105,6 +105,7 @@ curl_headers_copy(struct curl_call *c, const struct curl_request *r, const struc
 		text += r->headers[i].len + 1;
 	}
 	c->header_count = count + body;
+	c->own_headers = r->own_headers;
 	return 1;
 }
 
@@ -115,7 +116,9 @@ curl_headers_chain(struct curl_call *c)
 	struct curl_slist *rest = c->foreign ? c->target->last_header : c->target->headers;
 
 	for (size_t i = c->header_count; i-- > 0;) {
-		if (c->foreign && one_of(c->headers[i].data, credentials))
+		if (c->foreign &&
+		    (i + c->own_headers >= c->header_count ||
+			one_of(c->headers[i].data, credentials)))
 			continue;
 		c->headers[i].next = rest;
 		rest = &c->headers[i];

@@ -31,6 +31,8 @@ on_done(struct curl_call *c, CURLcode result)
 		if (!curl_redirect(c))
 			curl_call_finish(c, GRAPNEL_OK, "");
 	} else if (c->too_large || result == CURLE_FILESIZE_EXCEEDED) {
+		/* Content-Length was enough for libcurl to see it. */
+		c->status_known |= result == CURLE_FILESIZE_EXCEEDED;
 		curl_call_finish(c, GRAPNEL_EQUOTA, "the answer is too large");
 	} else if (c->no_memory) {
 		curl_call_finish(c, GRAPNEL_ESYS, "no memory");

@@ -43,8 +43,8 @@ enum curl_redirects {
 	CURL_REDIRECTS_NONE,
 	CURL_REDIRECTS_SAME_HOST, /* scheme, host and port as in the target's URL */
 	/*
-	 * Elsewhere, and from there on, only Content-Type and the call's own headers are sent, without Authorization and
-	 * Cookie, and no client certificate is shown; tls_ca and tls_pin hold there, too.
+	 * Elsewhere, and from there on, only Content-Type and the call's own headers are sent, without Authorization,
+	 * Cookie and its own_headers, and no client certificate is shown; tls_ca and tls_pin hold there, too.
 	 */
 	CURL_REDIRECTS_ANY,
 };
@@ -122,6 +122,7 @@ struct curl_request {
 	 */
 	const struct grapnel_str *headers;
 	size_t header_count; /* at most CURL_TARGET_MAX_HEADERS */
+	size_t own_headers;  /* so many of them, the last ones, are for the target's host alone: no redirect takes them elsewhere */
 	bool take_body;	     /* body.data is of malloc(), and the call frees it, unwiped; not when none was started */
 };
 
@@ -133,7 +134,7 @@ struct curl_answer {
 	 */
 	int err;
 	const char *error; /* "" when GRAPNEL_OK. Never holds what was asked */
-	long status;	   /* 200 ... */
+	long status;	   /* 200 ...; also with GRAPNEL_EQUOTA when it was the body; else 0 */
 	struct grapnel_str body; /* NUL behind its end */
 	struct grapnel_str content_type;  /* .data NULL: none */
 	struct grapnel_str cache_control; /* fields of that name, joined by commas; .data NULL: none */

@@ -131,7 +131,7 @@ struct curl_call {
 	struct curl_slist *addresses;
 	const char *method;
 	struct curl_slist *headers; /* an array, with its text behind it: Content-Type, then the call's own */
-	size_t header_count;
+	size_t header_count, own_headers;
 	char *url; /* with the query; NULL: the target's */
 	size_t url_len;
 	struct curl_place hop; /* where it was redirected to, if hops > 0 */
@@ -142,6 +142,7 @@ struct curl_call {
 	bool wipe_body;
 	char *answer;
 	size_t answer_len, answer_capacity, headers_len;
+	bool status_known; /* of the answer that counts: its headers are all there */
 	bool too_large, no_memory;
 	char *location;
 	uint32_t retry_after_ms;

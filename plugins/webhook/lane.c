@@ -242,15 +242,14 @@ on_answer(void *arg, const struct curl_answer *answer)
 		return;
 	}
 	/* Once the status is there the body does not matter, however long it would be. */
-	if ((answer->err == GRAPNEL_OK || answer->err == GRAPNEL_EQUOTA) && answer->status >= 200 &&
-	    answer->status < 300) {
+	if (answer->status >= 200 && answer->status < 300) {
 		url_answered(e, l->url, answer->status, "");
 		went_through(l);
 		sender_pump(e);
 		return;
 	}
 	describe(error, answer);
-	refused = answer->err == GRAPNEL_OK && is_refusal(answer->status);
+	refused = is_refusal(answer->status);
 	if (!refused) {
 		url_failed(e, l->url, answer->retry_after_ms, answer->status, error);
 		l->attempts++;

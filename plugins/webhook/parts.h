@@ -304,6 +304,7 @@ struct request {
 	struct text body;
 	struct text head; /* headers, each with its NUL */
 	unsigned header_count;
+	unsigned own_headers; /* the last of them: for nobody else, wherever a redirect leads */
 	const char *content_type;
 	uint32_t events;
 };

@@ -124,6 +124,7 @@ static bool
 put_headers(struct endpoint *e, struct request *r, const struct record_view *first, uint32_t count)
 {
 	char id[EVENT_ID_SIZE + 16];
+	unsigned shared;
 
 	event_id_text(id, &first->event.id);
 	if (count > 1)
@@ -132,6 +133,7 @@ put_headers(struct endpoint *e, struct request *r, const struct record_view *fir
 		return false;
 	if (e->format.kind == FORMAT_BINARY || e->format.kind == FORMAT_VERNEMQ)
 		r->header_count += format_headers(&r->head, first, &e->format);
+	shared = r->header_count;
 	if (e->headers != NULL)
 		r->header_count += header_templates_put(&r->head, e->headers, first);
 	look_at_token(e);
@@ -141,6 +143,7 @@ put_headers(struct endpoint *e, struct request *r, const struct record_view *fir
 		text_puts(&r->head, e->token);
 		header_end(r);
 	}
+	r->own_headers = r->header_count - shared;
 	return !r->head.failed;
 }
 
@@ -224,6 +227,7 @@ request_send(
 	struct curl_request request = { .method = "POST",
 		.content_type = r->content_type,
 		.body = { r->body.data, r->body.len },
+		.own_headers = r->own_headers,
 		.take_body = true,
 		.headers = headers };
 	const char *at = r->head.data;
