@@ -114,6 +114,16 @@ attributes_of(const struct grapnel_client_info *c)
 							  : RECORD_MAX_ATTRIBUTES;
 }
 
+/* Without what comes behind a NUL, which no reader of JSON takes in a name. */
+static struct grapnel_str
+name_of(const struct grapnel_pair *attribute)
+{
+	const struct grapnel_str name = attribute->name;
+
+	return name.data != NULL ? (struct grapnel_str){ name.data, strnlen(name.data, name.len) }
+				 : GRAPNEL_STR("");
+}
+
 static struct grapnel_str
 payload_of(const struct grapnel_message_info *m, size_t payload_max)
 {
@@ -136,7 +146,7 @@ put_strings(struct out *o, const struct grapnel_event *ev, size_t payload_max)
 		put(o, c->listener);
 		put(o, c->certificate_subject);
 		for (size_t i = 0; i < attributes_of(c); i++) {
-			put(o, c->attributes[i].name);
+			put(o, name_of(&c->attributes[i]));
 			put(o, c->attributes[i].value);
 		}
 	}
@@ -259,6 +269,9 @@ get_client(struct in *in, const struct head *h, struct record_view *v)
 	for (unsigned i = 0; i < h->attribute_count; i++) {
 		v->attributes[i].name = get(in);
 		v->attributes[i].value = get(in);
+		if (v->attributes[i].name.data == NULL ||
+		    memchr(v->attributes[i].name.data, '\0', v->attributes[i].name.len) != NULL)
+			in->bad = true; /* we write no such names */
 	}
 }
 
@@ -291,7 +304,8 @@ record_read(struct record_view *v, const char *bytes, size_t len)
 		return 0;
 	memcpy(&h, bytes, sizeof(h));
 	if (h.len < sizeof(h) || h.len > len || h.type >= GRAPNEL_EVENT_COUNT ||
-	    h.attribute_count > RECORD_MAX_ATTRIBUTES)
+	    h.attribute_count > RECORD_MAX_ATTRIBUTES || h.lost > INT64_MAX ||
+	    h.generation > INT64_MAX || h.payload_size > INT64_MAX)
 		return 0;
 	in = (struct in){ bytes + sizeof(h), bytes + h.len, false };
 	v->event = (struct grapnel_event){ .size = sizeof(v->event),

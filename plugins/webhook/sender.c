@@ -72,7 +72,8 @@ spread(struct endpoint *e, struct parcel *p)
 	if (p->items == NULL)
 		return false;
 	take_from_window(e, p);
-	p->left = c->count;
+	p->left =
+	    c->count; /* all of which can be read: they are a worker's, or were looked at by the keeper */
 	while (n < c->count && (len = record_read(&v, c->bytes + at, c->len - at)) > 0) {
 		struct item *it = &p->items[n++];
 
