@@ -383,19 +383,25 @@ class Receiver(Server):
 
     # ---- what came
 
+    def each_delivery(self, since=0):
+        """What came after that place of the file: (Delivery, place behind it)."""
+        path = self.path("records")
+        if not os.path.exists(path):
+            return
+        with open(path, "rb") as f:
+            size = f.seek(0, 2)
+            f.seek(since)
+            while (head := f.readline()).endswith(b"\n"):
+                head = json.loads(head)
+                if f.tell() + head["len"] > size:
+                    return
+                body = f.read(head["len"])
+                yield Delivery(head, body), f.tell()
+
     def deliveries(self, taken=None):
         """All so far; taken True or False: only such."""
-        path = self.path("records")
-        if os.path.exists(path):
-            with open(path, "rb") as f:
-                size = f.seek(0, 2)
-                f.seek(self.read_to)
-                while (head := f.readline()).endswith(b"\n"):
-                    head = json.loads(head)
-                    if f.tell() + head["len"] > size:
-                        break
-                    self.found.append(Delivery(head, f.read(head["len"])))
-                    self.read_to = f.tell()
+        for d, self.read_to in self.each_delivery(self.read_to):
+            self.found.append(d)
         return self.found if taken is None else [d for d in self.found if d.taken == taken]
 
     def events(self, kind=None, **fields):
