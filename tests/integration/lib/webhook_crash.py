@@ -4,8 +4,8 @@
     with World(seed=1, events=100000, kills=10) as w:
         w.run()
 
-crash: how the broker ends: "kill" (SIGKILL), "power" (what was not synced of the outbox is lost, too), "torn" (and some sectors of it are not).
-Publishers (lib/webhook_publishers.py) send as fast as they can; each step lets the end point (lib/receiver.py) do something wrong, or asks
+crash: how the broker ends: "kill" (SIGKILL), "power" (what was not synced of the outbox is lost, too), "torn" (and some sectors of it
+are not). Publishers (lib/webhook_publishers.py) send as fast as they can; each step lets the end point (lib/receiver.py) do something wrong, or asks
 something of the broker, for a moment; kills come at random moments of steps, spread over the run. At the end everything is well, what waits
 is delivered, and lib/webhook_oracle.py looks at every request that came.
 """
