@@ -322,4 +322,5 @@ core_resume_publishers(struct worker *w)
 	for (uint32_t i = 0; i < w->core->conn_capacity; i++)
 		if (w->core->conns[i] != NULL)
 			conn_resume(w->core->conns[i], PAUSE_EVENTS);
+	router_resume_paused(w); /* and those that the router paused for it */
 }

@@ -273,10 +273,12 @@ def test_a_lossy_queue_drops_counts_and_marks_the_gap(b):
 
 
 @broker(own=True, workers=1, plugins={"scribe": {"module": "scribe-lossless", "file": "{dir}/events", "stall": "{dir}/stall",
-        "event_queue": 20, "only": ["message_published", "gap"]}})
+        "event_queue": 20, "only": ["message_published", "gap"]}}, limits={"publisher_pause": "1h"})
 def test_a_lossless_queue_pauses_publishers_and_loses_nothing(b):
+    """Until there is room, and no longer: publisher_pause is for receivers that are slow."""
     e = Events(b)
     idle, c = b.connect(V5), b.connect(V5)
+    idle.subscribe("t")
     stall(b)
     for i in range(200):
         c.send_publish("t", b"%d" % i, qos=1, packet_id=i + 1)
