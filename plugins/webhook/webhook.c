@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CHUNK_ENOUGH (1u << 20) /* more of a batch is taken next time */
+#define CHUNK_ENOUGH (1u << 20) /* more of a batch goes into the next one */
 #define REFUSED_CODE 0x97u      /* Quota exceeded */
 
 static const struct grapnel_option webhook_options[] = {
@@ -130,15 +130,13 @@ hold_on(struct webhook *w, struct worker_part *part, bool lost)
 	}
 }
 
+/* @return how many: at least one. */
 static size_t
-webhook_events(void *instance, const struct grapnel_event *const *events, size_t count)
+take(struct webhook *w, struct worker_part *part, const struct grapnel_event *const *events,
+    size_t count)
 {
-	struct webhook *w = instance;
-	struct worker_part *part = part_here(w);
 	struct batch b;
 
-	if (must_wait(w, part))
-		return 0;
 	memset(b.chunks, 0, w->endpoint_count * sizeof(b.chunks[0]));
 	b.lost = false;
 	b.taken = 0;
@@ -154,6 +152,19 @@ webhook_events(void *instance, const struct grapnel_event *const *events, size_t
 	part->taken += b.taken;
 	hold_on(w, part, b.lost);
 	return b.taken;
+}
+
+/* What is left is offered again when there is room, or a while later: only for want of room is anything left. */
+static size_t
+webhook_events(void *instance, const struct grapnel_event *const *events, size_t count)
+{
+	struct webhook *w = instance;
+	struct worker_part *part = part_here(w);
+	size_t taken = 0;
+
+	while (taken < count && !must_wait(w, part))
+		taken += take(w, part, events + taken, count - taken);
+	return taken;
 }
 
 static bool
@@ -405,9 +416,7 @@ webhook_create(const struct grapnel_host *host, struct grapnel_instance *self, v
 	w->after_outbox = host->option_str(self, NULL, "acknowledge").len == strlen("after_outbox");
 	w->write_delay_ms = (uint32_t)host->option_int(self, NULL, "write_delay");
 	w->stop_timeout_ms = (uint32_t)host->option_int(self, NULL, "stop_timeout");
-	w->parts = aligned_alloc(_Alignof(struct worker_part), host->workers * sizeof(*w->parts));
-	if (w->parts != NULL)
-		memset(w->parts, 0, host->workers * sizeof(*w->parts));
+	w->parts = calloc(host->workers, sizeof(*w->parts));
 	make_metrics(w);
 	if (w->parts == NULL || !set_path(w) || !read_endpoints(w) || !offer_command(w) ||
 	    host->events_select(self, w->mask | GRAPNEL_EVENT_BIT(GRAPNEL_EVENT_BROKER_READY)) !=
