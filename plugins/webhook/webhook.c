@@ -416,7 +416,9 @@ webhook_create(const struct grapnel_host *host, struct grapnel_instance *self, v
 	w->after_outbox = host->option_str(self, NULL, "acknowledge").len == strlen("after_outbox");
 	w->write_delay_ms = (uint32_t)host->option_int(self, NULL, "write_delay");
 	w->stop_timeout_ms = (uint32_t)host->option_int(self, NULL, "stop_timeout");
-	w->parts = calloc(host->workers, sizeof(*w->parts));
+	w->parts = aligned_alloc(_Alignof(struct worker_part), host->workers * sizeof(*w->parts));
+	if (w->parts != NULL)
+		memset(w->parts, 0, host->workers * sizeof(*w->parts));
 	make_metrics(w);
 	if (w->parts == NULL || !set_path(w) || !read_endpoints(w) || !offer_command(w) ||
 	    host->events_select(self, w->mask | GRAPNEL_EVENT_BIT(GRAPNEL_EVENT_BROKER_READY)) !=
