@@ -371,7 +371,7 @@ keeper_main(void *arg)
 
 	while (!place_wait(w->place, RETRY_MS, &k.o))
 		continue; /* the one before us goes for sure */
-	if (k.o != NULL && !look_at_endpoints(&k)) {
+	if (k.o != NULL && !(look_at_endpoints(&k) && outbox_endpoints(k.o, tell_of_stranger, w))) {
 		outbox_close(k.o);
 		k.o = NULL;
 	}

@@ -8,7 +8,6 @@ struct refill {
 	struct endpoint *e;
 	struct parcel *first, *last;
 	size_t bytes, room;
-	uint64_t damaged;
 	int64_t row; /* the last one that was looked at */
 	bool more;
 };
@@ -27,6 +26,23 @@ is_whole(const struct chunk *c)
 	return at == c->len && count == c->count && count > 0;
 }
 
+static void
+refill_damaged(struct refill *r, int64_t row, const struct chunk *c)
+{
+	struct endpoint *e = r->e;
+	struct webhook *w = e->w;
+
+	r->row = row;
+	(void)pthread_mutex_lock(&w->lock);
+	e->stored_bytes -= c->len;
+	e->stored_events -= c->count;
+	w->host->metric_add(w->self, w->m.outbox_bytes, -(int64_t)c->len);
+	w->host->metric_add(w->self, w->m.outbox_events, -(int64_t)c->count);
+	queue_lose(e, LOST_DAMAGED, c->count);
+	queue_done_row(w, row);
+	(void)pthread_mutex_unlock(&w->lock);
+}
+
 static bool
 refill_row(void *arg, int64_t row, const struct chunk *c)
 {
@@ -39,8 +55,7 @@ refill_row(void *arg, int64_t row, const struct chunk *c)
 		return false;
 	}
 	if (c->bytes == NULL || !is_whole(c)) {
-		r->damaged += c->count;
-		r->row = row;
+		refill_damaged(r, row, c);
 		return true;
 	}
 	copy = chunk_of(c->bytes, c->len, c->count, c->oldest_us, c->newest_us);
@@ -87,7 +102,6 @@ keeper_refill(struct keeper *k, struct endpoint *e)
 		r.first = p->next_window;
 		queue_window_add(e, p);
 	}
-	queue_lose(e, LOST_DAMAGED, r.damaged);
 	if (!r.more && queue_window_unwritten(e))
 		e->spilling = false;
 	/* It is asked for again when half of it is done; when nothing came, later. */

@@ -17,6 +17,10 @@
 #define TIDY_PAGES     2000 /* 32 MiB */
 #define ROW_MAX        (1u << 30)
 
+/* Numbers that stand in a file are anybody's: within what a row can have, and the same wherever they are added up. */
+#define EVENTS "min(max(CAST(events AS INTEGER), 0), 4294967295)"
+#define BYTES  "min(max(CAST(bytes AS INTEGER), 0), 1073741824)"
+
 enum statement {
 	BEGIN,
 	COMMIT,
@@ -48,9 +52,9 @@ static const char *const texts[STATEMENTS] = {
 	[ADD] = "INSERT INTO parcel (id, endpoint, events, oldest, newest, bytes, data) "
 		"VALUES (?, ?, ?, ?, ?, ?, ?)",
 	[REMOVE] = "DELETE FROM parcel WHERE id = ?",
-	[SUM] = "SELECT count(*), coalesce(sum(events), 0), coalesce(sum(bytes), 0) FROM parcel "
-		"WHERE endpoint = ? AND id > ?",
-	[EACH] = "SELECT id, events, oldest, newest, bytes, data FROM parcel "
+	[SUM] = "SELECT count(*), coalesce(sum(" EVENTS "), 0), coalesce(sum(" BYTES
+		"), 0) FROM parcel WHERE endpoint = ? AND id > ?",
+	[EACH] = "SELECT id, " EVENTS ", oldest, newest, " BYTES ", data FROM parcel "
 		 "WHERE endpoint = ? AND id > ? ORDER BY id",
 	[DEAD_ADD] = "INSERT INTO dead (endpoint, time, event, status, response, data) "
 		     "VALUES (?, ?, ?, ?, ?, ?)",
@@ -470,12 +474,14 @@ outbox_each(struct outbox *o, int64_t endpoint, int64_t after, outbox_row_fn fn,
 	bind(s, 1, endpoint);
 	bind(s, 2, after);
 	while ((code = sqlite3_step(s)) == SQLITE_ROW) {
-		struct chunk c = { .len = (size_t)sqlite3_column_bytes(s, 5),
+		struct chunk c = { .len = (size_t)sqlite3_column_int64(s, 4),
 			.count = (uint32_t)sqlite3_column_int64(s, 1),
 			.oldest_us = sqlite3_column_int64(s, 2),
 			.newest_us = sqlite3_column_int64(s, 3),
 			.bytes = (char *)(uintptr_t)sqlite3_column_blob(s, 5) };
 
+		if (c.len != (size_t)sqlite3_column_bytes(s, 5))
+			c.bytes = NULL; /* damaged */
 		if (!fn(arg, sqlite3_column_int64(s, 0), &c))
 			break;
 	}

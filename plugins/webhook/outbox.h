@@ -41,7 +41,7 @@ struct outbox_sum {
 };
 /* What an endpoint has, of rows behind `after`. */
 bool outbox_sum(struct outbox *o, int64_t endpoint, int64_t after, struct outbox_sum *sum);
-/* fn gets rows behind `after`, oldest first, until it returns false; data is borrowed. */
+/* fn gets rows behind `after`, oldest first, until it returns false; data is borrowed. bytes NULL: the row is damaged. */
 typedef bool (*outbox_row_fn)(void *arg, int64_t row, const struct chunk *c);
 bool outbox_each(struct outbox *o, int64_t endpoint, int64_t after, outbox_row_fn fn, void *arg);
 /* Remove the oldest rows behind `after` until `bytes` are gone; with before_us != 0 those whose last event is older. Adds to *gone. */

@@ -393,13 +393,13 @@ queue_tell_gap(struct endpoint *e)
 	(void)pthread_mutex_lock(&w->lock);
 	gap.lost = e->lost_untold;
 	gap.id = gap.lost > 0 ? queue_new_id(w) : w->id;
-	if (gap.lost > 0 && (e->possible & GRAPNEL_EVENT_BIT(GRAPNEL_EVENT_GAP)) != 0 &&
-	    chunk_add(&c, &gap, SIZE_MAX)) {
+	/* While there is no room it would be lost itself: told after the next success. */
+	if (gap.lost > 0 && (e->possible & GRAPNEL_EVENT_BIT(GRAPNEL_EVENT_GAP)) != 0 && !full(e) &&
+	    chunk_add(&c, &gap, SIZE_MAX) && queue_push(e, c)) {
 		e->lost_untold = 0;
-		if (queue_push(e, c))
-			w->host->log(w->self, GRAPNEL_LOG_NOTICE,
-			    "endpoint \"%s\": goes on; %llu events were lost", e->name,
-			    (unsigned long long)gap.lost);
+		w->host->log(w->self, GRAPNEL_LOG_NOTICE,
+		    "endpoint \"%s\": goes on; %llu events were lost", e->name,
+		    (unsigned long long)gap.lost);
 	}
 	(void)pthread_mutex_unlock(&w->lock);
 }

@@ -15,6 +15,8 @@
 
 #define CHUNK_ENOUGH (1u << 20) /* more of a batch goes into the next one */
 #define REFUSED_CODE 0x97u      /* Quota exceeded */
+#define PUBACK       4u
+#define PUBREC       5u
 
 static const struct grapnel_option webhook_options[] = {
 	{ .name = "acknowledge",
@@ -170,6 +172,10 @@ webhook_events(void *instance, const struct grapnel_event *const *events, size_t
 static bool
 is_wanted(const struct webhook *w, const struct grapnel_message_acknowledge *q)
 {
+	if (q->packet_type != PUBACK && q->packet_type != PUBREC)
+		return false; /* its PUBREC has waited */
+	if (q->message->topic_name.len == 0)
+		return true; /* PUBREC once more; the first may never have left */
 	for (unsigned i = 0; i < w->endpoint_count; i++)
 		if (select_may_want_publish(w->endpoints[i]->selection, q->client, q->message))
 			return true;

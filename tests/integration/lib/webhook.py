@@ -7,6 +7,8 @@
     hooked([r1, r2], url_policy="spread", section={"outbox": "memory"})     # several URLs; options of the section
     section({"one": endpoint(r1), "two": endpoint(r2)})                 # several endpoints: for Broker(plugins=...)
 """
+import os
+
 from . import pki, wire
 from .broker import FACTOR, Broker
 from .mqtt import PUBACK, V5
@@ -25,7 +27,7 @@ def endpoint(receivers, **options):
 
 
 def section(endpoints, **options):
-    out = {"path": "{dir}/outbox"}
+    out = {"path": "{dir}/outbox/outbox", "stop_timeout": "50ms"}
     out.update(options)
     if out.get("outbox") == "memory":
         del out["path"]
@@ -35,6 +37,10 @@ def section(endpoints, **options):
 
 
 class Hooked(Broker):
+    def __init__(self, **options):
+        super().__init__(**options)
+        os.mkdir(self.path("outbox"))
+
     def status(self, name="main"):
         one, = self.ctl_json("webhook", "status", name)["answer"]["endpoints"]
         return one
