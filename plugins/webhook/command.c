@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define LETTERS_SHOWN 1000u
+#define LETTERS_BYTES (4u << 20)
 #define TEST_CLIENT   "grapnel-webhook-test"
 
 typedef void (*reply_fn)(void *ctx, struct grapnel_str json);
@@ -253,7 +254,7 @@ show_letter(void *arg, const struct dead_letter *d)
 	struct text *t = &l->text;
 	struct record_view v;
 
-	if (l->count == LETTERS_SHOWN) {
+	if (l->count == LETTERS_SHOWN || t->len > LETTERS_BYTES) {
 		l->more++;
 		return true;
 	}
@@ -286,8 +287,13 @@ replay_letter(void *arg, const struct dead_letter *d)
 	if (c == NULL)
 		return false;
 	(void)pthread_mutex_lock(&w->lock);
-	good = !queue_must_wait(l->e) && queue_push(l->e, c);
+	good = queue_has_room(l->e);
+	if (!good)
+		chunk_free(c);
+	else
+		good = queue_push(l->e, c);
 	if (good) {
+		w->replaying = true;
 		queue_done_row(w, -d->id);
 		l->e->dead--;
 		l->count++;
@@ -301,8 +307,20 @@ replay(struct letters *l, struct outbox *o)
 {
 	struct webhook *w = l->w;
 	struct text *t = &l->text;
+	bool pending, good;
 
-	(void)outbox_dead_each(o, l->e->id, l->id, replay_letter, l);
+	(void)pthread_mutex_lock(&w->lock);
+	pending = w->replaying;
+	(void)pthread_mutex_unlock(&w->lock);
+	if (pending) { /* they are still in the outbox, and would be sent twice */
+		(void)complain(l->to, "the replay before this one is not written yet; try again");
+		return;
+	}
+	good = outbox_dead_each(o, l->e->id, l->id, replay_letter, l);
+	if (!good && l->count == 0) {
+		(void)complain(l->to, outbox_error(o));
+		return;
+	}
 	w->host->log(w->self, GRAPNEL_LOG_NOTICE,
 	    "endpoint \"%s\": %llu dead letters are sent again by command", l->e->name,
 	    (unsigned long long)l->count);
@@ -321,7 +339,11 @@ show(struct letters *l, struct outbox *o)
 	put_text(t, "name", l->e->name);
 	json_name(t, "dead_letters");
 	text_char(t, '[');
-	(void)outbox_dead_each(o, l->e->id, 0, show_letter, l);
+	if (!outbox_dead_each(o, l->e->id, 0, show_letter, l)) {
+		text_free(t);
+		(void)complain(l->to, outbox_error(o));
+		return;
+	}
 	text_char(t, ']');
 	put_number(t, "not_shown", l->more);
 	answer(l->to, t);

@@ -14,6 +14,8 @@
 #define SECRET_MAX    512u
 #define ANSWER_MAX    (64u << 10)
 
+#define CONTENT_TYPE_MAX 100
+
 static const struct grapnel_option key_options[] = {
 	{ .name = "secret",
 	    .type = GRAPNEL_OPTION_STRING,
@@ -321,6 +323,10 @@ read_format(const struct reader *r)
 	e->content_type = copy(str(r, "content_type"));
 	if (e->source == NULL || e->type_prefix == NULL || e->content_type == NULL)
 		return wrong(r, NULL, "no memory");
+	for (const char *p = e->content_type; *p != '\0'; p++)
+		if (*p < ' ' || *p == 0x7f || p - e->content_type == CONTENT_TYPE_MAX)
+			return wrong(r, "content_type",
+			    "it is up to 100 bytes of printable ASCII, as \"text/plain\"");
 	e->format.source = e->source;
 	e->format.type_prefix = e->type_prefix;
 	if ((e->format.kind == FORMAT_TEMPLATE) != given(r, "body"))
@@ -343,8 +349,9 @@ read_headers(const struct reader *r)
 		if ((list[n] = r->w->host->option_list(r->w->self, r->block, "headers", n)).data ==
 		    NULL)
 			break;
-	if (n == MAX_HEADERS)
-		return wrong(r, "headers", "too many headers");
+	if (n == MAX_HEADERS &&
+	    r->w->host->option_list(r->w->self, r->block, "headers", n).data != NULL)
+		return wrong(r, "headers", "more than 16 headers");
 	if (n == 0)
 		return true;
 	r->e->headers = header_templates_new(list, n, error, sizeof(error));
@@ -405,9 +412,10 @@ read_key(const struct reader *r, const struct grapnel_block *block, struct grapn
 		return wrong(r, NULL, "no memory");
 	}
 	r->e->key_count++;
-	key->len = secret.len;
-	memcpy(key->secret, secret.data, secret.len);
-	if (encoded)
+	key->len = encoded ? 0 : secret.len;
+	if (!encoded)
+		memcpy(key->secret, secret.data, secret.len);
+	else
 		good = base64_decode(
 		    secret.data + prefix, secret.len - prefix, key->secret, secret.len, &key->len);
 	if (good && key->len >= SECRET_MIN)

@@ -17,6 +17,7 @@
 #define RETRY_MS   1000u
 #define LOOK_MS    1000u /* for what has become too old, and for room that is not used */
 #define LAST_TRIES 3u
+#define TURN_MS    10000u /* who is to end waits no longer for the one before */
 
 /* ---- waiting --------------------------------------------------------------------------------- */
 
@@ -154,21 +155,36 @@ tell_of_stranger(void *arg, int64_t id, const char *name, uint64_t events, uint6
 		    (unsigned long long)events, (unsigned long long)dead, name);
 }
 
+static void
+tell_of_damage(struct webhook *w, const char *aside)
+{
+	w->host->log(w->self, GRAPNEL_LOG_ERROR,
+	    "the outbox was damaged; it is kept as %s, and a new one was begun", aside);
+}
+
 /* Whatever it holds is lost: what the outbox said it had, and what was in it alone. */
 static void
 set_damaged_aside(struct keeper *k)
 {
 	struct webhook *w = k->w;
+	char aside[512];
 
 	k->next_row = outbox_next_row(k->o);
 	outbox_close(k->o);
 	k->o = NULL;
+	/* It might well open again, until somebody comes to where it is damaged. */
+	if (w->path != NULL && outbox_set_aside(w->path, aside, sizeof(aside)))
+		tell_of_damage(w, aside);
 	(void)pthread_mutex_lock(&w->lock);
 	for (unsigned i = 0; i < w->endpoint_count; i++) {
 		struct endpoint *e = w->endpoints[i];
+		uint64_t events = e->stored_events - e->window_stored;
 
-		queue_lose(e, LOST_DAMAGED, e->stored_events - e->window_stored);
+		queue_lose(e, LOST_DAMAGED, events);
+		queue_unstore(e, e->stored_bytes - e->window_stored_bytes, events);
 	}
+	k->row_count = w->done_count =
+	    0; /* they went with it, and numbers of dead letters begin anew */
 	(void)pthread_mutex_unlock(&w->lock);
 }
 
@@ -180,8 +196,7 @@ open_outbox(struct keeper *k)
 
 	k->o = outbox_open(w->path, error, sizeof(error), aside, sizeof(aside));
 	if (aside[0] != '\0')
-		w->host->log(w->self, GRAPNEL_LOG_ERROR,
-		    "the outbox was damaged; it is kept as %s, and a new one was begun", aside);
+		tell_of_damage(w, aside);
 	if (k->o == NULL)
 		return keeper_failed(k, error);
 	outbox_start_at(k->o, k->next_row);
@@ -198,9 +213,15 @@ have_outbox(struct keeper *k)
 		return false;
 	if (!new)
 		return true;
-	if (look_at_endpoints(k) && outbox_endpoints(k->o, tell_of_stranger, k->w))
+	if (look_at_endpoints(k) && outbox_endpoints(k->o, tell_of_stranger, k->w)) {
+		k->seen = true;
 		return true;
+	}
 	(void)keeper_failed(k, outbox_error(k->o));
+	if (outbox_damaged(k->o)) {
+		set_damaged_aside(k);
+		return false;
+	}
 	outbox_close(k->o);
 	k->o = NULL;
 	return false;
@@ -294,6 +315,21 @@ run_jobs(struct keeper *k)
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
+static void
+refill(struct keeper *k, bool good)
+{
+	for (unsigned i = 0; i < k->w->endpoint_count; i++) {
+		struct endpoint *e = k->w->endpoints[i];
+
+		if (!good) {
+			keeper_refill_unwritten(k, e);
+		} else if (!keeper_refill(k, e) && outbox_damaged(k->o)) {
+			set_damaged_aside(k);
+			return;
+		}
+	}
+}
+
 static bool
 turn(struct keeper *k)
 {
@@ -305,8 +341,8 @@ turn(struct keeper *k)
 	good = batch(k);
 	resolve_held(w, false);
 	run_jobs(k);
-	for (unsigned i = 0; good && i < w->endpoint_count; i++)
-		keeper_refill(k, w->endpoints[i]);
+	if (good || k->seen)
+		refill(k, good);
 	return good;
 }
 
@@ -328,12 +364,35 @@ send_the_rest(struct keeper *k)
 	}
 }
 
+/* Nobody will send them. Parcels and dead letters that are not written stay the instance's, and end with it. */
 static void
-finish(struct keeper *k)
+tell_what_is_lost(struct keeper *k, bool followed)
 {
 	struct webhook *w = k->w;
-	bool good = false;
-	uint64_t left = 0;
+	uint64_t events = 0;
+
+	(void)pthread_mutex_lock(&w->lock);
+	for (unsigned i = 0; i < w->endpoint_count; i++) {
+		const struct endpoint *e = w->endpoints[i];
+
+		events += e->unwritten_events + e->dead_waiting;
+		if (w->path == NULL && !followed)
+			events += e->stored_events;
+	}
+	(void)pthread_mutex_unlock(&w->lock);
+	if (events > 0)
+		w->host->log(w->self, GRAPNEL_LOG_WARNING,
+		    "%llu events were not sent before the end, and are lost: %s",
+		    (unsigned long long)events,
+		    w->path == NULL ? "the outbox is in memory" : "the outbox cannot be used");
+}
+
+/* ours: it had its turn. */
+static void
+finish(struct keeper *k, bool ours)
+{
+	struct webhook *w = k->w;
+	bool good = !ours, followed;
 
 	sender_stop(w);
 	for (unsigned i = 0; i < LAST_TRIES && !good; i++) {
@@ -341,25 +400,33 @@ finish(struct keeper *k)
 		(void)pthread_mutex_lock(&w->lock);
 		good = turn(k);
 	}
-	(void)pthread_mutex_lock(&w->lock);
-	for (unsigned i = 0; i < w->endpoint_count; i++)
-		left += w->endpoints[i]->unwritten_events +
-		    (w->path == NULL ? w->endpoints[i]->stored_events : 0);
-	(void)pthread_mutex_unlock(&w->lock);
 	resolve_held(w, true);
-	if (!place_leave(w->place, k->o)) {
+	followed = place_leave(w->place, k->o);
+	if (!followed)
 		outbox_close(k->o);
-		if (left > 0)
-			w->host->log(w->self, GRAPNEL_LOG_WARNING,
-			    "%llu events were not sent before the end, and are lost: %s",
-			    (unsigned long long)left,
-			    w->path == NULL ? "the outbox is in memory"
-					    : "the outbox cannot be used");
-	}
 	w->place = NULL;
+	tell_what_is_lost(k, followed);
 	batch_free(k);
 	free(k->rows);
 	free(k->written);
+}
+
+/* The one before us goes for sure, unless something of it hangs. */
+static bool
+wait_for_turn(struct keeper *k)
+{
+	struct webhook *w = k->w;
+	uint64_t until = UINT64_MAX;
+
+	while (!place_wait(w->place, RETRY_MS, &k->o)) {
+		(void)pthread_mutex_lock(&w->lock);
+		if (w->ending && until == UINT64_MAX)
+			until = w->host->now_ms() + TURN_MS;
+		(void)pthread_mutex_unlock(&w->lock);
+		if (w->host->now_ms() >= until)
+			return false;
+	}
+	return true;
 }
 
 static void *
@@ -369,9 +436,12 @@ keeper_main(void *arg)
 	struct webhook *w = k.w;
 	bool ending = false;
 
-	while (!place_wait(w->place, RETRY_MS, &k.o))
-		continue; /* the one before us goes for sure */
-	if (k.o != NULL && !(look_at_endpoints(&k) && outbox_endpoints(k.o, tell_of_stranger, w))) {
+	if (!wait_for_turn(&k)) {
+		finish(&k, false);
+		return NULL;
+	}
+	k.seen = k.o != NULL && look_at_endpoints(&k) && outbox_endpoints(k.o, tell_of_stranger, w);
+	if (!k.seen) {
 		outbox_close(k.o);
 		k.o = NULL;
 	}
@@ -383,7 +453,7 @@ keeper_main(void *arg)
 	}
 	if (!place_followed(w->place))
 		send_the_rest(&k);
-	finish(&k);
+	finish(&k, true);
 	return NULL;
 }
 

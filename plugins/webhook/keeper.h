@@ -12,6 +12,7 @@ struct keeper {
 	int64_t next_row;  /* of an outbox that was damaged */
 	uint64_t retry_ms; /* not before; 0: at once */
 	uint64_t look_ms;
+	bool seen;    /* it is known what the outbox has */
 	bool failing; /* and it was said */
 	bool untidy;  /* room may be given back, once the outbox is empty */
 	/* the batch: what a commit that failed leaves is in the next one */
@@ -39,7 +40,8 @@ bool batch_write(struct keeper *k, struct trimmed *t);
 void batch_written(struct keeper *k, const struct trimmed *t); /* [lock] after the commit */
 void batch_free(struct keeper *k); /* its dead letters */
 
-/* What is in the outbox alone comes into the window, as far as there is room; then what is unwritten. */
-void keeper_refill(struct keeper *k, struct endpoint *e);
+/* What is in the outbox alone comes into the window, as far as there is room; then what is unwritten. false: outbox_error. */
+bool keeper_refill(struct keeper *k, struct endpoint *e);
+void keeper_refill_unwritten(struct keeper *k, struct endpoint *e); /* while nothing can be written */
 
 #endif

@@ -55,6 +55,8 @@ batch_take(struct keeper *k)
 	k->last = w->unwritten_last;
 	k->count = 0;
 	for (struct parcel *p = w->unwritten; p != NULL; p = p->next_unwritten) {
+		if (!p->sealed && !p->in_window)
+			chunk_trim(p->chunk);
 		p->sealed = true;
 		k->count++;
 	}
@@ -92,7 +94,8 @@ write_dead(struct keeper *k)
 static bool
 write_parcels(struct keeper *k)
 {
-	struct parcel *p = k->w->unwritten; /* only we take from its front */
+	/* Only we take from its front; one that is empty others may write to. */
+	struct parcel *p = k->count > 0 ? k->w->unwritten : NULL;
 
 	for (unsigned i = 0; i < k->w->endpoint_count; i++) {
 		k->w->endpoints[i]->batch_row = k->w->endpoints[i]->loaded_row;
@@ -197,14 +200,8 @@ parcel_written(struct keeper *k, struct parcel *p, int64_t row)
 static void
 account(struct webhook *w, struct endpoint *e, const struct trimmed *t, bool dead)
 {
-	struct outbox_sum both = { 0, t->full.events + t->old.events,
-		t->full.bytes + t->old.bytes };
-
 	e->loaded_row = e->batch_row;
-	e->stored_bytes -= both.bytes;
-	e->stored_events -= both.events;
-	w->host->metric_add(w->self, w->m.outbox_bytes, -(int64_t)both.bytes);
-	w->host->metric_add(w->self, w->m.outbox_events, -(int64_t)both.events);
+	queue_unstore(e, t->full.bytes + t->old.bytes, t->full.events + t->old.events);
 	queue_lose(e, LOST_FULL, t->full.events);
 	queue_lose(e, LOST_OLD, t->old.events);
 	if (!dead)
@@ -234,8 +231,11 @@ batch_written(struct keeper *k, const struct trimmed *t)
 	for (unsigned i = 0; i < w->endpoint_count; i++)
 		account(w, w->endpoints[i], &t[i], k->dead != NULL);
 	k->row_count = 0;
-	for (const struct dead *d = k->dead; d != NULL; d = d->next)
-		w->dead_count--;
+	for (const struct dead *d = k->dead; d != NULL; d = d->next) {
+		d->e->dead_waiting--;
+		d->e->dead_waiting_bytes -= DEAD_COST(d);
+	}
+	w->replaying = false;
 	queue_room(w);
 }
 

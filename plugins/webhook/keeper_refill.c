@@ -27,20 +27,13 @@ is_whole(const struct chunk *c)
 }
 
 static void
-refill_damaged(struct refill *r, int64_t row, const struct chunk *c)
+row_is_damaged(struct endpoint *e, int64_t row, const struct chunk *c)
 {
-	struct endpoint *e = r->e;
-	struct webhook *w = e->w;
-
-	r->row = row;
-	(void)pthread_mutex_lock(&w->lock);
-	e->stored_bytes -= c->len;
-	e->stored_events -= c->count;
-	w->host->metric_add(w->self, w->m.outbox_bytes, -(int64_t)c->len);
-	w->host->metric_add(w->self, w->m.outbox_events, -(int64_t)c->count);
+	(void)pthread_mutex_lock(&e->w->lock);
 	queue_lose(e, LOST_DAMAGED, c->count);
-	queue_done_row(w, row);
-	(void)pthread_mutex_unlock(&w->lock);
+	queue_unstore(e, c->len, c->count);
+	queue_done_row(e->w, row);
+	(void)pthread_mutex_unlock(&e->w->lock);
 }
 
 static bool
@@ -55,7 +48,8 @@ refill_row(void *arg, int64_t row, const struct chunk *c)
 		return false;
 	}
 	if (c->bytes == NULL || !is_whole(c)) {
-		refill_damaged(r, row, c);
+		row_is_damaged(r->e, row, c);
+		r->row = row;
 		return true;
 	}
 	copy = chunk_of(c->bytes, c->len, c->count, c->oldest_us, c->newest_us);
@@ -76,13 +70,13 @@ refill_row(void *arg, int64_t row, const struct chunk *c)
 }
 
 /* What is in the outbox alone comes into the window, as far as there is room; then what is unwritten. */
-void
+bool
 keeper_refill(struct keeper *k, struct endpoint *e)
 {
 	struct webhook *w = k->w;
 	struct refill r = { .e = e, .row = e->loaded_row };
 	struct parcel *p;
-	bool wanted;
+	bool wanted, good;
 
 	(void)pthread_mutex_lock(&w->lock);
 	wanted =
@@ -91,8 +85,9 @@ keeper_refill(struct keeper *k, struct endpoint *e)
 	e->want_more = false; /* queue_done says so again */
 	(void)pthread_mutex_unlock(&w->lock);
 	if (!wanted)
-		return;
-	if (!outbox_each(k->o, e->id, e->loaded_row, refill_row, &r)) {
+		return true;
+	good = outbox_each(k->o, e->id, e->loaded_row, refill_row, &r);
+	if (!good) {
 		(void)keeper_failed(k, outbox_error(k->o));
 		r.more = true;
 	}
@@ -106,8 +101,25 @@ keeper_refill(struct keeper *k, struct endpoint *e)
 		e->spilling = false;
 	/* It is asked for again when half of it is done; when nothing came, later. */
 	e->want_more = r.bytes == 0 && e->spilling && e->window_bytes == 0;
-	if (e->want_more && k->retry_ms == 0)
+	if (e->want_more && k->retry_ms < w->host->now_ms() + AGAIN_MS)
 		k->retry_ms = w->host->now_ms() + AGAIN_MS;
 	queue_call_sender(w);
+	(void)pthread_mutex_unlock(&w->lock);
+	return good;
+}
+
+/* The disk fails. What the outbox has is in the window already: what could not be written need not wait for it. */
+void
+keeper_refill_unwritten(struct keeper *k, struct endpoint *e)
+{
+	struct webhook *w = k->w;
+
+	(void)pthread_mutex_lock(&w->lock);
+	if (!w->sender_ended && e->want_more && e->stored_events == e->window_stored) {
+		if (queue_window_unwritten(e))
+			e->spilling = false;
+		e->want_more = false;
+		queue_call_sender(w);
+	}
 	(void)pthread_mutex_unlock(&w->lock);
 }

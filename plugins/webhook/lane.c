@@ -109,58 +109,81 @@ lane_expire(struct lane *l)
 
 /* ---- answers --------------------------------------------------------------------------------- */
 
+/* NULL: no memory. */
+static struct dead *
+dead_new(struct endpoint *e, const struct item *it, const struct curl_answer *answer)
+{
+	struct grapnel_str response = answer->body;
+	struct dead *d = calloc(1, sizeof(*d));
+	struct record_view v;
+
+	if (d == NULL || (d->record = malloc(it->len)) == NULL) {
+		free(d);
+		return NULL;
+	}
+	d->e = e;
+	d->record_len = it->len;
+	memcpy(d->record, it->parcel->chunk->bytes + it->at, it->len);
+	d->status = answer->status;
+	if (response.len == 0)
+		response = (struct grapnel_str){ answer->error, strlen(answer->error) };
+	for (size_t i = 0; i < response.len && i < RESPONSE_KEPT; i++)
+		d->response[i] = response.data[i] != '\0' ? response.data[i] : ' ';
+	if (record_read(&v, d->record, d->record_len) > 0)
+		event_id_text(d->id, &v.event.id);
+	return d;
+}
+
+/* Under the lock. From then on it is the keeper's. false: too many wait for the disk. */
+static bool
+dead_push(struct endpoint *e, struct dead *d)
+{
+	struct webhook *w = e->w;
+
+	if (e->dead_waiting >= e->dead_letters ||
+	    (e->dead_waiting > 0 && e->dead_waiting_bytes + DEAD_COST(d) > DEAD_MUCH(e)))
+		return false;
+	if (w->dead_last != NULL)
+		w->dead_last->next = d;
+	else
+		w->dead = d;
+	w->dead_last = d;
+	e->dead_waiting++;
+	e->dead_waiting_bytes += DEAD_COST(d);
+	(void)pthread_cond_signal(&w->wake);
+	return true;
+}
+
 static void
 bury(struct lane *l, const struct curl_answer *answer)
 {
 	struct endpoint *e = l->e;
 	struct webhook *w = e->w;
-	struct item *it = l->first;
-	struct dead *d = calloc(1, sizeof(*d));
-	struct record_view v;
-	struct grapnel_str response = answer->body;
+	struct dead *d = dead_new(e, l->first, answer);
+	char id[EVENT_ID_SIZE] = "";
 	bool kept;
 
-	if (d != NULL && (d->record = malloc(it->len)) == NULL) {
-		free(d);
-		d = NULL;
-	}
-	if (d != NULL) {
-		d->e = e;
-		d->record_len = it->len;
-		memcpy(d->record, it->parcel->chunk->bytes + it->at, it->len);
-		d->status = answer->status;
-		if (response.len == 0)
-			response = (struct grapnel_str){ answer->error, strlen(answer->error) };
-		for (size_t i = 0; i < response.len && i < RESPONSE_KEPT; i++)
-			d->response[i] = response.data[i] != '\0' ? response.data[i] : ' ';
-		if (record_read(&v, d->record, d->record_len) > 0)
-			event_id_text(d->id, &v.event.id);
-	}
+	if (d != NULL)
+		memcpy(id, d->id, sizeof(id));
 	(void)pthread_mutex_lock(&w->lock);
-	kept = d != NULL && w->dead_count < e->dead_letters;
-	if (kept) {
-		if (w->dead_last != NULL)
-			w->dead_last->next = d;
-		else
-			w->dead = d;
-		w->dead_last = d;
-		w->dead_count++;
-		(void)pthread_cond_signal(&w->wake);
-	} else {
-		queue_lose(e, LOST_FULL, 1);
-	}
+	kept = d != NULL && dead_push(e, d);
+	if (!kept)
+		queue_lose(e, d != NULL ? LOST_FULL : LOST_MEMORY, 1);
 	(void)pthread_mutex_unlock(&w->lock);
-	if (kept) {
-		w->host->metric_add(w->self, w->m.dead, 1);
-		w->host->log(w->self, GRAPNEL_LOG_WARNING,
-		    "endpoint \"%s\": event %s was refused with status %ld and is a dead letter "
-		    "now; "
-		    "see \"grapnelctl webhook dead-letters %s\"",
-		    e->name, d->id, d->status, e->name);
-	} else if (d != NULL) {
-		free(d->record);
+	if (!kept) {
+		if (d != NULL)
+			free(d->record);
 		free(d);
+		return;
 	}
+	w->host->metric_add(w->self, w->m.dead, 1);
+	if (w->host->now_ms() < e->dead_log_ms)
+		return;
+	e->dead_log_ms = w->host->now_ms() + LOG_AGAIN_MS;
+	w->host->log(w->self, GRAPNEL_LOG_WARNING,
+	    "endpoint \"%s\": event %s was refused with status %ld and is a dead letter now; see "
+	    "\"grapnelctl webhook dead-letters %s\"",
+	    e->name, id, answer->status, e->name);
 }
 
 static void
@@ -181,7 +204,11 @@ went_through(struct lane *l)
 	e->complained = false;
 	if (e->most_bytes < e->batch_bytes)
 		e->most_bytes += e->most_bytes / 16 + 1;
+	if (e->most_bytes > e->batch_bytes)
+		e->most_bytes = e->batch_bytes;
 	l->careful = l->careful > n ? l->careful - n : 0;
+	if (l->most < l->careful)
+		l->most *= 2; /* others of them may be as bad, but few are */
 	l->sent = 0;
 	l->attempts = 0;
 	lane_drop(l, n);

@@ -11,11 +11,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#define APPLICATION_ID 0x47727768 /* "Grwh" */
-#define SCHEMA_VERSION 1
-#define VERSION        ((int)(RECORD_VERSION * 100 + SCHEMA_VERSION))
-#define TIDY_PAGES     2000 /* 32 MiB */
-#define ROW_MAX        (1u << 30)
+#define APPLICATION_ID  0x47727768 /* "Grwh" */
+#define SCHEMA_VERSION  1
+#define VERSION         ((int)(RECORD_VERSION * 100 + SCHEMA_VERSION))
+#define TIDY_PAGES      2000 /* 32 MiB */
+#define ROW_MAX         (1u << 30)
+#define REMOVED_AT_ONCE 256
+#define REMOVE_TURNS    64
 
 /* Numbers that stand in a file are anybody's: within what a row can have, and the same wherever they are added up. */
 #define EVENTS "min(max(CAST(events AS INTEGER), 0), 4294967295)"
@@ -32,6 +34,7 @@ enum statement {
 	REMOVE,
 	SUM,
 	EACH,
+	OLDEST,
 	DEAD_ADD,
 	DEAD_COUNT,
 	DEAD_TRIM,
@@ -56,6 +59,8 @@ static const char *const texts[STATEMENTS] = {
 		"), 0) FROM parcel WHERE endpoint = ? AND id > ?",
 	[EACH] = "SELECT id, " EVENTS ", oldest, newest, " BYTES ", data FROM parcel "
 		 "WHERE endpoint = ? AND id > ? ORDER BY id",
+	[OLDEST] = "SELECT id, " EVENTS ", newest, " BYTES
+		   " FROM parcel WHERE endpoint = ? AND id > ? ORDER BY id LIMIT ?",
 	[DEAD_ADD] = "INSERT INTO dead (endpoint, time, event, status, response, data) "
 		     "VALUES (?, ?, ?, ?, ?, ?)",
 	[DEAD_COUNT] = "SELECT count(*) FROM dead WHERE endpoint = ?",
@@ -314,15 +319,18 @@ make_file(const char *path, char *error, size_t error_size)
 	return false;
 }
 
-static bool
-set_aside(const char *path, char *aside, size_t aside_size)
+bool
+outbox_set_aside(const char *path, char *aside, size_t aside_size)
 {
 	char from[4096], to[4096];
 
+	errno = ENAMETOOLONG;
 	if (snprintf(aside, aside_size, "%s.damaged-%lld", path, (long long)time(NULL)) >=
 		(int)aside_size ||
-	    rename(path, aside) != 0)
+	    rename(path, aside) != 0) {
+		aside[0] = '\0';
 		return false;
+	}
 	(void)snprintf(from, sizeof(from), "%s-wal", path);
 	(void)snprintf(to, sizeof(to), "%s-wal", aside);
 	(void)rename(from, to);
@@ -341,10 +349,8 @@ outbox_open(const char *path, char *error, size_t error_size, char *aside, size_
 	o = try_open(path, error, error_size, &damaged);
 	if (o != NULL || !damaged || path == NULL)
 		return o;
-	if (!set_aside(path, aside, aside_size)) {
-		aside[0] = '\0';
+	if (!outbox_set_aside(path, aside, aside_size))
 		return NULL;
-	}
 	return make_file(path, error, error_size) ? try_open(path, error, error_size, &damaged)
 						  : NULL;
 }
@@ -489,38 +495,59 @@ outbox_each(struct outbox *o, int64_t endpoint, int64_t after, outbox_row_fn fn,
 }
 
 struct removal {
-	int64_t rows[256];
-	unsigned count;
-	uint64_t bytes; /* at least so many are wanted */
+	uint64_t bytes; /* so many are wanted */
 	int64_t before_us;
 	struct outbox_sum sum;
 };
 
-static bool
-removal_take(void *arg, int64_t row, const struct chunk *c)
-{
-	struct removal *r = arg;
+struct removed {
+	int64_t rows[REMOVED_AT_ONCE];
+	unsigned count;
+};
 
-	if (r->count == sizeof(r->rows) / sizeof(r->rows[0]) ||
-	    (r->before_us != 0 ? c->newest_us >= r->before_us : r->sum.bytes >= r->bytes))
-		return false;
-	r->rows[r->count++] = row;
-	r->sum.rows++;
-	r->sum.events += c->count;
-	r->sum.bytes += c->len;
-	return true;
+static bool
+is_wanted(const struct removal *r, int64_t newest_us)
+{
+	return r->before_us != 0 ? newest_us < r->before_us : r->sum.bytes < r->bytes;
 }
 
-/* A portion at a time: the rest follows at the next commit. */
+/* The first rows that are to go, as many as fit. Their data is not looked at. */
+static bool
+removal_find(
+    struct outbox *o, int64_t endpoint, int64_t after, struct removal *r, struct removed *found)
+{
+	sqlite3_stmt *s = statement(o, OLDEST);
+	int code;
+
+	found->count = 0;
+	if (s == NULL)
+		return false;
+	bind(s, 1, endpoint);
+	bind(s, 2, after);
+	bind(s, 3, REMOVED_AT_ONCE);
+	while ((code = sqlite3_step(s)) == SQLITE_ROW && is_wanted(r, sqlite3_column_int64(s, 2))) {
+		found->rows[found->count++] = sqlite3_column_int64(s, 0);
+		r->sum.rows++;
+		r->sum.events += (uint64_t)sqlite3_column_int64(s, 1);
+		r->sum.bytes += (uint64_t)sqlite3_column_int64(s, 3);
+	}
+	return end(o, s, code);
+}
+
+/* Not more at a time than a commit can bear: the rest follows with the next one. */
 static bool
 remove_some(
     struct outbox *o, int64_t endpoint, int64_t after, struct removal *r, struct outbox_sum *gone)
 {
-	if (!outbox_each(o, endpoint, after, removal_take, r))
-		return false;
-	for (unsigned i = 0; i < r->count; i++)
-		if (!outbox_remove(o, r->rows[i]))
+	struct removed found = { .count = REMOVED_AT_ONCE };
+
+	for (unsigned n = 0; n < REMOVE_TURNS && found.count == REMOVED_AT_ONCE; n++) {
+		if (!removal_find(o, endpoint, after, r, &found))
 			return false;
+		for (unsigned i = 0; i < found.count; i++)
+			if (!outbox_remove(o, found.rows[i]))
+				return false;
+	}
 	gone->rows += r->sum.rows;
 	gone->events += r->sum.events;
 	gone->bytes += r->sum.bytes;

@@ -19,7 +19,9 @@ struct outbox; /* opaque: outbox.c */
 struct outbox *outbox_open(const char *path, char *error, size_t error_size, char *aside, size_t aside_size);
 void outbox_close(struct outbox *o); /* NULL is fine */
 const char *outbox_error(struct outbox *o);
-bool outbox_damaged(const struct outbox *o); /* the last error: close it and open it anew */
+bool outbox_damaged(const struct outbox *o); /* the last error: close it, set it aside, open it anew */
+/* Rename a file that nobody has open, and what belongs to it. false: errno; *aside is "". */
+bool outbox_set_aside(const char *path, char *aside, size_t aside_size);
 /* Rows of the next outbox continue where those of this one ended. */
 int64_t outbox_next_row(const struct outbox *o);
 void outbox_start_at(struct outbox *o, int64_t row);
@@ -41,7 +43,10 @@ struct outbox_sum {
 };
 /* What an endpoint has, of rows behind `after`. */
 bool outbox_sum(struct outbox *o, int64_t endpoint, int64_t after, struct outbox_sum *sum);
-/* fn gets rows behind `after`, oldest first, until it returns false; data is borrowed. bytes NULL: the row is damaged. */
+/*
+ * fn gets rows behind `after`, oldest first, until it returns false; data is borrowed. bytes NULL: it is damaged; len and count
+ * are what outbox_sum counts.
+ */
 typedef bool (*outbox_row_fn)(void *arg, int64_t row, const struct chunk *c);
 bool outbox_each(struct outbox *o, int64_t endpoint, int64_t after, outbox_row_fn fn, void *arg);
 /* Remove the oldest rows behind `after` until `bytes` are gone; with before_us != 0 those whose last event is older. Adds to *gone. */

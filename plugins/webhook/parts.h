@@ -156,6 +156,10 @@ struct endpoint {
 	uint64_t lost[LOST_WHY_COUNT];
 	uint64_t lost_untold; /* since the last gap event */
 	uint64_t dead;        /* dead letters that are kept */
+	uint32_t dead_waiting; /* to be written */
+	size_t dead_waiting_bytes;
+	uint64_t lost_log_ms; /* the log is told again after that */
+	bool lost_logged;     /* of what is untold */
 	uint64_t delivered, requests, failures;
 	int64_t delivered_us; /* when last */
 	char error[ERROR_SIZE];
@@ -171,6 +175,8 @@ struct endpoint {
 	struct grapnel_timer *timer;
 	unsigned next_url;
 	bool complained; /* of what is wrong now */
+	uint64_t dead_log_ms; /* the log is told again after that */
+	bool short_of_memory; /* something stayed in the window for that */
 	size_t most_bytes; /* of a body: batch_bytes, or less after 413 */
 	uint64_t token_ms;
 	char *token; /* "Authorization: Bearer ..."; NULL: none */
@@ -207,12 +213,17 @@ struct dead {
 	char response[RESPONSE_KEPT + 1];
 };
 
+#define DEAD_COST(d)     (sizeof(*(d)) + (d)->record_len)
+#define DEAD_MUCH(e)     ((e)->memory / 4) /* so much of them may wait to be written, or a single one */
+#define LOG_AGAIN_MS     1000u		   /* what could be said of every event is said once in that time */
+
 struct webhook {
 	const struct grapnel_host *host;
 	struct grapnel_instance *self;
 	struct metrics m;
 	char *path; /* of the outbox; NULL: in memory */
 	char *key;  /* whom it belongs to: place.h */
+	bool claimed;
 	bool after_outbox;
 	uint32_t write_delay_ms, stop_timeout_ms;
 	struct endpoint *endpoints[MAX_ENDPOINTS];
@@ -226,8 +237,8 @@ struct webhook {
 	struct parcel *unwritten, *unwritten_last;
 	struct held *held, *held_last;
 	struct dead *dead, *dead_last;
-	uint32_t dead_count;
 	struct job *jobs, *jobs_last;
+	bool replaying;     /* letters that were sent anew are not removed from the outbox yet */
 	int64_t *done_rows; /* to be deleted; negative: a dead letter that was sent anew */
 	size_t done_count, done_capacity;
 	uint64_t pushed;    /* pushes so far */
@@ -253,7 +264,8 @@ extern const struct grapnel_option endpoint_options[];
 #define QUEUE_MUCH(e) ((e)->memory / 4) /* so much unwritten does not wait for write_delay */
 /* Give what a worker selected to an endpoint; takes the chunk. false: it was lost. @threads Worker. */
 bool queue_push(struct endpoint *e, struct chunk *c);
-bool queue_must_wait(struct endpoint *e); /* [lock] stop_publishers, and there is no room */
+bool queue_must_wait(const struct endpoint *e); /* [lock] stop_publishers, and there is no room */
+bool queue_has_room(const struct endpoint *e); /* [lock] what is pushed is neither lost nor too much */
 void queue_hold(struct held *h, uint64_t ticket); /* [lock] until what was pushed so far is safe */
 void held_add(struct held **first, struct held **last, struct held *h);
 void held_remove(struct held *h);
@@ -262,6 +274,7 @@ bool queue_window_unwritten(struct endpoint *e);
 void queue_window_add(struct endpoint *e, struct parcel *p); /* [lock] */
 void queue_done(struct parcel *p); /* the sender needs it no longer. [lock] */
 void queue_done_row(struct webhook *w, int64_t row); /* [lock] to be deleted */
+void queue_unstore(struct endpoint *e, uint64_t bytes, uint64_t events); /* [lock] the outbox has them no longer */
 void queue_sweep(struct webhook *w); /* what is done need not be written. [lock] Keeper, while it writes nothing */
 void queue_lose(struct endpoint *e, enum lost_why why, uint64_t events); /* [lock] */
 void queue_call_sender(struct webhook *w); /* [lock] */
@@ -270,6 +283,7 @@ bool queue_sender_may_stop(struct webhook *w); /* [lock] nothing is left in any 
 void queue_job(struct webhook *w, struct job *job);
 struct grapnel_event_id queue_new_id(struct webhook *w); /* [lock] for an event that no worker made */
 void queue_tell_gap(struct endpoint *e); /* once it goes on: the event that says what was lost. Sender */
+void queue_free(struct webhook *w); /* what is left in the end */
 struct parcel *parcel_new(struct endpoint *e, struct chunk *c); /* takes the chunk, also when it fails */
 void parcel_free(struct parcel *p);
 size_t parcel_cost(const struct parcel *p); /* bytes of memory that it needs */

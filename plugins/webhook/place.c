@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -16,6 +17,89 @@ struct place {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t moved = PTHREAD_COND_INITIALIZER;
 static struct place *places; /* oldest first */
+
+/* ---- claims ---------------------------------------------------------------------------------- */
+
+struct claim {
+	struct claim *next;
+	unsigned count;
+	char *key, *name;
+};
+
+static struct claim *claims;
+
+static struct claim **
+claim_of(const char *key)
+{
+	struct claim **at = &claims;
+
+	while (*at != NULL && strcmp((*at)->key, key) != 0)
+		at = &(*at)->next;
+	return at;
+}
+
+static void
+claim_free(struct claim *c)
+{
+	free(c->key);
+	free(c->name);
+	free(c);
+}
+
+/* Under the lock. */
+static struct claim *
+claim_new(const char *key, const char *name)
+{
+	struct claim *c = calloc(1, sizeof(*c));
+
+	if (c == NULL)
+		return NULL;
+	c->key = strdup(key);
+	c->name = strdup(name);
+	if (c->key == NULL || c->name == NULL) {
+		claim_free(c);
+		return NULL;
+	}
+	c->next = claims;
+	claims = c;
+	return c;
+}
+
+bool
+place_claim(const char *key, const char *name, char *whose, size_t whose_size)
+{
+	struct claim *c;
+	bool ours;
+
+	(void)pthread_mutex_lock(&lock);
+	c = *claim_of(key);
+	if (c == NULL)
+		c = claim_new(key, name);
+	ours = c != NULL && strcmp(c->name, name) == 0;
+	if (ours)
+		c->count++;
+	else
+		(void)snprintf(whose, whose_size, "%s", c != NULL ? c->name : "");
+	(void)pthread_mutex_unlock(&lock);
+	return ours;
+}
+
+void
+place_unclaim(const char *key)
+{
+	struct claim **at, *c;
+
+	(void)pthread_mutex_lock(&lock);
+	at = claim_of(key);
+	c = *at;
+	if (--c->count == 0) {
+		*at = c->next;
+		claim_free(c);
+	}
+	(void)pthread_mutex_unlock(&lock);
+}
+
+/* ---- places ---------------------------------------------------------------------------------- */
 
 static struct place *
 first_with(struct place *p, const char *key)

@@ -5,6 +5,8 @@
  * At a reload the old and the new instance overlap; an outbox belongs to one of them at a time. The new one stands behind the
  * old one, and gets the open database from its hands: so one that is only in memory survives.
  *
+ * Two sections with one outbox would stand behind each other for ever: an instance claims its key first.
+ *
  * Threads:   any.
  * Ownership: a place is who entered it.
  */
@@ -12,10 +14,15 @@
 #define PLUGINS_WEBHOOK_PLACE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct outbox;
 struct place;
+
+/* Instances of one name share a key. false: it is another's, whose name *whose gets; "": no memory. */
+bool place_claim(const char *key, const char *name, char *whose, size_t whose_size);
+void place_unclaim(const char *key);
 
 /* Behind all who have entered with the same key. NULL: no memory. */
 struct place *place_enter(const char *key);

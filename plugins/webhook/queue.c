@@ -71,6 +71,7 @@ queue_window_unwritten(struct endpoint *e)
 		if (e->window_bytes > 0 && e->window_bytes + parcel_cost(p) > e->memory)
 			return false;
 		e->unwritten_events -= p->chunk->count;
+		chunk_trim(p->chunk);
 		queue_window_add(e, p);
 	}
 	return true;
@@ -92,6 +93,22 @@ queue_done_row(struct webhook *w, int64_t row)
 	w->done_rows[w->done_count++] = row;
 }
 
+/* What was in a file may have been counted wrongly. */
+void
+queue_unstore(struct endpoint *e, uint64_t bytes, uint64_t events)
+{
+	struct webhook *w = e->w;
+
+	if (bytes > e->stored_bytes)
+		bytes = e->stored_bytes;
+	if (events > e->stored_events)
+		events = e->stored_events;
+	e->stored_bytes -= bytes;
+	e->stored_events -= events;
+	w->host->metric_add(w->self, w->m.outbox_bytes, -(int64_t)bytes);
+	w->host->metric_add(w->self, w->m.outbox_events, -(int64_t)events);
+}
+
 void
 queue_done(struct parcel *p)
 {
@@ -104,12 +121,9 @@ queue_done(struct parcel *p)
 	e->window_events -= p->chunk->count;
 	w->host->metric_add(w->self, w->m.memory, -(int64_t)parcel_cost(p));
 	if (p->row != 0) {
-		e->stored_bytes -= p->chunk->len;
-		e->stored_events -= p->chunk->count;
+		queue_unstore(e, p->chunk->len, p->chunk->count);
 		e->window_stored -= p->chunk->count;
 		e->window_stored_bytes -= p->chunk->len;
-		w->host->metric_add(w->self, w->m.outbox_bytes, -(int64_t)p->chunk->len);
-		w->host->metric_add(w->self, w->m.outbox_events, -(int64_t)p->chunk->count);
 		queue_done_row(w, p->row);
 		if (w->since_ms == 0)
 			w->since_ms = w->host->now_ms();
@@ -139,18 +153,21 @@ queue_lose(struct endpoint *e, enum lost_why why, uint64_t events)
 
 	if (events == 0)
 		return;
-	if (e->lost_untold == 0)
-		w->host->log(w->self, GRAPNEL_LOG_WARNING,
-		    "endpoint \"%s\": events are lost: %s; \"grapnelctl webhook status\" counts "
-		    "them",
-		    e->name, texts[why]);
 	e->lost[why] += events;
 	e->lost_untold += events;
 	w->host->metric_add(w->self, w->m.lost, (int64_t)events);
+	if (e->lost_logged || w->host->now_ms() < e->lost_log_ms)
+		return;
+	e->lost_log_ms = w->host->now_ms() + LOG_AGAIN_MS;
+	e->lost_logged = true;
+	w->host->log(w->self, GRAPNEL_LOG_WARNING,
+	    "endpoint \"%s\": events are lost: %s; \"grapnelctl webhook status\" counts "
+	    "them",
+	    e->name, texts[why]);
 }
 
 bool
-queue_must_wait(struct endpoint *e)
+queue_must_wait(const struct endpoint *e)
 {
 	return e->when_full == STOP_PUBLISHERS &&
 	    (e->unwritten_bytes >= e->memory ||
@@ -168,10 +185,16 @@ full(const struct endpoint *e)
 	return e->when_full == DROP_NEW && e->stored_bytes + e->unwritten_bytes >= e->max_bytes;
 }
 
+bool
+queue_has_room(const struct endpoint *e)
+{
+	return !queue_must_wait(e) && !full(e);
+}
+
 void
 queue_call_sender(struct webhook *w)
 {
-	if (w->sender_called || w->sender_ended)
+	if (w->sender_called || w->sender_ended || w->loop == NULL)
 		return;
 	w->sender_called = true;
 	w->call.fn = sender_call;
@@ -380,26 +403,57 @@ queue_new_id(struct webhook *w)
 	return id;
 }
 
-void
-queue_tell_gap(struct endpoint *e)
+/* Under the lock. */
+static void
+push_gap(struct endpoint *e)
 {
 	struct webhook *w = e->w;
 	struct grapnel_event gap = { .size = sizeof(gap),
 		.type = GRAPNEL_EVENT_GAP,
+		.id = queue_new_id(w),
 		.time_us = w->host->wall_us(),
+		.lost = e->lost_untold,
 		.reason = GRAPNEL_STR("lost by the webhook's outbox") };
+	bool tellable = (e->possible & GRAPNEL_EVENT_BIT(GRAPNEL_EVENT_GAP)) != 0;
 	struct chunk *c = NULL;
 
-	(void)pthread_mutex_lock(&w->lock);
-	gap.lost = e->lost_untold;
-	gap.id = gap.lost > 0 ? queue_new_id(w) : w->id;
-	/* While there is no room it would be lost itself: told after the next success. */
-	if (gap.lost > 0 && (e->possible & GRAPNEL_EVENT_BIT(GRAPNEL_EVENT_GAP)) != 0 && !full(e) &&
-	    chunk_add(&c, &gap, SIZE_MAX) && queue_push(e, c)) {
-		e->lost_untold = 0;
+	if (tellable && (!queue_has_room(e) || !chunk_add(&c, &gap, SIZE_MAX)))
+		return; /* next time */
+	e->lost_untold = 0;
+	if (tellable && !queue_push(e, c)) {
+		e->lost_untold = gap.lost; /* it is none of them */
+		return;
+	}
+	if (e->lost_logged)
 		w->host->log(w->self, GRAPNEL_LOG_NOTICE,
 		    "endpoint \"%s\": goes on; %llu events were lost", e->name,
 		    (unsigned long long)gap.lost);
+	e->lost_logged = false;
+}
+
+void
+queue_tell_gap(struct endpoint *e)
+{
+	(void)pthread_mutex_lock(&e->w->lock);
+	if (e->lost_untold > 0)
+		push_gap(e);
+	(void)pthread_mutex_unlock(&e->w->lock);
+}
+
+void
+queue_free(struct webhook *w)
+{
+	struct parcel *p;
+	struct dead *d;
+
+	while ((p = w->unwritten) != NULL) {
+		w->unwritten = p->next_unwritten;
+		parcel_free(p);
 	}
-	(void)pthread_mutex_unlock(&w->lock);
+	while ((d = w->dead) != NULL) {
+		w->dead = d->next;
+		free(d->record);
+		free(d);
+	}
+	free(w->done_rows);
 }

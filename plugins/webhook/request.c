@@ -91,6 +91,14 @@ put_signatures(struct endpoint *e, struct request *r, const char *id)
 	return true;
 }
 
+static void
+token_free(char *token)
+{
+	if (token != NULL)
+		explicit_bzero(token, strlen(token));
+	free(token);
+}
+
 /* The file may be renewed at any time. One that cannot be read leaves the token that was there. */
 static void
 look_at_token(struct endpoint *e)
@@ -98,10 +106,10 @@ look_at_token(struct endpoint *e)
 	struct webhook *w = e->w;
 	uint64_t now = w->host->now_ms();
 	struct file_text file;
-	char error[512];
+	char error[512], *token;
 	size_t len;
 
-	if (e->token_file == NULL || (e->token != NULL && now < e->token_ms))
+	if (e->token_file == NULL || now < e->token_ms)
 		return;
 	e->token_ms = now + TOKEN_LOOK_MS;
 	if (!read_file(e->token_file, TOKEN_MAX, &file, error, sizeof(error))) {
@@ -111,11 +119,10 @@ look_at_token(struct endpoint *e)
 	}
 	for (len = 0; len < file.len && file.data[len] > ' ' && file.data[len] < 0x7f; len++)
 		continue;
-	free(e->token);
-	e->token = malloc(len + 1);
-	if (e->token != NULL) {
-		memcpy(e->token, file.data, len);
-		e->token[len] = '\0';
+	token = len > 0 ? strndup(file.data, len) : NULL; /* empty: it is just being written */
+	if (token != NULL) {
+		token_free(e->token);
+		e->token = token;
 	}
 	file_text_free(&file);
 }
@@ -137,6 +144,8 @@ put_headers(struct endpoint *e, struct request *r, const struct record_view *fir
 	if (e->headers != NULL)
 		r->header_count += header_templates_put(&r->head, e->headers, first);
 	look_at_token(e);
+	if (e->token_file != NULL && e->token == NULL)
+		return false; /* without it the events would be refused */
 	if (e->token != NULL) {
 		header_begin(r, "Authorization");
 		text_puts(&r->head, "Bearer ");

@@ -7,16 +7,11 @@
 
 #define AGAIN_MS 100u /* when memory is short */
 
-static void
-on_timer(void *endpoint)
-{
-	sender_pump(endpoint);
-}
-
 void
 sender_pump(struct endpoint *e)
 {
-	uint64_t now = e->w->host->now_ms(), again = UINT64_MAX;
+	uint64_t now = e->w->host->now_ms(),
+		 again = e->short_of_memory ? now + AGAIN_MS : UINT64_MAX;
 
 	for (uint32_t i = 0; i < e->lane_count; i++) {
 		uint64_t at = lane_go(&e->lanes[i], now);
@@ -91,12 +86,16 @@ look_at(struct endpoint *e)
 {
 	struct parcel *p;
 
-	while ((p = first_in_window(e)) != NULL)
-		if (!spread(e, p)) {
-			(void)own_loop_host(e->w->loop)->timer_arm(e->timer, AGAIN_MS);
-			return;
-		}
+	e->short_of_memory = false;
+	while (!e->short_of_memory && (p = first_in_window(e)) != NULL)
+		e->short_of_memory = !spread(e, p);
 	sender_pump(e);
+}
+
+static void
+on_timer(void *endpoint)
+{
+	look_at(endpoint);
 }
 
 void
@@ -153,13 +152,17 @@ int
 sender_start(struct webhook *w)
 {
 	struct begin b = { .w = w, .cond = PTHREAD_COND_INITIALIZER };
+	struct own_loop *loop = own_loop_new(w->host, w->self);
 	int err;
 
-	w->loop = own_loop_new(w->host, w->self);
-	if (w->loop == NULL)
+	if (loop == NULL)
 		return GRAPNEL_ENOMEM;
-	if ((err = own_loop_start(w->loop, "webhook")) != GRAPNEL_OK ||
-	    (err = own_loop_post(w->loop, begin, &b)) != GRAPNEL_OK)
+	(void)pthread_mutex_lock(&w->lock);
+	w->loop = loop;
+	w->sender_called = w->sender_ended = false; /* perhaps another worker's attempt failed */
+	(void)pthread_mutex_unlock(&w->lock);
+	if ((err = own_loop_start(loop, "webhook")) != GRAPNEL_OK ||
+	    (err = own_loop_post(loop, begin, &b)) != GRAPNEL_OK)
 		return err;
 	(void)pthread_mutex_lock(&w->lock);
 	while (!b.done)
@@ -233,5 +236,7 @@ sender_stop(struct webhook *w)
 	own_loop_call(w->loop, &w->last_call);
 	own_loop_stop(w->loop);
 	own_loop_free(w->loop);
+	(void)pthread_mutex_lock(&w->lock);
 	w->loop = NULL;
+	(void)pthread_mutex_unlock(&w->lock);
 }

@@ -79,6 +79,8 @@ url_failed(
 	if (retry_after_ms != UINT32_MAX) {
 		if (retry_after_ms > RETRY_AFTER_MAX_MS)
 			retry_after_ms = RETRY_AFTER_MAX_MS;
+		if (retry_after_ms < e->retry_min_ms) /* 0 is no invitation to hurry */
+			retry_after_ms = e->retry_min_ms;
 		u->down_until_ms = now + retry_after_ms;
 	}
 	u->probing = false;

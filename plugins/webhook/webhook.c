@@ -5,6 +5,7 @@
  * The workers' side: which events go where, and which acknowledgements wait. The way of an event: parts.h.
  */
 #include "parts.h"
+#include "place.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -230,12 +231,14 @@ webhook_cancelled(void *instance, struct grapnel_request *req)
 static void
 webhook_free(struct webhook *w)
 {
+	if (w->claimed)
+		place_unclaim(w->key);
 	for (unsigned i = 0; i < w->endpoint_count; i++)
 		endpoint_free(w->endpoints[i]);
 	(void)pthread_cond_destroy(&w->wake);
 	(void)pthread_mutex_destroy(&w->lock);
 	(void)pthread_mutex_destroy(&w->start_lock);
-	free(w->done_rows);
+	queue_free(w);
 	free(w->parts);
 	free(w->path);
 	free(w->key);
@@ -247,8 +250,14 @@ webhook_destroy(void *instance)
 {
 	struct webhook *w = instance;
 
+	struct job *job;
+
 	if (w->keeping)
 		keeper_join(w);
+	while ((job = w->jobs) != NULL) { /* asked for when there was no keeper any more */
+		w->jobs = job->next;
+		job->run(job, NULL);
+	}
 	webhook_free(w);
 }
 
@@ -389,6 +398,22 @@ set_path(struct webhook *w)
 }
 
 static bool
+claim_outbox(struct webhook *w)
+{
+	struct grapnel_str name = w->host->instance_name(w->self);
+	char *text = strndup(name.data, name.len), whose[256] = "";
+
+	w->claimed = text != NULL && place_claim(w->key, text, whose, sizeof(whose));
+	free(text);
+	if (!w->claimed && whose[0] != '\0')
+		w->host->config_error(w->self, NULL, "path",
+		    "this is the outbox of the plugin \"%s\"; each needs one of its own (a section "
+		    "is renamed with a restart, if it is to keep its path)",
+		    whose);
+	return w->claimed;
+}
+
+static bool
 offer_command(struct webhook *w)
 {
 	struct grapnel_str name = w->host->instance_name(w->self);
@@ -426,7 +451,8 @@ webhook_create(const struct grapnel_host *host, struct grapnel_instance *self, v
 	if (w->parts != NULL)
 		memset(w->parts, 0, host->workers * sizeof(*w->parts));
 	make_metrics(w);
-	if (w->parts == NULL || !set_path(w) || !read_endpoints(w) || !offer_command(w) ||
+	if (w->parts == NULL || !set_path(w) || !claim_outbox(w) || !read_endpoints(w) ||
+	    !offer_command(w) ||
 	    host->events_select(self, w->mask | GRAPNEL_EVENT_BIT(GRAPNEL_EVENT_BROKER_READY)) !=
 		GRAPNEL_OK ||
 	    (!w->after_outbox && host->hook_disable(self, "message_acknowledge") != GRAPNEL_OK)) {

@@ -118,9 +118,10 @@ def test_what_waits_is_still_sent_while_the_broker_stops():
         publish(b, "c", 20)
         r.does("slow", delay=0.2)
         waits(b, 20)
-        b.configure(plugins=section({"main": endpoint(r)}, outbox="memory", stop_timeout="60s"))
+        b.configure(plugins=section({"main": endpoint(r, batch_events=4)}, outbox="memory", stop_timeout="60s"))
         b.close_clients()
         b.reload()
+        r.wait(lambda r: len(numbers(r)) > 0, "the first of them")  # names are looked up while the broker runs
         b.stop()
         assert numbers(r) == list(range(1, 21))
 

@@ -86,6 +86,16 @@ rows(struct outbox *o, int64_t endpoint, int64_t after, unsigned most)
 	return s.text;
 }
 
+static void
+execute(const char *text)
+{
+	sqlite3 *db;
+
+	ck_assert_int_eq(sqlite3_open(path, &db), SQLITE_OK);
+	ck_assert_int_eq(sqlite3_exec(db, text, NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(db);
+}
+
 START_TEST(rows_of_an_endpoint_come_in_order_and_survive)
 {
 	struct outbox *o = open_box(path);
@@ -162,6 +172,53 @@ START_TEST(the_oldest_go_but_not_those_that_are_kept)
 }
 END_TEST
 
+START_TEST(as_many_go_as_have_to)
+{
+	struct outbox *o = open_box(NULL);
+	struct outbox_sum gone = { 0 };
+	int64_t e = outbox_endpoint(o, "e");
+
+	ck_assert(outbox_begin(o));
+	for (unsigned i = 0; i < 1000; i++)
+		add(o, e, 1);
+	add(o, e, 2);
+	ck_assert(outbox_remove_oldest(o, e, 0, 700, &gone));
+	ck_assert_uint_eq(gone.rows, 700);
+	ck_assert(outbox_remove_before(o, e, 0, 2, &gone));
+	ck_assert_uint_eq(gone.rows, 1000);
+	ck_assert_str_eq(rows(o, e, 0, 99), " 2");
+	ck_assert(outbox_commit(o));
+	outbox_close(o);
+}
+END_TEST
+
+static bool
+see_damaged(void *arg, int64_t row, const struct chunk *c)
+{
+	unsigned *damaged = arg;
+
+	ck_assert_int_gt(row, 0);
+	*damaged += c->bytes == NULL;
+	return true;
+}
+
+START_TEST(a_row_that_is_not_as_long_as_it_says_is_damaged)
+{
+	struct outbox *o = open_box(path);
+	int64_t e = outbox_endpoint(o, "e");
+	unsigned damaged = 0;
+
+	add(o, e, 10);
+	add(o, e, 20);
+	outbox_close(o);
+	execute("UPDATE parcel SET bytes = bytes - 1 WHERE events = 20");
+	o = open_box(path);
+	ck_assert(outbox_each(o, e, 0, see_damaged, &damaged));
+	ck_assert_uint_eq(damaged, 1);
+	outbox_close(o);
+}
+END_TEST
+
 static bool
 see_dead(void *arg, const struct dead_letter *d)
 {
@@ -232,15 +289,39 @@ START_TEST(what_is_no_database_is_set_aside)
 }
 END_TEST
 
-static void
-execute(const char *text)
+/* A page in the middle: the file opens, and who comes there knows it. */
+START_TEST(what_is_damaged_within_can_be_set_aside)
 {
-	sqlite3 *db;
+	struct outbox *o = open_box(path);
+	int64_t e = outbox_endpoint(o, "e");
+	unsigned damaged = 0;
+	struct stat st;
+	char rubbish[16384];
+	int fd;
 
-	ck_assert_int_eq(sqlite3_open(path, &db), SQLITE_OK);
-	ck_assert_int_eq(sqlite3_exec(db, text, NULL, NULL, NULL), SQLITE_OK);
-	sqlite3_close(db);
+	ck_assert(outbox_begin(o));
+	for (int i = 0; i < 2000; i++)
+		add(o, e, 200);
+	ck_assert(outbox_commit(o));
+	outbox_close(o);
+	ck_assert_int_eq(stat(path, &st), 0);
+	fd = open(path, O_RDWR);
+	memset(rubbish, 0xa5, sizeof(rubbish));
+	for (off_t at = 8 * 16384; at < 16 * 16384; at += 16384)
+		ck_assert_int_eq(pwrite(fd, rubbish, sizeof(rubbish), at), (int)sizeof(rubbish));
+	ck_assert_int_eq(close(fd), 0);
+	o = open_box(path);
+	ck_assert(!outbox_each(o, e, 0, see_damaged, &damaged));
+	ck_assert(outbox_damaged(o));
+	outbox_close(o);
+	ck_assert(outbox_set_aside(path, aside, sizeof(aside)));
+	ck_assert_int_eq(stat(aside, &st), 0);
+	o = open_box(path);
+	ck_assert_int_gt(outbox_endpoint(o, "e"), 0);
+	ck_assert_str_eq(rows(o, e, 0, 99), "");
+	outbox_close(o);
 }
+END_TEST
 
 START_TEST(another_version_is_left_alone)
 {
@@ -297,6 +378,24 @@ END_TEST
 
 /* ---- places ---------------------------------------------------------------------------------- */
 
+START_TEST(a_key_belongs_to_one_name)
+{
+	char whose[16];
+
+	ck_assert(place_claim("k", "a", whose, sizeof(whose)));
+	ck_assert(place_claim("other", "b", whose, sizeof(whose)));
+	ck_assert(place_claim("k", "a", whose, sizeof(whose))); /* a reload */
+	ck_assert(!place_claim("k", "b", whose, sizeof(whose)));
+	ck_assert_str_eq(whose, "a");
+	place_unclaim("k");
+	ck_assert(!place_claim("k", "b", whose, sizeof(whose)));
+	place_unclaim("k");
+	ck_assert(place_claim("k", "b", whose, sizeof(whose)));
+	place_unclaim("k");
+	place_unclaim("other");
+}
+END_TEST
+
 static void *
 leave_later(void *arg)
 {
@@ -343,11 +442,15 @@ main(void)
 	tcase_add_test(c, rows_of_an_endpoint_come_in_order_and_survive);
 	tcase_add_test(c, what_is_rolled_back_is_not_there_and_rows_are_not_numbered_twice);
 	tcase_add_test(c, the_oldest_go_but_not_those_that_are_kept);
+	tcase_add_test(c, as_many_go_as_have_to);
+	tcase_add_test(c, a_row_that_is_not_as_long_as_it_says_is_damaged);
 	tcase_add_test(c, dead_letters_are_kept_up_to_a_number);
 	tcase_add_test(c, what_is_no_database_is_set_aside);
+	tcase_add_test(c, what_is_damaged_within_can_be_set_aside);
 	tcase_add_test(c, another_version_is_left_alone);
 	tcase_add_test(c, a_second_process_is_refused);
 	tcase_add_test(c, an_empty_outbox_gives_its_room_back);
+	tcase_add_test(p, a_key_belongs_to_one_name);
 	tcase_add_test(p, the_next_one_gets_the_outbox_of_the_one_before);
 	suite_add_tcase(s, c);
 	suite_add_tcase(s, p);
