@@ -86,7 +86,7 @@ class World:
                 "urls": [self.receiver.url("/events")], "tls_ca": pki.get().root.cert, "events": ["message_published"],
                 "mode": self.mode, "order_by": "client", "headers": ["X-Sender: %d" % self.senders],
                 'key "a"': {"secret": SECRET}, "requests": self.requests or rng.choice((1, 2, 4, 8)),
-                "batch_events": rng.choice((20, 100, 100, 500)), "memory": rng.choice(("1m", "4m")), "max_bytes": "64m",
+                "batch_events": rng.choice((20, 100, 100, 500)) if self.mode == "batch" else None, "memory": rng.choice(("1m", "4m")), "max_bytes": "64m",
                 "when_full": "stop_publishers", "retry_min": "20ms", "retry_max": "200ms",
                 "connect_timeout": "%dms" % (1000 * REQUEST_TIMEOUT), "request_timeout": "%dms" % (1000 * REQUEST_TIMEOUT)}}
 
