@@ -230,7 +230,7 @@ class World:
             seen = self.seen(name, before)
         if seen:
             self.unseen.discard(name)
-        time.sleep(self.rng.random() ** 3 * 0.5)
+        time.sleep(self.rng.random() ** 3 * 0.3)
         kill = self.kill_is_due(planned)
         if kill < 0:
             self.kill(planned)
