@@ -144,6 +144,20 @@ def cpu(pid):
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def threads(pid):
+    """{name of a thread: seconds of processor time}"""
+    found = {}
+    for thread in os.listdir("/proc/%d/task" % pid):
+        try:
+            with open("/proc/%d/task/%s/comm" % (pid, thread), encoding="utf-8") as f:
+                name = f.read().strip()
+            with open("/proc/%d/task/%s/schedstat" % (pid, thread), encoding="utf-8") as f:
+                found[name] = found.get(name, 0) + int(f.read().split()[0]) / 1e9
+        except OSError:
+            continue
+    return found
+
+
 class Broker:
     """A program that listens on port until it gets SIGTERM.
 
@@ -246,7 +260,7 @@ def certificate(folder):
     """A self-signed certificate with an RSA key of 2048 bits, as most brokers have; @return its path and the key's."""
     cert, key = os.path.join(folder, "cert.pem"), os.path.join(folder, "key.pem")
     subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=localhost",
-                    "-out", cert, "-keyout", key], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+                    "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-out", cert, "-keyout", key], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
     return cert, key
 
 
