@@ -228,7 +228,7 @@ class World:
         while not seen and time.monotonic() < deadline:
             time.sleep(0.01)
             seen = self.seen(name, before)
-        if seen:
+        if seen and self.steps <= planned:
             self.unseen.discard(name)
         time.sleep(self.rng.random() ** 3 * 0.3)
         kill = self.kill_is_due(planned)
