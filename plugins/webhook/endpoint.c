@@ -40,7 +40,7 @@ const struct grapnel_option endpoint_options[] = {
 	    .help = "Most events in a request, with mode = batch." },
 	{ .name = "batch_time",
 	    .type = GRAPNEL_OPTION_DURATION,
-	    .default_value = "0ms",
+	    .default_value = "5ms",
 	    .min = 0,
 	    .max = 60000,
 	    .help = "How long events wait for others to fill a request; 0: they go when the one "
@@ -87,7 +87,7 @@ const struct grapnel_option endpoint_options[] = {
 		    "value is left out." },
 	{ .name = "http2",
 	    .type = GRAPNEL_OPTION_BOOL,
-	    .default_value = "yes",
+	    .default_value = "no",
 	    .help = "Whether HTTP/2 is used with an https server that offers it." },
 	{ .name = "idle_timeout",
 	    .type = GRAPNEL_OPTION_DURATION,

@@ -114,11 +114,11 @@ def test_an_outbox_in_memory_is_lost_with_the_broker_and_says_so():
 
 
 def test_what_waits_is_still_sent_while_the_broker_stops():
-    with Receiver(tls=False).start() as r, hooked(r, batch_time="60s", section_options={"outbox": "memory", "stop_timeout": "60s"}) as b:
+    with Receiver(tls=False).start() as r, hooked(r, batch_time="60s", section_options={"outbox": "memory", "stop_timeout": "2s"}) as b:
         publish(b, "c", 20)
-        r.does("slow", delay=0.2)
+        r.does("slow", delay=0.1)
         waits(b, 20)
-        b.configure(plugins=section({"main": endpoint(r, batch_events=4)}, outbox="memory", stop_timeout="60s"))
+        b.configure(plugins=section({"main": endpoint(r.url("/events", host="127.0.0.1"), batch_events=4)}, outbox="memory", stop_timeout="2s"))
         b.close_clients()
         b.reload()
         r.wait(lambda r: len(numbers(r)) > 0, "the first of them")  # names are looked up while the broker runs
