@@ -14,10 +14,11 @@
 #include <string.h>
 #include <time.h>
 
-#define RETRY_MS   1000u
-#define LOOK_MS    1000u /* for what has become too old, and for room that is not used */
-#define LAST_TRIES 3u
-#define TURN_MS    10000u /* who is to end waits no longer for the one before */
+#define RETRY_MS      1000u
+#define LOOK_MS       1000u /* for what has become too old, and for room that is not used */
+#define LAST_TRIES    3u
+#define TURN_MS       10000u /* who is to end waits no longer for the one before */
+#define LOOK_ROUND_MS 100u   /* whether we are to end, meanwhile */
 
 /* ---- waiting --------------------------------------------------------------------------------- */
 
@@ -411,19 +412,21 @@ finish(struct keeper *k, bool ours)
 	free(k->written);
 }
 
-/* The one before us goes for sure, unless something of it hangs. */
+/* The one before us goes for sure, unless something of it hangs, or the reload that made us has failed. */
 static bool
 wait_for_turn(struct keeper *k)
 {
 	struct webhook *w = k->w;
 	uint64_t until = UINT64_MAX;
+	bool idle;
 
-	while (!place_wait(w->place, RETRY_MS, &k->o)) {
+	while (!place_wait(w->place, LOOK_ROUND_MS, &k->o)) {
 		(void)pthread_mutex_lock(&w->lock);
 		if (w->ending && until == UINT64_MAX)
 			until = w->host->now_ms() + TURN_MS;
+		idle = w->ending && w->pushed == 0;
 		(void)pthread_mutex_unlock(&w->lock);
-		if (w->host->now_ms() >= until)
+		if (w->host->now_ms() >= until || (idle && !place_is_near(w->place)))
 			return false;
 	}
 	return true;

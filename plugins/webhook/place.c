@@ -11,6 +11,7 @@
 struct place {
 	struct place *next; /* behind, of any key */
 	struct outbox *outbox;
+	bool leaving;
 	char key[];
 };
 
@@ -157,9 +158,21 @@ place_followed(struct place *p)
 	bool followed;
 
 	(void)pthread_mutex_lock(&lock);
+	p->leaving = true;
 	followed = first_with(p->next, p->key) != NULL;
 	(void)pthread_mutex_unlock(&lock);
 	return followed;
+}
+
+bool
+place_is_near(struct place *p)
+{
+	bool near;
+
+	(void)pthread_mutex_lock(&lock);
+	near = first_with(places, p->key)->leaving;
+	(void)pthread_mutex_unlock(&lock);
+	return near;
 }
 
 bool

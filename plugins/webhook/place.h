@@ -28,7 +28,8 @@ void place_unclaim(const char *key);
 struct place *place_enter(const char *key);
 /* Is it our turn? Waits for it for so long at most. *o: the outbox of the one before; NULL: it is to be opened. */
 bool place_wait(struct place *p, uint32_t timeout_ms, struct outbox **o);
-bool place_followed(struct place *p); /* somebody stands behind */
+bool place_followed(struct place *p); /* somebody stands behind. Asked by one that is to leave soon */
+bool place_is_near(struct place *p); /* who has its turn has asked that */
 /* Gone. @return false: nobody is behind, the outbox is still the caller's to close. */
 bool place_leave(struct place *p, struct outbox *o);
 

@@ -257,9 +257,9 @@ def test_signatures_and_their_keys_change_with_a_reload(mode):
         for names in (("old", "new"), ("new",)):
             b.configure(plugins=section({"main": endpoint(r, mode=mode, **keys(*names))}))
             b.reload()
-            known = len(r.deliveries())
-            publish(b, "c", 10, first=len(r.events()) + 1, client=c)
-            r.wait_events(len(r.events()) + 10)
+            known, events = len(r.deliveries()), len(r.events())
+            publish(b, "c", 10, first=events + 1, client=c)
+            r.wait_events(events + 10)
             for d in r.deliveries()[known:]:
                 assert d.headers["webhook-key-id"] == " ".join(names), d.headers
                 assert len(d.headers["webhook-signature"].split(" ")) == len(names)
@@ -498,5 +498,16 @@ def test_mistakes_in_the_configuration_are_explained():
             assert said.returncode != 0 and about in said.stderr + said.stdout and "grapnel.conf:" in said.stderr + said.stdout, (
                 options, said.stderr)
             assert "secret@" not in said.stderr
+    finally:
+        b.remove()
+
+
+def test_two_sections_cannot_have_one_outbox():
+    b = Hooked()
+    try:
+        one = section({"main": endpoint("http://127.0.0.1:1/")})["webhook"]
+        b.configure(plugins={"webhook": one, "other": dict(one, module="webhook")})
+        said = run_grapneld("-t", "-c", b.conf)
+        assert said.returncode != 0 and 'this is the outbox of the plugin "webhook"' in said.stderr + said.stdout, said.stderr
     finally:
         b.remove()

@@ -231,6 +231,17 @@ def test_a_backlog_goes_over_to_the_instance_of_a_reload(outbox):
         assert numbers(r) == list(range(1, 501))
 
 
+def test_a_reload_that_fails_leaves_the_outbox_where_it_was():
+    with Receiver(tls=False).start() as r, hooked(r) as b:
+        b.configure(plugins=dict(section({"main": endpoint(r, batch_events=2)}), bad={"module": "refuse-worker-start"}))
+        b.reload(good=False)  # the new instance had started
+        publish(b, "c", 20)
+        r.wait(lambda r: set(numbers(r)) == set(range(1, 21)), "all")
+        b.configure(plugins=section({"main": endpoint(r, batch_events=2)})).reload()
+        publish(b, "d", 20)
+        r.wait(lambda r: set(numbers(r, client="d")) == set(range(1, 21)), "all of the next one")
+
+
 def test_an_endpoint_that_leaves_and_comes_back_finds_what_waited_for_it():
     with down() as r, Receiver(tls=False).start() as other, hooked(r) as b:
         publish(b, "c", 30)

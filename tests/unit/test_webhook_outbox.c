@@ -378,6 +378,19 @@ END_TEST
 
 /* ---- places ---------------------------------------------------------------------------------- */
 
+START_TEST(who_waits_knows_whether_it_is_worth_it)
+{
+	struct place *old = place_enter("k"), *neu = place_enter("k");
+
+	ck_assert(!place_is_near(neu));
+	ck_assert(place_followed(old));
+	ck_assert(place_is_near(neu));
+	ck_assert(!place_leave(neu, NULL));
+	ck_assert(!place_followed(old));
+	ck_assert(!place_leave(old, NULL));
+}
+END_TEST
+
 START_TEST(a_key_belongs_to_one_name)
 {
 	char whose[16];
@@ -418,6 +431,7 @@ START_TEST(the_next_one_gets_the_outbox_of_the_one_before)
 	ck_assert(place_wait(other, 0, &o));
 	ck_assert(!place_followed(old));
 	neu = place_enter("k");
+	ck_assert(place_is_near(neu)); /* it was asked already */
 	ck_assert(place_followed(old));
 	ck_assert(!place_followed(neu));
 	ck_assert(!place_wait(neu, 1, &o));
@@ -450,6 +464,7 @@ main(void)
 	tcase_add_test(c, another_version_is_left_alone);
 	tcase_add_test(c, a_second_process_is_refused);
 	tcase_add_test(c, an_empty_outbox_gives_its_room_back);
+	tcase_add_test(p, who_waits_knows_whether_it_is_worth_it);
 	tcase_add_test(p, a_key_belongs_to_one_name);
 	tcase_add_test(p, the_next_one_gets_the_outbox_of_the_one_before);
 	suite_add_tcase(s, c);
