@@ -17,7 +17,8 @@
  *
  * Threads:   w->lock guards what is marked [lock]; the rest belongs to the thread that is named, or is constant.
  * Ownership: a parcel is the queue's while it is unwritten, and the sender's while it is in the window: the last one frees it.
- * Bounded:   memory of an endpoint: twice its option `memory`, and a body for each lane; its outbox: max_bytes and max_age.
+ * Bounded:   memory of an endpoint: twice its option `memory`, a quarter of it for refused events that are not written yet, and
+ *            a body for each lane; its outbox: max_bytes and max_age.
  */
 #ifndef PLUGINS_WEBHOOK_PARTS_H
 #define PLUGINS_WEBHOOK_PARTS_H
