@@ -209,7 +209,7 @@ put_to_last(struct endpoint *e, const struct chunk *c)
 	struct parcel *p = e->w->unwritten_last;
 	struct chunk *into;
 
-	if (p == NULL || p->e != e || p->in_window || p->sealed ||
+	if (p == NULL || p->e != e || p->in_window || p->done || p->sealed ||
 	    p->chunk->len + c->len > SPILLED_ROW)
 		return false;
 	into = p->chunk;

@@ -407,6 +407,22 @@ START_TEST(a_disk_that_fails_stops_nothing_that_is_in_memory)
 }
 END_TEST
 
+/* As when the outbox is opened anew. */
+START_TEST(nothing_is_put_to_what_is_done)
+{
+	set_up(DROP_OLDEST, 1u << 30);
+	push(&endpoints[0], &models[0]);
+	take(&endpoints[0], &models[0]);
+	finish_one(&models[0]);
+	endpoints[0].spilling = endpoints[0].want_more = true;
+	push(&endpoints[0], &models[0]);
+	check_all();
+	send_all();
+	ck_assert_uint_eq(models[0].seen, models[0].pushed);
+	tear_down();
+}
+END_TEST
+
 int
 main(void)
 {
@@ -419,6 +435,7 @@ main(void)
 	tcase_add_loop_test(c, events_come_in_order_and_none_is_missing_that_is_not_counted, 0,
 	    (int)(sizeof(kinds) / sizeof(kinds[0])));
 	tcase_add_test(c, a_disk_that_fails_stops_nothing_that_is_in_memory);
+	tcase_add_test(c, nothing_is_put_to_what_is_done);
 	suite_add_tcase(s, c);
 	srunner_run_all(r, CK_ENV);
 	failed = srunner_ntests_failed(r);
