@@ -474,10 +474,9 @@ read_url(const struct reader *r, struct grapnel_str url)
 
 	e->urls[e->url_count].target = curl_target_new(&options, error, sizeof(error));
 	if (e->urls[e->url_count].target == NULL) {
-		if (memchr(url.data, '@', url.len) != NULL) /* perhaps with a password */
-			return wrong(r, "urls", error);
+		/* Not the URL: it may hold a password, or a token. */
 		r->w->host->config_error(
-		    r->w->self, r->block, "urls", "%.*s: %s", (int)url.len, url.data, error);
+		    r->w->self, r->block, "urls", "URL number %u: %s", e->url_count + 1, error);
 		return false;
 	}
 	e->url_count++;

@@ -22,7 +22,6 @@ parcel_new(struct endpoint *e, struct chunk *c)
 		chunk_free(c);
 		return NULL;
 	}
-	chunk_trim(c);
 	p->e = e;
 	p->chunk = c;
 	return p;
@@ -419,6 +418,8 @@ push_gap(struct endpoint *e)
 
 	if (tellable && (!queue_has_room(e) || !chunk_add(&c, &gap, SIZE_MAX)))
 		return; /* next time */
+	if (c != NULL)
+		chunk_trim(c);
 	e->lost_untold = 0;
 	if (tellable && !queue_push(e, c)) {
 		e->lost_untold = gap.lost; /* it is none of them */

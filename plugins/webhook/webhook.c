@@ -145,6 +145,9 @@ take(struct webhook *w, struct worker_part *part, const struct grapnel_event *co
 	b.taken = 0;
 	while (b.taken < count && batch_add(w, &b, events[b.taken]))
 		continue;
+	for (unsigned i = 0; i < w->endpoint_count; i++)
+		if (b.chunks[i] != NULL)
+			chunk_trim(b.chunks[i]);
 	(void)pthread_mutex_lock(&w->lock);
 	w->id = events[b.taken - 1]->id;
 	for (unsigned i = 0; i < w->endpoint_count; i++)
