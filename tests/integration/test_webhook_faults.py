@@ -11,6 +11,7 @@ from lib.hooks import eventually
 from lib.mqtt import *  # noqa: F401,F403
 from lib.proc import MIB, memory, slack
 from lib.receiver import Receiver, in_order
+from lib.server import Mute
 from lib.webhook import Hooked, dead_letters, endpoint, hooked, publish, section
 
 SHORT = "%dms" % (400 * FACTOR)
@@ -70,6 +71,16 @@ def test_who_takes_too_long_is_left_and_asked_again(what):
             both(b, 20, first=21)
             all_there(r, 40)
             assert "time" in b.status()["last_error"].lower() or "within" in b.status()["last_error"], b.status()
+
+
+def test_one_that_reads_nothing_holds_up_nobody_else():
+    with Mute() as mute, Receiver(tls=False).start() as r:
+        with hooked(["http://127.0.0.1:%d/" % mute.port, r], request_timeout=SHORT, payload_max="1m", retry_max="60s",
+                    retry_min="60s") as b:
+            c = b.connect(V5, "c")
+            for i in range(5):
+                c.publish("t", b"c %d%s" % (i + 1, b"." * 900000), qos=1)
+            assert [e.number for e in r.wait_events(5)] == [1, 2, 3, 4, 5] and mute.accepted >= 1
 
 
 def test_a_slow_end_point_is_waited_for():
