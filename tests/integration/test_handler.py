@@ -46,9 +46,17 @@ def stream(b, version=V5, listener="stream"):
     return c
 
 
+SEEN = set()  # ports of clients before: to the plugin one that has the port again is the same client
+
+
 def datagram(b, version=V5):
-    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    s.connect(b.address("datagram"))
+    while True:
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        s.connect(b.address("datagram"))
+        if s.getsockname() not in SEEN:
+            break
+        s.close()
+    SEEN.add(s.getsockname())
     c = Client(s, version)
     b.clients.append(c)
     return c

@@ -319,10 +319,13 @@ def test_a_full_outbox_drops_what_it_says_and_tells_of_it(policy, outbox):
         publish(b, "c", 3000, pad=100)
         eventually(lambda: b.status()["lost"]["full"] > 0 and b.status()["outbox_bytes"] <= MAX + BATCH, "it is full")
         count = 3000
-        if policy == "drop_oldest":  # of the many at once perhaps more came than the disk could take
+        # Of the many at once perhaps more came than the disk could take. Now it has all, and what comes shows the policy.
+        for before in iter(lambda: b.status()["lost"]["full"], None):
             eventually(lambda: b.status()["waiting"] == b.status()["in_outbox"], "all is written")
-            publish(b, "c", 1, first=3001)
             count += 1
+            publish(b, "c", 1, first=count, pad=20000)
+            if policy == "drop_oldest" or b.status()["lost"]["full"] > before:
+                break
         r.start()
         waits(b, 0)
         gaps = r.wait_events(1, "gap")
