@@ -119,8 +119,10 @@ look_at_token(struct endpoint *e)
 	}
 	for (len = 0; len < file.len && file.data[len] > ' ' && file.data[len] < 0x7f; len++)
 		continue;
-	token = len > 0 ? strndup(file.data, len) : NULL; /* empty: it is just being written */
+	token = len > 0 ? malloc(len + 1) : NULL; /* empty: it is just being written */
 	if (token != NULL) {
+		memcpy(token, file.data, len);
+		token[len] = '\0';
 		token_free(e->token);
 		e->token = token;
 	}
