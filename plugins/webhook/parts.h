@@ -149,6 +149,7 @@ struct endpoint {
 	_Atomic bool paused; /* written under the lock */
 	bool spilling;  /* something is behind the window: the rest goes there, too */
 	bool want_more; /* there is room in the window again */
+	bool sender_busy; /* each lane has a request under way: the sender looks again with the next answer */
 	struct parcel *window, *window_last; /* for the sender to take */
 	size_t window_bytes, unwritten_bytes;
 	uint64_t stored_bytes, stored_events; /* rows of the outbox, those in the window included */
@@ -297,7 +298,7 @@ void keeper_join(struct webhook *w);
 int sender_start(struct webhook *w);
 void sender_stop(struct webhook *w);  /* joins its thread; what it has left is the queue's. Not from it. Twice is fine */
 void sender_call(void *webhook);      /* look what there is to do; on the loop */
-void sender_pump(struct endpoint *e); /* all its lanes */
+void sender_pump(struct endpoint *e); /* takes what is in its window, and lets all its lanes go */
 
 /* lane.c */
 void lane_add(struct lane *l, struct item *it);

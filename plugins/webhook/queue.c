@@ -7,9 +7,8 @@
 
 #define PARCEL_MALLOC 64u         /* what four allocations need besides, about */
 #define SPILLED_ROW   (64u << 10) /* spilled chunks are put together up to this size */
-#define OWN_NUMBER \
-	UINT64_C(  \
-	    0xFE) /* in the top bits of ids: no worker has it; the rest is drawn, and so never repeats */
+/* In the top bits of ids: no worker has it; the rest is drawn, and so never repeats. */
+#define OWN_NUMBER UINT64_C(0xFE)
 
 /* ---- parcels --------------------------------------------------------------------------------- */
 
@@ -284,7 +283,8 @@ queue_push(struct endpoint *e, struct chunk *c)
 		unwritten_add(w, p);
 		if (!e->spilling && (e->window_bytes == 0 || e->window_bytes + cost <= e->memory)) {
 			queue_window_add(e, p);
-			queue_call_sender(w);
+			if (!e->sender_busy)
+				queue_call_sender(w);
 		} else {
 			e->spilling = true;
 			e->unwritten_events += count;

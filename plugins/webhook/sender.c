@@ -7,18 +7,24 @@
 
 #define AGAIN_MS 100u /* when memory is short */
 
-void
-sender_pump(struct endpoint *e)
+static void
+lanes_go(struct endpoint *e)
 {
 	uint64_t now = e->w->host->now_ms(),
 		 again = e->short_of_memory ? now + AGAIN_MS : UINT64_MAX;
+	bool busy = true;
 
 	for (uint32_t i = 0; i < e->lane_count; i++) {
 		uint64_t at = lane_go(&e->lanes[i], now);
 
 		if (at < again)
 			again = at;
+		busy = busy && e->lanes[i].call != NULL;
 	}
+	/* Then nothing can be sent before an answer comes, and with it we look again by ourselves. */
+	(void)pthread_mutex_lock(&e->w->lock);
+	e->sender_busy = busy;
+	(void)pthread_mutex_unlock(&e->w->lock);
 	if (again == UINT64_MAX)
 		own_loop_host(e->w->loop)->timer_disarm(e->timer);
 	else
@@ -81,21 +87,21 @@ spread(struct endpoint *e, struct parcel *p)
 	return true;
 }
 
-static void
-look_at(struct endpoint *e)
+void
+sender_pump(struct endpoint *e)
 {
 	struct parcel *p;
 
 	e->short_of_memory = false;
 	while (!e->short_of_memory && (p = first_in_window(e)) != NULL)
 		e->short_of_memory = !spread(e, p);
-	sender_pump(e);
+	lanes_go(e);
 }
 
 static void
 on_timer(void *endpoint)
 {
-	look_at(endpoint);
+	sender_pump(endpoint);
 }
 
 void
@@ -107,7 +113,7 @@ sender_call(void *webhook)
 	w->sender_called = false;
 	(void)pthread_mutex_unlock(&w->lock);
 	for (unsigned i = 0; i < w->endpoint_count; i++)
-		look_at(w->endpoints[i]);
+		sender_pump(w->endpoints[i]);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
