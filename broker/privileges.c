@@ -8,6 +8,7 @@
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* Where a setting of the top level was written, "grapnel.conf:4". */
@@ -28,6 +29,24 @@ where(const struct settings *s, const char *name, char *buf, size_t size)
 	return s->path;
 }
 
+/*
+ * A thread that gives way to all others (SCHED_IDLE) may become an ordinary one again only where nice 0 is allowed. It gives no
+ * process more than it has by default, so it is worth trying for every user; where it is refused nothing is lost.
+ */
+static void
+allow_nice_0(void)
+{
+	const rlim_t nice_0 = 20;
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NICE, &limit) != 0 || limit.rlim_cur >= nice_0)
+		return;
+	limit.rlim_cur = nice_0;
+	if (limit.rlim_max < nice_0)
+		limit.rlim_max = nice_0;
+	(void)setrlimit(RLIMIT_NICE, &limit);
+}
+
 int
 privileges_drop(const struct settings *s, struct conf_errors *errs)
 {
@@ -36,6 +55,7 @@ privileges_drop(const struct settings *s, struct conf_errors *errs)
 	char at[512];
 	gid_t gid;
 
+	allow_nice_0();
 	if (geteuid() != 0 || s->user == NULL)
 		return GRAPNEL_OK;
 	errno = 0;

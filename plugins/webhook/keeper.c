@@ -31,19 +31,17 @@ wants_more(const struct webhook *w)
 	return false;
 }
 
-/* What was delivered meanwhile does not count. */
-static bool
-much_unwritten(struct webhook *w)
+/*
+ * What waits may have been delivered by then, and need not be written. Behind the window nothing is: there a commit that is small
+ * and comes soon is better, since a worker without another processor waits as long as it takes.
+ */
+static uint32_t
+write_delay_ms(const struct webhook *w)
 {
-	for (unsigned i = 0; i < w->endpoint_count; i++) {
-		struct endpoint *e = w->endpoints[i];
-
-		if (e->unwritten_bytes >= QUEUE_MUCH(e))
-			queue_sweep(w);
-		if (e->unwritten_bytes >= QUEUE_MUCH(e))
-			return true;
-	}
-	return false;
+	for (unsigned i = 0; i < w->endpoint_count; i++)
+		if (w->endpoints[i]->spilling && w->write_delay_ms > SPILL_DELAY_MS)
+			return SPILL_DELAY_MS;
+	return w->write_delay_ms;
 }
 
 /* Under the lock: when is there something to do? */
@@ -55,10 +53,10 @@ due_ms(const struct keeper *k)
 
 	if (w->jobs != NULL)
 		return 0;
-	if (w->held != NULL || w->dead != NULL || wants_more(w) || much_unwritten(w) || w->ending)
+	if (w->held != NULL || w->dead != NULL || wants_more(w) || queue_is_late(w) || w->ending)
 		due = 0;
-	else if (w->since_ms != 0 && w->since_ms + w->write_delay_ms < due)
-		due = w->since_ms + w->write_delay_ms;
+	else if (w->since_ms != 0 && w->since_ms + write_delay_ms(w) < due)
+		due = w->since_ms + write_delay_ms(w);
 	return due > k->retry_ms ? due : k->retry_ms;
 }
 
@@ -249,6 +247,7 @@ batch(struct keeper *k)
 {
 	struct webhook *w = k->w;
 	struct trimmed trimmed[MAX_ENDPOINTS];
+	bool written;
 
 	if (w->host->now_ms() < k->retry_ms || !have_outbox(k))
 		return false;
@@ -258,7 +257,10 @@ batch(struct keeper *k)
 		tidy(k);
 	k->untidy = k->untidy || k->row_count > 0;
 	k->look_ms = w->host->now_ms() + LOOK_MS;
-	if (!batch_write(k, trimmed)) {
+	keeper_calm(k);
+	written = batch_write(k, trimmed);
+	keeper_calm_end(k);
+	if (!written) {
 		(void)keeper_failed(k, outbox_error(k->o));
 		outbox_rollback(k->o);
 		if (outbox_damaged(k->o))
@@ -435,7 +437,7 @@ wait_for_turn(struct keeper *k)
 static void *
 keeper_main(void *arg)
 {
-	struct keeper k = { .w = arg };
+	struct keeper k = { .w = arg, .can_be_calm = keeper_can_be_calm() };
 	struct webhook *w = k.w;
 	bool ending = false;
 
@@ -489,7 +491,7 @@ keeper_join(struct webhook *w)
 {
 	(void)pthread_mutex_lock(&w->lock);
 	w->ending = true;
-	(void)pthread_cond_signal(&w->wake);
+	keeper_call(w);
 	(void)pthread_mutex_unlock(&w->lock);
 	(void)pthread_join(w->keeper, NULL);
 	w->keeping = false;

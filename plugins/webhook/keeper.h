@@ -12,6 +12,7 @@ struct keeper {
 	int64_t next_row;  /* of an outbox that was damaged */
 	uint64_t retry_ms; /* not before; 0: at once */
 	uint64_t look_ms;
+	bool can_be_calm;
 	bool seen;    /* it is known what the outbox has */
 	bool failing; /* and it was said */
 	bool untidy;  /* room may be given back, once the outbox is empty */
@@ -31,6 +32,11 @@ struct trimmed {
 	struct outbox_sum full, old;
 	uint64_t dead, dead_lost;
 };
+
+/* Between them the thread gives way to others, unless somebody waits for it. Without the lock. */
+bool keeper_can_be_calm(void); /* whether this thread may come back from giving way */
+void keeper_calm(struct keeper *k);
+void keeper_calm_end(struct keeper *k);
 
 bool keeper_failed(struct keeper *k, const char *what); /* says so, once; @return false */
 

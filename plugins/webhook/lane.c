@@ -150,7 +150,7 @@ dead_push(struct endpoint *e, struct dead *d)
 	w->dead_last = d;
 	e->dead_waiting++;
 	e->dead_waiting_bytes += DEAD_COST(d);
-	(void)pthread_cond_signal(&w->wake);
+	keeper_call(w);
 	return true;
 }
 

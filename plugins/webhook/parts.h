@@ -245,9 +245,12 @@ struct webhook {
 	size_t done_count, done_capacity;
 	uint64_t pushed;    /* pushes so far */
 	uint64_t since_ms;  /* something unwritten waits since then; 0: nothing */
+	bool calm; /* the keeper gives way: keeper_calm.c */
 	bool sender_called, ending, sender_ended;
 	unsigned running;   /* workers; under start_lock */
 	struct grapnel_event_id id; /* of the last event: node and boot */
+
+	_Atomic bool hurry; /* it does no longer, since somebody waits for it */
 
 	struct place *place; /* keeper */
 	pthread_t keeper;
@@ -263,6 +266,7 @@ void endpoint_free(struct endpoint *e);
 extern const struct grapnel_option endpoint_options[];
 
 /* queue.c: what lies between the threads */
+#define SPILL_DELAY_MS 20u /* for events that are behind the window: nothing that waits for write_delay becomes unnecessary */
 #define QUEUE_MUCH(e) ((e)->memory / 4) /* so much unwritten does not wait for write_delay */
 /* Give what a worker selected to an endpoint; takes the chunk. false: it was lost. @threads Worker. */
 bool queue_push(struct endpoint *e, struct chunk *c);
@@ -277,6 +281,7 @@ void queue_window_add(struct endpoint *e, struct parcel *p); /* [lock] */
 void queue_done(struct parcel *p); /* the sender needs it no longer. [lock] */
 void queue_done_row(struct webhook *w, int64_t row); /* [lock] to be deleted */
 void queue_unstore(struct endpoint *e, uint64_t bytes, uint64_t events); /* [lock] the outbox has them no longer */
+bool queue_is_late(struct webhook *w); /* [lock] so much is unwritten that it should be written at once. Keeper */
 void queue_sweep(struct webhook *w); /* what is done need not be written. [lock] Keeper, while it writes nothing */
 void queue_lose(struct endpoint *e, enum lost_why why, uint64_t events); /* [lock] */
 void queue_call_sender(struct webhook *w); /* [lock] */
@@ -293,6 +298,7 @@ size_t parcel_cost(const struct parcel *p); /* bytes of memory that it needs */
 /* keeper.c */
 int keeper_start(struct webhook *w);
 void keeper_join(struct webhook *w);
+void keeper_call(struct webhook *w); /* [lock] there is something to do, and somebody waits for it */
 
 /* sender.c */
 int sender_start(struct webhook *w);

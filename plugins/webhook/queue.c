@@ -128,7 +128,7 @@ queue_done(struct parcel *p)
 	}
 	if (e->spilling && e->window_bytes <= e->memory / 2 && !e->want_more) {
 		e->want_more = true;
-		(void)pthread_cond_signal(&w->wake);
+		keeper_call(w);
 	}
 	if (!p->unwritten)
 		parcel_free(p);
@@ -255,6 +255,21 @@ queue_sweep(struct webhook *w)
 	}
 }
 
+/* What was delivered meanwhile does not count. */
+bool
+queue_is_late(struct webhook *w)
+{
+	for (unsigned i = 0; i < w->endpoint_count; i++) {
+		struct endpoint *e = w->endpoints[i];
+
+		if (e->unwritten_bytes >= QUEUE_MUCH(e))
+			queue_sweep(w);
+		if (e->unwritten_bytes >= QUEUE_MUCH(e))
+			return true;
+	}
+	return false;
+}
+
 bool
 queue_push(struct endpoint *e, struct chunk *c)
 {
@@ -292,9 +307,12 @@ queue_push(struct endpoint *e, struct chunk *c)
 	}
 	e->unwritten_bytes += cost;
 	if (w->since_ms == 0 || (before < QUEUE_MUCH(e) && e->unwritten_bytes >= QUEUE_MUCH(e))) {
-		if (w->since_ms == 0)
+		if (w->since_ms == 0) {
 			w->since_ms = w->host->now_ms();
-		(void)pthread_cond_signal(&w->wake);
+			(void)pthread_cond_signal(&w->wake);
+		}
+		if (e->unwritten_bytes >= QUEUE_MUCH(e))
+			keeper_call(w);
 	}
 	return true;
 }
@@ -335,7 +353,7 @@ queue_hold(struct held *h, uint64_t ticket)
 
 	h->ticket = ticket;
 	held_add(&w->held, &w->held_last, h);
-	(void)pthread_cond_signal(&w->wake);
+	keeper_call(w);
 }
 
 /* ---- the rest ---------------------------------------------------------------------------------- */
@@ -387,7 +405,7 @@ queue_job(struct webhook *w, struct job *job)
 	else
 		w->jobs = job;
 	w->jobs_last = job;
-	(void)pthread_cond_signal(&w->wake);
+	keeper_call(w);
 	(void)pthread_mutex_unlock(&w->lock);
 }
 

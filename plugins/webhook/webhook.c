@@ -75,6 +75,8 @@ must_wait(struct webhook *w, struct worker_part *part)
 	for (unsigned i = 0; i < w->endpoint_count && !wait; i++)
 		wait = queue_must_wait(w->endpoints[i]);
 	part->stalled = wait;
+	if (wait)
+		keeper_call(w);
 	(void)pthread_mutex_unlock(&w->lock);
 	return wait;
 }
@@ -299,7 +301,7 @@ webhook_worker_stop(void *instance, unsigned worker)
 		return;
 	(void)pthread_mutex_lock(&w->lock);
 	w->ending = true;
-	(void)pthread_cond_signal(&w->wake);
+	keeper_call(w);
 	(void)pthread_mutex_unlock(&w->lock);
 }
 
