@@ -16,6 +16,7 @@
 extern "C" {
 #endif
 
+/** What has happened. GRAPNEL_EVENT_BIT makes masks of these. */
 enum grapnel_event_type {
 	GRAPNEL_EVENT_CLIENT_CONNECTED = 0,	 /* CONNACK 0 sent */
 	GRAPNEL_EVENT_CLIENT_REFUSED = 1,	 /* CONNACK with reason_code, or closed before */
@@ -49,6 +50,7 @@ struct grapnel_event_id {
 	uint64_t sequence; /* per worker ascending; the worker's number is in the top 8 bits */
 };
 
+/** One event. All members borrowed, as long as the callback runs. */
 struct grapnel_event {
 	size_t size;
 	enum grapnel_event_type type;
@@ -64,6 +66,7 @@ struct grapnel_event {
 	bool session_present;	   /* CLIENT_CONNECTED */
 };
 
+/** What happens when a plugin does not take its events in time. */
 enum grapnel_event_mode {
 	GRAPNEL_EVENTS_LOSSY = 0,    /* full queue: drop, count, GAP marker */
 	/*
@@ -74,10 +77,11 @@ enum grapnel_event_mode {
 };
 
 /**
- * A batch of events, oldest first; all borrowed until the callback returns.
+ * A batch of events, oldest first: on_events of the descriptor.
  * @return How many were taken, from the front; the rest is offered again later
  *         (at the next turn after host->events_resume, or after 100 ms).
- * @threads The worker where they happened. Must not block.
+ * @owner All of it is borrowed until the callback returns.
+ * @threads The worker where they happened. Must not block.  @since ABI 1.0
  */
 typedef size_t (*grapnel_events_fn)(void *instance, const struct grapnel_event *const *events, size_t count);
 

@@ -128,6 +128,7 @@ struct grapnel_authenticate {
 	const struct grapnel_message_info *will; /* NULL: none */
 };
 
+/** Which packet of an enhanced authentication is asked about. */
 enum grapnel_exchange_phase {
 	GRAPNEL_EXCHANGE_CONNECT = 1,	/* CONNECT carried Authentication Method */
 	GRAPNEL_EXCHANGE_CONTINUE = 2,	/* AUTH 0x18 from the client */
@@ -203,6 +204,7 @@ struct grapnel_auth_answer {
 
 /* ---------------------------------------------------------------------------- rights */
 
+/** What a client wants to do. */
 enum grapnel_action {
 	GRAPNEL_PUBLISH = 1,
 	GRAPNEL_SUBSCRIBE = 2,
@@ -234,6 +236,7 @@ enum grapnel_acl_flags {
 						  not asked for this subscription until rights change */
 };
 
+/** Details of a verdict about a right. Strings are copied. */
 struct grapnel_acl_answer {
 	size_t size;
 	uint32_t flags;		  /* enum grapnel_acl_flags, with ALLOW */
@@ -294,6 +297,7 @@ struct grapnel_client_subscribe {
 	bool retain_as_published;
 };
 
+/** What to change of a subscription; members with .data NULL (or a false has_…) stay as they are. Copied. */
 struct grapnel_subscribe_answer {
 	size_t size;
 	bool has_qos;
@@ -324,6 +328,7 @@ struct grapnel_message_acknowledge {
 	uint8_t reason_code; /* that will be sent */
 };
 
+/** Details of a verdict about an acknowledgement. Copied. */
 struct grapnel_ack_answer {
 	size_t size;
 	uint8_t reason_code; /* with DENY; 0: 0x83 */
@@ -354,6 +359,7 @@ struct grapnel_tls_psk {
 	struct grapnel_str identity;
 };
 
+/** The key of an identity. Copied. */
 struct grapnel_psk_answer {
 	size_t size;
 	struct grapnel_str key;	     /* the bytes themselves, GRAPNEL_PSK_KEY_MIN to _MAX; copied, wiped after use, never logged */

@@ -55,6 +55,7 @@ extern "C" {
 #define GRAPNEL_ABI_MINOR 0
 #define GRAPNEL_PLUGIN_MAGIC UINT64_C(0x6c656e7061724721) /* "!Grapnel", as a number */
 
+/** What an option is, and which function reads it. */
 enum grapnel_option_type {
 	GRAPNEL_OPTION_STRING = 1,
 	GRAPNEL_OPTION_INT = 2,	      /* option_int */
@@ -65,10 +66,12 @@ enum grapnel_option_type {
 	GRAPNEL_OPTION_ENUM = 7,      /* one of `choices`, "a|b|c"; option_str */
 	GRAPNEL_OPTION_BLOCK = 8,     /* nested: name "title" { `options` } */
 };
+/** What else there is to say about an option. */
 enum grapnel_option_flags {
 	GRAPNEL_OPTION_REQUIRED = 1u << 0,
 	GRAPNEL_OPTION_SECRET = 1u << 1, /* never shown */
 };
+/** A row of the table of options, of which the last has no name. The table is as immutable as the descriptor. */
 struct grapnel_option {
 	const char *name; /* NULL ends the table */
 	enum grapnel_option_type type;
@@ -81,6 +84,7 @@ struct grapnel_option {
 	void *reserved[2];
 };
 
+/** The descriptor. Immutable; the host reads only what lies within its size. */
 struct grapnel_plugin {
 	/* these protect the rest and never move */
 	uint64_t magic;
@@ -96,19 +100,59 @@ struct grapnel_plugin {
 	const char *description;
 	const struct grapnel_option *options; /* NULL: none */
 
-	/** Members read by the broker: main thread; *instance is passed to everything below. Not GRAPNEL_OK: it does not start. */
+	/**
+	 * Make an instance: check its options, read its files, register metrics and commands. It may block for a moment, since it
+	 * runs when the broker starts or at a reload, but other plugins wait for it.
+	 * @param instance  Gets the plugin's own pointer, which is passed to everything below.
+	 * @return GRAPNEL_OK; anything else: it does not start, nor does the broker, or the reload changes nothing. Say why with
+	 *         config_error.
+	 * @owner *instance is the plugin's, until destroy. host and self are the host's and good until destroy returns.
+	 * @threads The main thread.  @since ABI 1.0
+	 */
 	int (*create)(const struct grapnel_host *host, struct grapnel_instance *self, void **instance);
+	/**
+	 * The end of an instance, after worker_stop on the last worker, or when another one of the same reload could not start.
+	 * Threads of its own have to be gone when it returns: after it nothing of this instance is called, and the .so may go.
+	 * @owner What create has made is freed here.  @threads The main thread.  @since ABI 1.0
+	 */
 	void (*destroy)(void *instance);
+	/**
+	 * The instance begins on a worker: make that worker's connections and timers. Nothing else of it runs there before.
+	 * @return GRAPNEL_OK; anything else: the instance does not start, nor does the broker, or the reload changes nothing.
+	 *         worker_stop is not called on this worker then.
+	 * @owner instance is the plugin's; the number of the worker is below host->workers.
+	 * @threads The worker. Must not block.  @since ABI 1.0
+	 */
 	int (*worker_start)(void *instance, unsigned worker);
+	/**
+	 * The instance leaves a worker: no request of it is pending there, no job under way, nothing posted waits. Close that
+	 * worker's connections. Watches, timers and subscriptions that are left the host removes afterwards.
+	 * @owner What worker_start has made is freed here.  @threads The worker. Must not block.  @since ABI 1.0
+	 */
 	void (*worker_stop)(void *instance, unsigned worker);
 	bool reload_always;
 
-	/** The client left or the deadline passed while PENDING. Resolve it still. @threads the request's worker */
+	/**
+	 * The client left or the deadline passed while a request was PENDING. Resolve it still, now or later.
+	 * @owner req and its question stay good until it is resolved; client->client of the question is NULL now.
+	 * @threads The request's worker. Must not block.  @since ABI 1.0
+	 */
 	void (*request_cancelled)(void *instance, struct grapnel_request *req);
-	/** Destructor of the slot per client. @threads the client's worker */
+	/**
+	 * What was in a client's slot is the plugin's again: its session has ended, or the instance leaves the worker.
+	 * @owner data is the plugin's, to free.  @threads The client's worker.  @since ABI 1.0
+	 */
 	void (*client_slot_free)(void *instance, void *data);
 
 	/* deciding hooks; NULL: not registered, costs nothing */
+	/**
+	 * A deciding hook: what it is asked, and what it can say, is with its question in grapnel/hooks.h.
+	 * @return ALLOW, DENY, NEXT, UNAVAILABLE, or PENDING and later the *_resolve function, exactly once. Another value is a
+	 *         fault, is logged, and counts as UNAVAILABLE.
+	 * @owner req and q, and all q points to, are the host's, and good for every thread until the request is resolved: with an
+	 *        answer at once, until the hook returns.
+	 * @threads The home worker of the client. Must not block.  @since ABI 1.0
+	 */
 	enum grapnel_verdict (*client_authenticate)(void *instance, struct grapnel_request *req, const struct grapnel_authenticate *q);
 	enum grapnel_verdict (*client_auth_exchange)(void *instance, struct grapnel_request *req, const struct grapnel_auth_exchange *q);
 	enum grapnel_verdict (*client_revalidate)(void *instance, struct grapnel_request *req, const struct grapnel_revalidate *q);
@@ -124,16 +168,26 @@ struct grapnel_plugin {
 	enum grapnel_event_mode event_mode;
 	grapnel_events_fn on_events;
 
-	/* a deciding hook like those above */
+	/**
+	 * A deciding hook like those above.
+	 * @return ALLOW, DENY, NEXT, UNAVAILABLE, or PENDING and later psk_resolve, exactly once.
+	 * @owner As for the others: req and q are good until the request is resolved.
+	 * @threads The worker that accepted the connection. Must not block.  @since ABI 1.0
+	 */
 	enum grapnel_verdict (*tls_psk_key)(void *instance, struct grapnel_request *req, const struct grapnel_tls_psk *q);
 
 	/**
-	 * A socket of a listener whose handler this instance is, on each worker that has one, after worker_start; `l` is valid until
-	 * listener_close has returned. Not GRAPNEL_OK: logged; until the next reload nobody has that socket on that worker.
-	 * @threads The worker.
+	 * A socket of a listener whose handler this instance is, on each worker that has one, after worker_start; `l` is valid
+	 * until listener_close has returned.
+	 * @return GRAPNEL_OK; anything else is logged, and until the next reload nobody has that socket on that worker.
+	 * @owner l and its descriptor are lent, until listener_close has returned.  @threads The worker. Must not block.  @since
+	 *        ABI 1.0
 	 */
 	int (*listener_open)(void *instance, const struct grapnel_listener *l);
-	/** It is lent no longer: remove watches of it before returning. Before worker_stop. @threads The worker. */
+	/**
+	 * A socket is lent no longer: remove watches of it before returning. Comes before worker_stop.
+	 * @owner l and its descriptor are the host's again.  @threads The worker. Must not block.  @since ABI 1.0
+	 */
 	void (*listener_close)(void *instance, const struct grapnel_listener *l);
 };
 

@@ -50,6 +50,7 @@ enum grapnel_verdict {
 	GRAPNEL_UNAVAILABLE = 5, /* my backend is in trouble; on_error decides. Never "no". */
 };
 
+/** How important a line of the log is. */
 enum grapnel_log_level {
 	GRAPNEL_LOG_ERROR = 1,
 	GRAPNEL_LOG_WARNING = 2,
