@@ -118,3 +118,17 @@ def test_all_pages_are_clean_mdoc():
         assert r.returncode == 0, r.stdout
     finally:
         shutil.rmtree(folder)
+
+
+def test_the_overview_names_every_hook_and_service():
+    with open(os.path.join(TOP, "man", "grapnel-sdk.7"), encoding="utf-8") as f:
+        overview = f.read()
+    for path in HEADERS:
+        with open(path, encoding="utf-8") as f:
+            text = re.sub(r"/\*.*?\*/", "", f.read(), flags=re.S)
+        for holder in re.findall(r"^struct (?:grapnel_host|grapnel_plugin) \{.*?^\};", text, re.S | re.M):
+            for name in re.findall(r"\(\*(\w+)\)\(", holder):
+                # Answers are named with their questions; slots and sockets with the functions they belong to.
+                if name in ("fn", "reply", "client_slot_free") or re.search(r"_(answer|resolve)$|^listener_", name):
+                    continue
+                assert ".Xr grapnel_%s 3" % name in overview, "grapnel-sdk(7) does not name grapnel_%s(3)" % name

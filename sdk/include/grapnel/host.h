@@ -101,7 +101,7 @@ struct grapnel_rules_question {
 	size_t attribute_count;
 };
 
-/** The table of functions that create() is given. Good until destroy() returns; the same one for all instances. */
+/** The table of functions that create() is given. Good until destroy() returns. */
 struct grapnel_host {
 	size_t size;
 	uint16_t abi_major;
