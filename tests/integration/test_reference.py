@@ -131,4 +131,4 @@ def test_the_overview_names_every_hook_and_service():
                 # Answers are named with their questions; slots and sockets with the functions they belong to.
                 if name in ("fn", "reply", "client_slot_free") or re.search(r"_(answer|resolve)$|^listener_", name):
                     continue
-                assert ".Xr grapnel_%s 3" % name in overview, "grapnel-sdk(7) does not name grapnel_%s(3)" % name
+                assert "Xr grapnel_%s 3" % name in overview, "grapnel-sdk(7) does not name grapnel_%s(3)" % name
