@@ -3,15 +3,16 @@
 import json
 import os
 import re
-import socket
+import shutil
 import time
 
 from lib.broker import PLUGINS, SRC, TIMEOUT, Broker
-from lib.case import broker, each, skip_if
+from lib.case import Skip, broker, each, skip_if
 from lib.hooks import Events, eventually
 from lib.http_server import Scripted
 from lib.mqtt import CONNACK, PUBACK, PUBLISH, V5, V311, P
 from lib.s_client import Authority, SClient
+from lib.sdk import Sdk, exported, skip_reason
 from lib.server import Mute
 
 EXAMPLES = os.path.join(SRC, "sdk", "examples")
@@ -608,6 +609,40 @@ def test_a_client_identifier_has_to_belong_to_its_user(b):
 
 
 # ---- all of them -------------------------------------------------------------------------------
+
+
+def blocks(readme):
+    """The commands that a README.md shows: indented blocks that begin with a compiler."""
+    with open(readme, encoding="utf-8") as f:
+        return re.findall(r"^    ((?:cc|g\+\+|rustc) .*\n(?:    .*\n)*)", f.read(), re.M)
+
+
+def test_each_is_built_outside_of_the_tree_by_the_line_that_its_readme_shows():
+    if skip_reason():
+        raise Skip(skip_reason())
+    with Sdk() as sdk:
+        folder = os.path.join(sdk.prefix, "share", "grapnel", "examples")
+        names = sorted(os.listdir(folder))
+        assert len(names) == 9, names
+        for name in names:
+            path = os.path.join(folder, name)
+            command, *more = blocks(os.path.join(path, "README.md"))
+            if not shutil.which(command.split()[0]) or (command.startswith("rustc") and not built("client-id-guard")):
+                continue
+            assert "-o " in command and len(more) == (1 if name == "rust-plugin" else 0), more
+            out = sdk.run(["sh", "-ec", command], path)
+            assert "warning" not in out, out
+            module = os.path.join(path, re.search(r"-o (\S+)", command)[1])
+            assert exported(module) == ["grapnel_plugin"], exported(module)
+            for text in more:  # layout.c: what grapnel.rs says is what the headers say; something else is found out
+                sdk.run(["sh", "-ec", text], path)
+                with open(os.path.join(path, "grapnel.rs"), encoding="ascii") as f:
+                    good = f.read()
+                for old, new in (("pub client_auth_exchange: Unused,", ""), ("pub max: i64", "pub max: i32"), ("DENY: c_int = 2", "DENY: c_int = 3")):
+                    assert good.count(old) == 1, old
+                    with open(os.path.join(path, "grapnel.rs"), "w", encoding="ascii") as f:
+                        f.write(good.replace(old, new))
+                    sdk.run(["sh", "-ec", text], path, code=1)
 
 
 def test_the_files_for_conf_d_show_the_defaults_and_are_understood():

@@ -15,13 +15,12 @@
 #define SIZE(c, rust)                                                                \
 	printf("const _: () = assert!(core::mem::size_of::<" #rust ">() == %zu);\n", \
 	    sizeof(struct c))
-#define AT(c, rust, member)                                                                      \
-	printf("const _: () = assert!(core::mem::offset_of!(" #rust ", " #member ") == %zu);\n", \
-	    offsetof(struct c, member))
-/* A name that means something else in Rust. */
-#define AT_AS(c, rust, member, theirs)                                                           \
-	printf("const _: () = assert!(core::mem::offset_of!(" #rust ", " #theirs ") == %zu);\n", \
-	    offsetof(struct c, member))
+/* The last one: the name that the member has in Rust. */
+#define AT_AS(c, rust, member, theirs)                                               \
+	printf("const _: () = assert!(core::mem::offset_of!(" #rust ", " #theirs     \
+	       ") == %zu && member_size(|s: &" #rust "| &s." #theirs ") == %zu);\n", \
+	    offsetof(struct c, member), sizeof(((struct c *)NULL)->member))
+#define AT(c, rust, member) AT_AS(c, rust, member, member)
 #define NUMBER(prefix, name) \
 	printf("const _: () = assert!(" #name " as i64 == %lld);\n", (long long)prefix##name)
 
@@ -136,6 +135,8 @@ main(int argc, char **argv)
 {
 	printf(
 	    "#[path = \"%s\"]\nmod grapnel;\nuse grapnel::*;\n", argc > 1 ? argv[1] : "grapnel.rs");
+	printf("const fn member_size<T, M>(_: fn(&T) -> &M) -> usize {\n    "
+	       "core::mem::size_of::<M>()\n}\n");
 	print_numbers();
 	print_questions();
 	print_host();
