@@ -10,6 +10,7 @@
  * rights.c	who may what, and why: explain, cache, guard
  * secret.c	passwords from a terminal or a pipe
  * passwd.c	password files (with passwd_edit.c); needs no broker
+ * import.c	from mosquitto.conf (with import_*.c, import.h); needs no broker
  * store.c	the store (with store_*.c, store.h); needs no broker
  */
 #ifndef CTL_CTL_H
@@ -98,6 +99,9 @@ enum ctl_exit cmd_cache_purge(const struct ctl *ctl, int argc, char **argv);
 
 /* ---- store.c ---- */
 enum ctl_exit cmd_store(const struct ctl *ctl, int argc, char **argv); /* argv[0]: check, stats ... */
+
+/* ---- import.c ---- */
+enum ctl_exit cmd_import_mosquitto(const struct ctl *ctl, int argc, char **argv);
 
 /* ---- secret.c ---- */
 /* One line of stdin into *line (getline's buffer), without its end. -1: end, error or signal. */

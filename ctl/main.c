@@ -96,6 +96,11 @@ static const struct command commands[] = {
 	    STORE_WHERE
 	    "\nFILE is made, with mode 0600, and must not exist. It is a database as the broker has it:\n"
 	    "to use it, put it into an empty directory as grapnel.db.\n" },
+	{ { "import-mosquitto", NULL }, "[--output DIR] [--dry-run] mosquitto.conf",
+	    "write grapnel.conf and conf.d from Mosquitto's configuration", cmd_import_mosquitto,
+	    "  --output DIR     where to, a folder that is not there or empty; default: grapnel\n"
+	    "  --dry-run        show what would be written, and write nothing\n"
+	    "\nFiles of include_dir are read, too. What has no counterpart, or is not quite the same, is listed.\n" },
 	{ { "metrics", NULL }, "", "all metrics, in the text format of Prometheus", cmd_metrics,
 	    NULL },
 	{ { "config", NULL }, "", "the configuration in force, secrets as ***", cmd_config, NULL },
@@ -232,7 +237,7 @@ run(struct ctl *ctl, int argc, char **argv)
 		return argc > 1 ? usage_error("%s has no command \"%s\"", argv[0], argv[1])
 				: usage_error("%s takes one more word: see \"grapnelctl help %s\"",
 				      argv[0], argv[0]);
-	if (c != NULL && c->run == cmd_store) /* needs no broker */
+	if (c != NULL && (c->run == cmd_store || c->run == cmd_import_mosquitto)) /* need no broker */
 		return c->run(ctl, take_json(ctl, argc, argv) - words + 1, argv + words - 1);
 	if (ctl->socket == NULL) {
 		if ((socket = socket_default()) == NULL) {

@@ -1,0 +1,516 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Users, rights and plugins. Listeners with the same password_file and acl_file share a section of auth-file. Where there is no
+ * acl_file, Mosquitto lets everybody use every topic and read $SYS; a file of rules says so, for without one the topics that begin
+ * with $ would be closed.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "import.h"
+
+#include "mqtt/wire.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define RULES                                            \
+	"# What Mosquitto allows without an acl_file.\n" \
+	"allow all       #\n"                            \
+	"allow subscribe $SYS/#\n"
+
+struct group {
+	struct import_directive *passwords, *acl;
+	bool open; /* neither acl_file nor plugin: RULES */
+};
+
+/* ---- plugins ------------------------------------------------------------------------------------- */
+
+static const char *
+base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash != NULL ? slash + 1 : path;
+}
+
+/* "plugin_load NAME PATH"; the others have only a path. */
+static const char *
+plugin_path(const struct import_directive *d)
+{
+	const char *path = d->value;
+
+	if (strcmp(d->name, "plugin_load") == 0) {
+		path += strcspn(path, " \t");
+		path += strspn(path, " \t");
+	}
+	return path;
+}
+
+static const char *
+option_name(const struct import_directive *d)
+{
+	return d->name + (strncmp(d->name, "auth_opt_", 9) == 0 ? 9 : 11);
+}
+
+/* The last one of that name. */
+static struct import_directive *
+plugin_option(struct import *im, int plugin, const char *name)
+{
+	struct import_directive *found = NULL;
+
+	for (size_t i = 0; i < im->count; i++) {
+		struct import_directive *d = &im->directives[i];
+
+		if (d->known != NULL && strcmp(d->known->name, "plugin_opt_*") == 0 &&
+		    d->under == plugin && strcmp(option_name(d), name) == 0)
+			found = d;
+	}
+	return found;
+}
+
+/* Mosquitto 2.1 has its files as plugins, too: what auth-file reads. */
+static struct import_directive *
+plugin_file(struct import *im, const char *module, const char *option, int listener)
+{
+	for (size_t i = 0; i < im->plugin_count; i++) {
+		struct import_plugin *p = &im->plugins[i];
+		struct import_directive *d = &im->directives[p->at], *file;
+
+		if (strstr(base_name(plugin_path(d)), module) == NULL ||
+		    (p->listener >= 0 && p->listener != listener))
+			continue;
+		if ((file = plugin_option(im, (int)i, option)) != NULL) {
+			import_converted(d);
+			return file;
+		}
+	}
+	return NULL;
+}
+
+static bool
+is_file_plugin(const struct import_directive *d)
+{
+	const char *name = base_name(plugin_path(d));
+
+	return strstr(name, "mosquitto_password_file") != NULL ||
+	    strstr(name, "mosquitto_acl_file") != NULL;
+}
+
+/* Which sections of ours do what mosquitto-go-auth did. */
+static void
+hint_go_auth(struct import *im, struct import_directive *d, int plugin)
+{
+	static const char *const ours[][2] = { { "files", "auth-file" },
+		{ "postgres", "auth-postgres" }, { "mysql", "auth-mysql" },
+		{ "sqlite", "auth-sqlite" }, { "redis", "auth-redis" }, { "jwt", "auth-jwt" },
+		{ "http", "auth-http" }, { "ldap", "auth-ldap" } };
+	struct import_directive *backends = plugin_option(im, plugin, "backends");
+	char list[200] = "";
+
+	for (size_t i = 0; backends != NULL && i < sizeof(ours) / sizeof(ours[0]); i++)
+		if (strstr(backends->value, ours[i][0]) != NULL)
+			snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s%s",
+			    list[0] != '\0' ? ", " : "", ours[i][1]);
+	import_fate(im, d, IMPORT_OTHER,
+	    "mosquitto-go-auth is not maintained any more; %s of Grapnel can take its place, and "
+	    "each manual says "
+	    "how",
+	    list[0] != '\0' ? list : "auth-postgres, auth-redis, auth-jwt and others");
+}
+
+static void
+hint(struct import *im, struct import_directive *d, int plugin)
+{
+	const char *name = base_name(plugin_path(d));
+
+	if (strstr(name, "go-auth") != NULL || strstr(name, "go_auth") != NULL)
+		hint_go_auth(im, d, plugin);
+	else if (strcmp(name, "auth-plug.so") == 0)
+		import_fate(im, d, IMPORT_OTHER,
+		    "it speaks an older interface than 4: use auth-postgres, auth-mysql, "
+		    "auth-redis, "
+		    "auth-ldap or auth-http instead");
+	else if (strstr(name, "dynamic_security") != NULL)
+		import_fate(im, d, IMPORT_OTHER,
+		    "clients, groups and roles are in a file of the plugin, which goes on to use "
+		    "it");
+	else if (strstr(name, "persist_sqlite") != NULL)
+		import_fate(im, d, IMPORT_LOST, "the store is Grapnel's own (store { })");
+	if (im->plugins[plugin].listener >= 0)
+		import_fate(im, d, IMPORT_OTHER,
+		    "with per_listener_settings it was for one listener; here it is asked about "
+		    "the clients of all");
+}
+
+static void
+put_plugin_options(struct import *im, struct import_file *f, int plugin)
+{
+	for (size_t i = 0; i < im->count; i++) {
+		struct import_directive *d = &im->directives[i];
+		const char *name;
+
+		if (d->known == NULL || strcmp(d->known->name, "plugin_opt_*") != 0 ||
+		    d->under != plugin)
+			continue;
+		name = option_name(d);
+		if (plugin_option(im, plugin, name) != d) {
+			import_fate(im, d, IMPORT_LOST, "it is there again below, which counts");
+			continue;
+		}
+		if (name[0] == '\0' || d->value[0] == '\0' || !utf8_plain(name, strlen(name)) ||
+		    strpbrk(name, "\"\\$") != NULL || !utf8_plain(d->value, strlen(d->value))) {
+			import_fate(im, d, IMPORT_LOST, "name or value is empty or no text");
+			continue;
+		}
+		import_line(f, d, "option \"%s\" {", name);
+		import_string(f, NULL, "value", d->value);
+		import_end(f);
+		import_converted(d);
+	}
+}
+
+static void
+put_plugin(struct import *im, struct import_file *f, int plugin, unsigned number)
+{
+	struct import_directive *d = &im->directives[im->plugins[plugin].at], *special;
+	const char *path = plugin_path(d);
+	bool deny = true;
+
+	if (number == 1) {
+		import_line(f, NULL, "plugin \"mosquitto-compat\" {");
+	} else {
+		import_line(f, NULL, "plugin \"mosquitto-compat-%u\" {", number);
+		import_line(f, NULL, "module = mosquitto-compat");
+	}
+	import_line(f, NULL, "order = %u", 59 + number);
+	import_string(f, d, "path", path);
+	put_plugin_options(im, f, plugin);
+	import_end(f);
+	special = import_find(im, "auth_plugin_deny_special_chars", plugin);
+	if (import_bool(im, special, &deny))
+		import_fate(im, special, IMPORT_LOST,
+		    "names with + and # are passed on to the plugin as they are; patterns of "
+		    "acl_file never match them");
+	import_converted(d);
+}
+
+/* @return how many there are that Grapnel's own do not replace. */
+static unsigned
+put_plugins(struct import *im, struct import_out *o)
+{
+	struct import_file *f = NULL;
+	unsigned number = 0;
+
+	for (size_t i = 0; i < im->plugin_count; i++) {
+		struct import_directive *d = &im->directives[im->plugins[i].at];
+		const char *path = plugin_path(d);
+
+		if (d->fate == IMPORT_LOST || is_file_plugin(d))
+			continue;
+		hint(im, d, (int)i);
+		if (d->fate == IMPORT_LOST)
+			continue;
+		if (path[0] == '\0' || !utf8_plain(path, strlen(path))) {
+			import_fate(im, d, IMPORT_LOST, "this is not a path");
+			continue;
+		}
+		if (f == NULL)
+			f = import_out_file(im, o, "conf.d/60-mosquitto-compat.conf", 0640,
+			    "Mosquitto's plugins, run by the plugin mosquitto-compat; see "
+			    "grapnel-mosquitto-compat(5).\n");
+		if (f == NULL)
+			return number;
+		put_plugin(im, f, (int)i, ++number);
+	}
+	return number;
+}
+
+/* ---- auth-file ----------------------------------------------------------------------------------- */
+
+static struct group
+group_of(struct import *im, int listener, bool plugins)
+{
+	struct group g = { import_security(im, "password_file", listener),
+		import_security(im, "acl_file", listener), false };
+
+	if (g.passwords == NULL)
+		g.passwords = plugin_file(im, "mosquitto_password_file", "password_file", listener);
+	if (g.acl == NULL)
+		g.acl = plugin_file(im, "mosquitto_acl_file", "acl_file", listener);
+	g.open = g.acl == NULL && !plugins;
+	return g;
+}
+
+static bool
+same_value(const struct import_directive *a, const struct import_directive *b)
+{
+	return a == b || (a != NULL && b != NULL && strcmp(a->value, b->value) == 0);
+}
+
+static bool
+same_group(const struct group *a, const struct group *b)
+{
+	return same_value(a->passwords, b->passwords) && same_value(a->acl, b->acl) &&
+	    a->open == b->open;
+}
+
+static void
+put_titles(struct import *im, struct import_file *f, const struct group *g, bool plugins)
+{
+	char *list = NULL;
+	size_t len = 0;
+	FILE *out = open_memstream(&list, &len);
+	bool first = true;
+
+	if (out == NULL) {
+		im->no_memory = true;
+		return;
+	}
+	for (size_t i = 0; i < im->listener_count; i++) {
+		const struct import_listener *l = &im->listeners[i];
+		struct group of = group_of(im, (int)i, plugins);
+
+		if (l->title[0] == '\0' || !same_group(&of, g))
+			continue;
+		fprintf(out, "%s\"%s\"", first ? "" : ", ", l->title);
+		first = false;
+		for (unsigned k = 2; k <= l->addresses; k++)
+			fprintf(out, ", \"%s.%u\"", l->title, k);
+	}
+	if (fclose(out) != 0)
+		im->no_memory = true;
+	else
+		import_line(f, NULL, "listeners = [%s]", list);
+	free(list);
+}
+
+static void
+put_file(struct import *im, struct import_file *f, struct import_directive *d, const char *option)
+{
+	char *path = d != NULL ? import_path(im, d) : NULL;
+
+	if (path == NULL)
+		return;
+	import_string(f, d, option, path);
+	import_converted(d);
+	free(path);
+}
+
+/* A file that goes with the configuration, and the option that names it. */
+static void
+put_own_file(struct import *im, struct import_file *f, struct import_out *o, const char *name,
+    const char *text)
+{
+	bool rules = strcmp(name, "rules") == 0;
+	struct import_file *own;
+	char *path = NULL;
+
+	for (unsigned i = 0; i < o->count && text != NULL; i++)
+		if (strcmp(o->files[i].name, name) == 0)
+			text = NULL; /* it is there */
+	if (text != NULL && (own = import_out_file(im, o, name, rules ? 0640 : 0600, "")) != NULL)
+		fputs(text, own->stream);
+	if (asprintf(&path, "%s/%s", im->output, name) < 0) {
+		im->no_memory = true;
+		return;
+	}
+	import_string(f, NULL, rules ? "rules" : "password_file", path);
+	free(path);
+}
+
+struct sections {
+	struct import *im;
+	struct import_out *o;
+	struct import_file *f;
+	bool plugins, nobody; /* nobody: there is no way in at all */
+	unsigned number;
+};
+
+static void
+put_section(struct sections *s, const struct group *g, bool all)
+{
+	struct import *im = s->im;
+
+	if (g->passwords == NULL && g->acl == NULL && !g->open && !s->nobody)
+		return;
+	if (s->f == NULL)
+		s->f = import_out_file(im, s->o, "conf.d/20-auth-file.conf", 0640,
+		    "Users and rights from files; see grapnel-auth-file(5).\n");
+	if (s->f == NULL)
+		return;
+	if (s->number++ == 0) {
+		import_line(s->f, NULL, "plugin \"auth-file\" {");
+	} else {
+		import_line(s->f, NULL, "plugin \"auth-file-%u\" {", s->number);
+		import_line(s->f, NULL, "module = auth-file");
+	}
+	import_line(s->f, NULL, "order = %u", 19 + s->number);
+	if (!all)
+		put_titles(im, s->f, g, s->plugins);
+	put_file(im, s->f, g->passwords, "password_file");
+	if (g->passwords == NULL && s->nobody) {
+		import_line(s->f, NULL, "# Nobody can log in yet, as with Mosquitto:");
+		import_line(s->f, NULL, "# grapnelctl passwd set %s/passwd USER", im->output);
+		put_own_file(im, s->f, s->o, "passwd", "");
+	}
+	put_file(im, s->f, g->acl, "acl_file");
+	if (g->open)
+		put_own_file(im, s->f, s->o, "rules", RULES);
+	import_end(s->f);
+}
+
+static bool
+seen_before(struct import *im, size_t listener, const struct group *g, bool plugins)
+{
+	for (size_t i = 0; i < listener; i++) {
+		struct group of = group_of(im, (int)i, plugins);
+
+		if (im->listeners[i].title[0] != '\0' && same_group(&of, g))
+			return true;
+	}
+	return false;
+}
+
+static void
+put_auth_files(struct sections *s)
+{
+	struct import *im = s->im;
+	struct group first = { NULL, NULL, false };
+	bool any = false, all = true;
+
+	for (size_t i = 0; i < im->listener_count; i++) {
+		struct group g = group_of(im, (int)i, s->plugins);
+
+		if (im->listeners[i].title[0] == '\0')
+			continue;
+		all = all && (!any || same_group(&g, &first));
+		first = any ? first : g;
+		any = true;
+	}
+	if (!any)
+		first = group_of(im, -1, s->plugins);
+	if (all) {
+		put_section(s, &first, true);
+		return;
+	}
+	for (size_t i = 0; i < im->listener_count; i++) {
+		struct group g = group_of(im, (int)i, s->plugins);
+
+		if (im->listeners[i].title[0] != '\0' && !seen_before(im, i, &g, s->plugins))
+			put_section(s, &g, false);
+	}
+}
+
+/* ---- whom the listener vouches for ----------------------------------------------------------------- */
+
+/* A key alone is enough where Mosquitto asks for nothing besides, on each listener with keys. */
+static bool
+key_is_enough(struct import *im)
+{
+	bool enough = false;
+
+	for (size_t i = 0; i < im->listener_count; i++) {
+		struct import_listener *l = &im->listeners[i];
+		struct import_directive *d = import_find(im, "use_identity_as_username", (int)i);
+		bool identity = false;
+
+		if (l->title[0] == '\0' || !l->psk)
+			continue;
+		(void)import_bool(im, d, &identity);
+		if (!identity && !l->anonymous)
+			return false;
+		enough = true;
+	}
+	return enough;
+}
+
+static void
+psk_needs_password(struct import *im)
+{
+	for (size_t i = 0; i < im->listener_count; i++)
+		if (im->listeners[i].title[0] != '\0' && im->listeners[i].psk)
+			import_fate(im, import_find(im, "psk_hint", (int)i), IMPORT_OTHER,
+			    "its clients need a password for their identity, see password_file, "
+			    "or identity_login in grapnel-auth-file(5)");
+}
+
+/* @return whether there is such a client. */
+static bool
+put_identity(struct import *im, struct import_out *o)
+{
+	bool certificate = false, proxy = false, psk = key_is_enough(im), any_psk = false;
+	struct import_file *f;
+
+	for (size_t i = 0; i < im->listener_count; i++) {
+		const struct import_listener *l = &im->listeners[i];
+
+		if (l->title[0] == '\0')
+			continue;
+		certificate = certificate || (l->identity && !l->proxied);
+		proxy = proxy || (l->identity && l->proxied);
+		any_psk = any_psk || l->psk;
+	}
+	if (any_psk && !psk)
+		psk_needs_password(im);
+	if (!certificate && !proxy && !psk)
+		return false;
+	f = import_out_file(im, o, "conf.d/15-tls-identity.conf", 0640,
+	    "Clients that a listener knows (use_identity_as_username, use_subject_as_username, "
+	    "psk_file)\n"
+	    "need no password; see grapnel-tls-identity(5).\n");
+	import_line(f, NULL, "plugin \"tls-identity\" {");
+	import_line(f, NULL, "order = 15");
+	import_line(f, NULL, "sources = [%s%s%s%s%s]", certificate ? "certificate" : "",
+	    certificate && (proxy || psk) ? ", " : "", proxy ? "proxy" : "",
+	    proxy && psk ? ", " : "", psk ? "psk" : "");
+	import_end(f);
+	return true;
+}
+
+/* Mosquitto without password_file lets in whoever brings a name, whatever password comes with it. */
+static void
+hint_names(struct import *im, bool plugins)
+{
+	for (size_t i = 0; i < im->listener_count; i++) {
+		const struct import_listener *l = &im->listeners[i];
+		struct group g = group_of(im, (int)i, plugins);
+		struct import_directive *d;
+
+		if (l->title[0] == '\0' || !l->anonymous || g.passwords != NULL || plugins ||
+		    l->identity || l->psk)
+			continue;
+		if ((d = import_find(im, "listener_allow_anonymous", (int)i)) == NULL)
+			d = import_security(im, "allow_anonymous", (int)i);
+		import_fate(im, d, IMPORT_OTHER, "%s", IMPORT_ANY_NAME);
+	}
+	if (im->local_only && im->local_anonymous && !plugins &&
+	    group_of(im, -1, plugins).passwords == NULL) {
+		struct import_directive *d = import_find(im, "allow_anonymous", -1);
+
+		im->names = d == NULL;
+		import_fate(im, d, IMPORT_OTHER, "%s", IMPORT_ANY_NAME);
+	}
+}
+
+void
+import_auth(struct import *im, struct import_out *o)
+{
+	struct sections s = { .im = im, .o = o };
+	bool anonymous = im->local_only && im->local_anonymous, identity = put_identity(im, o),
+	     users = false;
+
+	s.plugins = put_plugins(im, o) > 0;
+	for (size_t i = 0; i < im->listener_count; i++) {
+		struct group g = group_of(im, (int)i, s.plugins);
+
+		if (im->listeners[i].title[0] == '\0')
+			continue;
+		anonymous = anonymous || im->listeners[i].anonymous;
+		users = users || g.passwords != NULL;
+	}
+	if (im->listener_count == 0)
+		users = group_of(im, -1, s.plugins).passwords != NULL;
+	s.nobody = !anonymous && !identity && !users && !s.plugins;
+	put_auth_files(&s);
+	hint_names(im, s.plugins);
+}
