@@ -1,0 +1,3 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Made by tests/abi/freeze. */
+#include "1.0/layout.h"
