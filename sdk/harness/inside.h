@@ -29,8 +29,8 @@
 #define TEXT_MAX       1024 /* of a message */
 #define HOLD_MS        5u
 #define PATIENCE_MS    5000u
-#define STUCK_MS       60000u /* a call that lasts longer ends the run */
-#define TURNS_MAX      100000u /* without a pause: the plugin spins */
+#define GRACE_MS       2000u
+#define TURNS_MAX      10000u /* without a pause: the plugin spins */
 #define DEADLINE_MS    10000u /* of a request, unless the section says otherwise */
 
 struct grapnel_harness;
@@ -194,6 +194,7 @@ int workers_start(harness *h);
 void workers_stop(harness *h);
 /* Runs fn there and waits for it. false: it never came back; the run is over. */
 bool on_worker(harness *h, unsigned worker, worker_fn fn, void *arg);
+unsigned stuck_s(const harness *h); /* a call that lasts longer ends the run */
 int worker_here(void); /* -1: none */
 
 /* A call into the plugin: what it is called, and how long it held its thread. */
@@ -221,7 +222,7 @@ uint64_t clock_now(const harness *h);
 /* ---- jobs.c -------------------------------------------------------------------------------------- */
 bool jobs_next(harness *h);  /* starts those that may */
 void lookup_due(struct thing *t); /* on its worker */
-void jobs_join(harness *h);
+bool jobs_join(harness *h, unsigned ms); /* false: threads of it still run after that time */
 void dns_name(harness *h, const char *name, char *const *addresses, unsigned count);
 void dns_free(harness *h);
 
@@ -379,6 +380,7 @@ struct grapnel_harness {
 	int wake_fd;
 	bool stuck; /* a call never came back: nothing can be done any more */
 	bool stopped;
+	bool spins; /* said already */
 
 	/* what the script set before start */
 	unsigned worker_count;

@@ -202,19 +202,21 @@ job_ran(const struct grapnel_job *job)
 	return ran;
 }
 
-void
-jobs_join(harness *h)
+bool
+jobs_join(harness *h, unsigned ms)
 {
 	struct timespec until;
+	bool ended;
 	int err = 0;
 
 	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += STUCK_MS / 1000;
+	until.tv_sec += ms / 1000;
 	pthread_mutex_lock(&h->lock);
 	while (h->pool_threads > 0 && err == 0)
 		err = pthread_cond_timedwait(&h->came_back, &h->lock, &until);
-	h->stuck = h->stuck || h->pool_threads > 0;
+	ended = h->pool_threads == 0;
 	pthread_mutex_unlock(&h->lock);
+	return ended;
 }
 
 /* ---- names -------------------------------------------------------------------------------------------- */

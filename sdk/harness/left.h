@@ -5,9 +5,9 @@
 
 #include "inside.h"
 
-/* Before the first instance is made: what there is. */
+/* Before an instance is made; first: there is none, and now is what a later look is compared with. */
 void left_remember(harness *h, bool first);
-/* After the last one is destroyed: findings. @return true: threads of it still run, and its code has to stay. */
+/* After one is destroyed; last: there is none left, so that what is left is a finding. @return true: threads of it still run, and its code has to stay. */
 bool left_report(harness *h, bool last);
 
 #endif

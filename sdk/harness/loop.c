@@ -284,7 +284,10 @@ void
 pump(harness *h)
 {
 	for (unsigned turns = 0; !h->stuck && pump_once(h); turns++) {
-		if (turns == TURNS_MAX) {
+		if (turns == TURNS_MAX && h->spins) {
+			return;
+		} else if (turns == TURNS_MAX) {
+			h->spins = true;
 			finding(h,
 			    "spins: after %u turns of the loop there is still something to do at "
 			    "once (a timer of 0 ms that arms itself, a descriptor watched for "
@@ -408,7 +411,7 @@ idle(harness *h, void *arg)
 	(void)arg;
 	pthread_mutex_lock(&h->lock);
 	for (const struct asked *a = h->asks; a != NULL && !busy; a = a->next)
-		busy = a->state == ASK_PENDING || a->state == ASK_RESOLVED;
+		busy = a->state != ASK_DONE;
 	for (const struct thing *t = h->things; t != NULL && !busy; t = t->next)
 		busy = !t->gone && (t->kind == THING_JOB || t->kind == THING_LOOKUP);
 	for (unsigned i = 0; i < h->worker_count && !busy; i++)

@@ -194,6 +194,16 @@ instance_destroy(struct plug *p)
 	call_end(&c);
 }
 
+static bool
+plugs_gone(const harness *h)
+{
+	const struct plug *p;
+
+	for (p = h->plugs; p != NULL && p->state == PLUG_GONE; p = p->next)
+		continue;
+	return p == NULL;
+}
+
 /* Back to where it has no code any more. */
 static void
 plug_unload(struct plug *p)
@@ -203,7 +213,7 @@ plug_unload(struct plug *p)
 
 	p->state = PLUG_GONE;
 	commands_drop(p);
-	runs = left_report(h, h->plugs->next == NULL);
+	runs = left_report(h, plugs_gone(h));
 	if (!h->stuck) { /* they look at the plugin's table */
 		plugin_options_free(p->options);
 		p->options = NULL;
@@ -229,9 +239,9 @@ plug_start(harness *h, char *error, size_t size)
 	p->h = h;
 	p->number = h->plug_count++;
 	p->name = strdup(h->name);
+	left_remember(h, plugs_gone(h));
 	p->next = h->plugs;
 	h->plugs = p;
-	left_remember(h, p->next == NULL);
 	ok = p->name != NULL && descriptor_get(p, error, size);
 	if (!ok) {
 		p->state = PLUG_GONE;
@@ -334,6 +344,13 @@ plugs_retire(harness *h)
 static bool
 plug_quiet(harness *h, void *arg)
 {
+	(void)h;
+	return !plug_busy(arg);
+}
+
+static bool
+plug_worked(harness *h, void *arg)
+{
 	struct plug *p = arg;
 	bool busy = false;
 
@@ -350,12 +367,14 @@ plugs_stop(harness *h)
 			continue;
 		p->state = PLUG_RETIRING;
 		pump(h);
-		asks_due(h);
+		(void)wait_until(
+		    h, GRACE_MS, plug_quiet, p); /* as long as the broker waits at its end */
 		asks_leaked(h, p);
-		if (!wait_until(h, h->patience_ms, plug_quiet, p) && !h->stuck) {
+		if (!wait_until(h, h->patience_ms, plug_worked, p) && !h->stuck) {
 			finding(h, "leak: offloaded work still runs %u ms after the end",
 			    h->patience_ms);
-			jobs_join(h);
+			if (!jobs_join(h, stuck_s(h) * 1000))
+				h->stuck = true;
 			pump(h);
 		}
 		if (!h->stuck)

@@ -189,18 +189,29 @@ do_reload(struct step *s)
 {
 	harness *h = s->h;
 	struct plug *old = h->running, *neu;
-	char error[TEXT_MAX * 3];
+	char error[TEXT_MAX * 3], *before = NULL;
+	int line = h->section_line;
 	enum outcome outcome;
 
 	if (need_running(s) != STEP_OK)
 		return STEP_BROKEN;
-	if (s->here != NULL && section_set(s) != STEP_OK)
-		return STEP_BROKEN;
+	if (s->here != NULL) {
+		before = h->section;
+		h->section = s->here;
+		h->section_line = s->here_line;
+	}
 	pump(h);
 	neu = plug_start(h, error, sizeof(error));
 	outcome = start_judge(s, neu, error);
+	if (neu == NULL && s->here != NULL) { /* the old one goes on, and its section */
+		h->section = before;
+		h->section_line = line;
+	} else if (s->here != NULL) {
+		s->here = NULL;
+		free(before);
+	}
 	if (neu == NULL)
-		return outcome == STEP_BROKEN ? STEP_FAILED : outcome; /* the old one goes on */
+		return outcome == STEP_BROKEN ? STEP_FAILED : outcome;
 	listeners_switch(h, neu);
 	h->running = neu;
 	pump(h);

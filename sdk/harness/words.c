@@ -393,7 +393,7 @@ matches(const struct word *w, size_t at, struct grapnel_str got)
 {
 	struct grapnel_str want = { w->text + at, w->len - at };
 
-	if (want.len >= 2 && w->plain > at && want.data[0] == '/' && want.data[want.len - 1] == '/')
+	if (want.len >= 2 && want.data[0] == '/' && want.data[want.len - 1] == '/')
 		return regex_matches(want.data + 1, want.len - 2, got);
 	return (want.len == got.len && memcmp(want.data, got.data, got.len) == 0) ||
 	    same_number(want, got);

@@ -99,6 +99,13 @@ workers_stop(harness *h)
 	}
 }
 
+/* A call that lasts longer ends the run. */
+unsigned
+stuck_s(const harness *h)
+{
+	return 1 + h->patience_ms * 12 / 1000;
+}
+
 bool
 on_worker(harness *h, unsigned worker, worker_fn fn, void *arg)
 {
@@ -109,7 +116,7 @@ on_worker(harness *h, unsigned worker, worker_fn fn, void *arg)
 	if (h->stuck || !w->exists)
 		return false;
 	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += STUCK_MS / 1000;
+	until.tv_sec += stuck_s(h);
 	pthread_mutex_lock(&h->lock);
 	w->fn = fn;
 	w->arg = arg;
@@ -124,7 +131,7 @@ on_worker(harness *h, unsigned worker, worker_fn fn, void *arg)
 		finding(h,
 		    "blocked: worker %u has been held for %u seconds and has not come back; the "
 		    "run ends here",
-		    worker, STUCK_MS / 1000);
+		    worker, stuck_s(h));
 	return !h->stuck;
 }
 

@@ -6,6 +6,8 @@
 #include <string.h>
 
 const struct subcommand subcommands[] = {
+	{ "check", tool_check, "[--strict] [--quiet] [--section FILE] PLUGIN.so ...",
+	    "look a plugin over before a broker loads it: descriptor, symbols, hardening" },
 	{ "run", tool_run, "PLUGIN.so [--script FILE]... [--hold TIME] [--name NAME] [-v]",
 	    "drive a plugin through the steps of scripts, without a broker" },
 	{ NULL, NULL, NULL, NULL },

@@ -22,6 +22,7 @@ extern const struct subcommand subcommands[]; /* ends with name NULL; main.c */
 /* Says how the subcommand is called, to stderr. Returns TOOL_USAGE. */
 int tool_usage(const char *name);
 
+int tool_check(int argc, char **argv);
 int tool_run(int argc, char **argv);
 
 #endif
