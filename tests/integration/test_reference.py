@@ -132,3 +132,21 @@ def test_the_overview_names_every_hook_and_service():
                 if name in ("fn", "reply", "client_slot_free") or re.search(r"_(answer|resolve)$|^listener_", name):
                     continue
                 assert "Xr grapnel_%s 3" % name in overview, "grapnel-sdk(7) does not name grapnel_%s(3)" % name
+
+
+def test_links_between_pages_lead_somewhere():
+    folder = tempfile.mkdtemp(prefix="grapnel-reference-")
+    try:
+        assert reference("--man", folder, *HEADERS).returncode == 0
+        pages = glob.glob(os.path.join(TOP, "man", "*.[1-9]")) + glob.glob(os.path.join(folder, "*.3"))
+        there = {os.path.basename(p) for p in pages}
+        links = 0
+        for path in pages:
+            with open(path, encoding="utf-8") as f:
+                text = f.read()
+            for name, section in re.findall(r"\bXr (grapnel[\w.-]*) (\d)", text):
+                links += 1
+                assert name + "." + section in there, "%s: there is no %s(%s)" % (os.path.basename(path), name, section)
+        assert links > 400
+    finally:
+        shutil.rmtree(folder)
