@@ -172,7 +172,9 @@ put_plugin_options(struct import *im, struct import_file *f, int plugin)
 static void
 put_plugin(struct import *im, struct import_file *f, int plugin, unsigned number)
 {
-	struct import_directive *d = &im->directives[im->plugins[plugin].at], *special;
+	struct import_directive *d = &im->directives[im->plugins[plugin].at],
+				*special =
+				    import_find(im, "auth_plugin_deny_special_chars", plugin);
 	const char *path = plugin_path(d);
 	bool deny = true;
 
@@ -185,12 +187,11 @@ put_plugin(struct import *im, struct import_file *f, int plugin, unsigned number
 	import_line(f, NULL, "order = %u", 59 + number);
 	import_string(f, d, "path", path);
 	put_plugin_options(im, f, plugin);
+	if (import_bool(im, special, &deny)) {
+		import_line(f, special, "deny_special_chars = %s", deny ? "yes" : "no");
+		import_converted(special);
+	}
 	import_end(f);
-	special = import_find(im, "auth_plugin_deny_special_chars", plugin);
-	if (import_bool(im, special, &deny))
-		import_fate(im, special, IMPORT_LOST,
-		    "names with + and # are passed on to the plugin as they are; patterns of "
-		    "acl_file never match them");
 	import_converted(d);
 }
 

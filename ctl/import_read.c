@@ -319,8 +319,10 @@ import_text(struct import *im, const char *name, const char *text, size_t len, u
 		while (blank < n && (text[blank] == ' ' || text[blank] == '\t'))
 			blank++;
 		if (blank < n && text[0] != '#') {
-			if ((copy = strndup(text, n)) == NULL)
+			if ((copy = malloc(n + 1)) == NULL)
 				return no_memory(im);
+			memcpy(copy, text, n);
+			copy[n] = '\0';
 			good = take_line(im, file, line, copy, level, &p);
 			free(copy);
 			if (!good)

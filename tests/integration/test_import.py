@@ -383,12 +383,12 @@ def test_a_certificate_that_nobody_can_have_opens_no_listener():
 
 def test_plugins_of_mosquitto_go_to_mosquitto_compat_with_their_options():
     text = ("listener 1884\nauth_plugin /lib/go-auth.so\nauth_opt_backends jwt, postgres\nauth_opt_pg_password p\"$a\\\n"
-            "auth_opt_twice 1\nauth_opt_twice 2\nplugin /lib/other.so\n")
+            "auth_opt_twice 1\nauth_opt_twice 2\nauth_plugin_deny_special_chars false\nplugin /lib/other.so\n")
     with Folder(text) as f:
         said = f.convert()
         got = "\n".join(settings(f.read()))
         assert 'plugin "mosquitto-compat" {\norder = 60\npath = "/lib/go-auth.so"\noption "backends" {\nvalue = "jwt, postgres"\n}' in got, got
-        assert 'option "pg_password" {\nvalue = "p\\"\\$a\\\\"\n}\noption "twice" {\nvalue = "2"\n}\n}' in got, got
+        assert 'option "pg_password" {\nvalue = "p\\"\\$a\\\\"\n}\noption "twice" {\nvalue = "2"\n}\ndeny_special_chars = no\n}' in got, got
         assert 'plugin "mosquitto-compat-2" {\nmodule = mosquitto-compat\norder = 61\npath = "/lib/other.so"\n}' in got, got
         assert re.search(r"auth-postgres, auth-jwt of Grapnel", said), said
         assert 'p"$a' not in said
