@@ -249,6 +249,21 @@ module_close(struct module *m, bool unload)
 	free(m);
 }
 
+static bool
+module_is(const struct module *m, const struct stat *st)
+{
+	return m->device == st->st_dev && m->inode == st->st_ino && m->file_size == st->st_size &&
+	    m->changed.tv_sec == st->st_mtim.tv_sec && m->changed.tv_nsec == st->st_mtim.tv_nsec;
+}
+
+bool
+module_replaced(const struct module *m)
+{
+	struct stat st;
+
+	return stat(m->path, &st) == 0 && !module_is(m, &st);
+}
+
 struct module *
 module_load(struct module **loaded, const char *path, char error[MODULE_ERROR_SIZE])
 {
@@ -269,9 +284,7 @@ module_load(struct module **loaded, const char *path, char error[MODULE_ERROR_SI
 		goto fail;
 	}
 	for (m = *loaded; m != NULL; m = m->next) {
-		if (m->device == st.st_dev && m->inode == st.st_ino && m->file_size == st.st_size &&
-		    m->changed.tv_sec == st.st_mtim.tv_sec &&
-		    m->changed.tv_nsec == st.st_mtim.tv_nsec && strcmp(m->path, path) == 0) {
+		if (strcmp(m->path, path) == 0 && module_is(m, &st)) {
 			close(source);
 			m->refs++;
 			return m;

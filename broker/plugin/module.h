@@ -36,6 +36,8 @@ struct module {
  * @return NULL with the reason in error, without the name of the file.
  */
 struct module *module_load(struct module **loaded, const char *path, char error[MODULE_ERROR_SIZE]);
+/* Has its file been replaced since? One that is not there any more, or cannot be looked at, has not. */
+bool module_replaced(const struct module *m);
 /* unload false: code of it may still run; what is mapped stays. NULL is fine. */
 void module_unref(struct module **loaded, struct module *m, bool unload);
 

@@ -173,7 +173,8 @@ unchanged(const struct plugins *old, const struct plugin_settings *ps, const cha
 		if (in->plugin->reload_always)
 			return NULL;
 		path = instance_path(ps, directory);
-		if (path != NULL && strcmp(path, in->module->path) == 0) {
+		if (path != NULL && strcmp(path, in->module->path) == 0 &&
+		    !module_replaced(in->module)) {
 			options = plugin_options_new(ps, in->plugin->options, &ignored);
 			same = options != NULL && plugin_options_equal(options, in->options);
 			plugin_options_free(options);

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plugins come, change and go by reload, while clients stay connected."""
+import os
 import re
+import shutil
 import threading
 
+from lib.broker import PLUGINS
 from lib.case import broker, each
 from lib.hooks import Events, Gate, eventually, gate
 from lib.mqtt import PUBACK, V311, V5, P
@@ -33,6 +36,25 @@ def test_changed_options_make_a_new_instance_and_the_old_one_ends(b):
     made, freed = re.search(r"made (\d+) freed (\d+)$", line).groups()
     assert made == freed and int(made) > 0, line
     assert len(b.log_lines(DESTROYED)) == 2
+
+
+@broker(own=True)
+def test_a_file_that_was_replaced_makes_a_new_instance_and_one_that_is_as_it_was_does_not(b):
+    path = os.path.join(b.dir, "copy.so")
+    shutil.copyfile(os.path.join(PLUGINS, "gate.so"), path)
+    both = {"gate": gate(module=path), "allow": ALLOW}
+    b.configure(plugins=both).reload()
+    c = b.connect(V5)
+    b.reload()
+    assert not b.log_lines(DESTROYED)
+    shutil.copyfile(os.path.join(PLUGINS, "gate.so"), path + ".new")
+    os.rename(path + ".new", path)
+    b.reload()
+    b.wait_log(DESTROYED)
+    os.unlink(path)     # a package that was removed keeps nobody from reloading
+    b.reload()
+    assert len(b.log_lines(DESTROYED)) == 1
+    assert c.publish("t", b"x", qos=1) in (0, 0x10)
 
 
 @broker(own=True, plugins=plugins(hooks=["acl_check"]))
