@@ -8,6 +8,8 @@
 const struct subcommand subcommands[] = {
 	{ "check", tool_check, "[--strict] [--quiet] [--section FILE] PLUGIN.so ...",
 	    "look a plugin over before a broker loads it: descriptor, symbols, hardening" },
+	{ "new", tool_new, "NAME --hooks LIST [--async] [--events LIST] [--directory DIR] ...",
+	    "write the project of a plugin" },
 	{ "run", tool_run, "PLUGIN.so [--script FILE]... [--hold TIME] [--name NAME] [-v]",
 	    "drive a plugin through the steps of scripts, without a broker" },
 	{ NULL, NULL, NULL, NULL },

@@ -23,6 +23,7 @@ extern const struct subcommand subcommands[]; /* ends with name NULL; main.c */
 int tool_usage(const char *name);
 
 int tool_check(int argc, char **argv);
+int tool_new(int argc, char **argv);
 int tool_run(int argc, char **argv);
 
 #endif
