@@ -14,7 +14,7 @@ from lib.s_client import SClient, psk
 
 PLAIN = os.path.join(PLUGINS, "mosq-plain.so")
 CONTROL = "$CONTROL/plain/v1"
-CONTINUE = 0x18
+CONTINUE, REAUTH = 0x18, 0x19
 PSK_KEY = "00112233445566778899aabbccddeeff"
 # As in test_psk.py: OpenSSL switches stacks.
 ASAN = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "detect_leaks=1") + ":detect_stack_use_after_return=0"}
@@ -142,6 +142,18 @@ def test_enhanced_authentication(b):
     assert b.ctl_json("clients", "show", c.client_id)["username"] == "proved"
     said(b, "ext_auth start method=two-steps data=first known=0", mark)
     said(b, "ext_auth continue method=two-steps data=second known=1", mark)
+
+
+def test_rights_can_be_proved_anew(b):
+    c = ext_auth(b)
+    c.expect(CONNACK, reason=0)
+    for answer, reason in ((b"second", 0), (b"wrong", 0x87)):
+        c.send_raw(P.auth(REAUTH, [(P.AUTH_METHOD, "two-steps"), (P.AUTH_DATA, b"again")]))
+        assert c.expect(AUTH, reason=CONTINUE).prop(P.AUTH_DATA) == b"and then?"
+        c.send_raw(P.auth(CONTINUE, [(P.AUTH_METHOD, "two-steps"), (P.AUTH_DATA, answer)]))
+        if reason == 0:
+            assert c.expect(AUTH, reason=0).prop(P.AUTH_DATA) == b"welcome"
+    c.expect_close(0x87)
 
 
 def test_enhanced_authentication_that_fails(b):
@@ -306,6 +318,16 @@ def test_a_thread_of_its_own_can_log_and_publish(b):
     said(b, "a thread of its own, rc=3", mark)
 
 
+@broker(own=True, plugins={"second": section("old-4", order=200), "mosq": section(order=100)})
+def test_two_of_them_are_told_apart(b):
+    c, mark = login(b), b.mark()
+    b.wait_log('plugin "second": old init')
+    command(c, "thread")
+    said(b, "a thread of its own, rc=3", mark)
+    assert c.publish("defer/x", qos=1) in (0, 0x10)  # the second one has it
+    b.wait_log('plugin "second": old acl_check access=2 topic=defer/x ', since=mark)
+
+
 def test_it_publishes(b):
     c = login(b)
     c.subscribe("from/it", qos=1)
@@ -377,6 +399,8 @@ def test_the_end_of_a_client_is_told_with_the_same_pointer(b):
     said(b, "disconnect id=%s user=somebody-else reason=0 known=1" % names[1], mark)
     b.client(V5).connect(names[2], reason=0x87, username="wrong", password=b"wrong")
     said(b, "disconnect id=%s user=wrong reason=11 known=1" % names[2], mark)
+    b.client(V5).connect("", reason=0x87, username="nameless", password=b"wrong")  # the broker gives it one
+    said(b, "disconnect id=auto[a-z0-9]+ user=nameless reason=11 known=1", mark)
     first = login(b, client_id=names[3])
     second = login(b, client_id=names[3])  # takes over: two logins, two clients, two ends
     first.expect_close(0x8E)
@@ -556,6 +580,20 @@ def test_a_refused_reload_changes_nothing(b):
     b.reload(good=False)
     never_said(b, "init|cleanup|reload", mark)
     passes(c, "open/x")
+
+
+def test_a_new_mosquitto_compat_cannot_take_over():
+    need_plugins()
+    b = Broker(plugins={"mosq": section(module="{dir}/compat.so")}, listeners={"mqtt": {}})
+    shutil.copy(os.path.join(PLUGINS, "mosquitto-compat.so"), b.path("compat.so"))
+    with b:
+        c = login(b)
+        shutil.copy(b.path("compat.so"), b.path("new.so"))
+        os.rename(b.path("new.so"), b.path("compat.so"))
+        mark = b.mark()
+        b.reload(good=False)
+        b.wait_log("the file of mosquitto-compat itself was replaced, .* restart the broker", since=mark)
+        passes(c, "open/x")
 
 
 # ---- plugins that cannot be loaded ---------------------------------------------------------------
