@@ -107,16 +107,12 @@ logs_out(harness *h)
 	static const char *const names[] = { "", "error", "warning", "notice", "info", "debug",
 		"trace" };
 
-	for (struct record *r = h->records; r != NULL; r = r->next) {
+	for (struct record *r = record_next(h, NULL); r != NULL; r = record_next(h, r)) {
 		char text[TEXT_MAX * 2 + 64];
-		bool told;
 
-		pthread_mutex_lock(&h->lock);
-		told = r->kind != RECORD_LOG || r->told;
-		r->told = true;
-		pthread_mutex_unlock(&h->lock);
-		if (told)
+		if (r->kind != RECORD_LOG || r->told)
 			continue;
+		r->told = true;
 		snprintf(text, sizeof(text), "%s: %s",
 		    r->level <= GRAPNEL_LOG_TRACE ? names[r->level] : "?", r->text);
 		report_tell(h, GRAPNEL_HARNESS_LOG, h->line, text);

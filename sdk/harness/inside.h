@@ -93,7 +93,7 @@ struct plug {
 	struct plug *next;
 	harness *h;
 	unsigned number;
-	enum plug_state state;
+	_Atomic enum plug_state state;
 	char *name;
 	struct module *module;		     /* NULL: linked in */
 	struct grapnel_plugin plugin;	     /* what it lacks is NULL */
@@ -126,7 +126,7 @@ struct plug *plug_here(const struct grapnel_instance *self, const char *function
 
 /* ---- things that a plugin makes on a worker (things.c) ------------------------------------------ */
 enum thing_kind { THING_WATCH, THING_TIMER, THING_SUB, THING_LOOKUP, THING_JOB };
-enum job_state { JOB_WAITS, JOB_RUNS, JOB_DONE };
+enum job_state { JOB_NEW, JOB_WAITS, JOB_RUNS, JOB_DONE };
 struct thing {
 	struct thing *next; /* newest first */
 	harness *h;
@@ -322,12 +322,14 @@ struct record {
 struct record *record_new(enum record_kind kind, const char *text, size_t len); /* filled in by the caller, then added */
 void record_add(harness *h, struct record *r);
 void record_free(struct record *r); /* one that was not added */
+/* The one behind r, or (NULL) the first: the driver walks while others add. */
+struct record *record_next(harness *h, const struct record *r);
 void records_free(harness *h);
 
 /* ---- values.c, rules.c -------------------------------------------------------------------------------- */
 void host_values(struct grapnel_host *host);
 int value_put(harness *h, struct grapnel_str key, struct grapnel_str value);
-bool value_look(harness *h, struct grapnel_str key, struct grapnel_str *value); /* borrowed */
+bool value_look(harness *h, struct grapnel_str key, struct grapnel_str *value); /* .data is heap */
 void values_free(harness *h);
 void host_rules(struct grapnel_host *host);
 bool rules_held_by_plugin(harness *h, const struct grapnel_rules *rules, const char *function);
@@ -347,7 +349,7 @@ bool listener_add(harness *h, const char *name, const char *bind, char *error, s
 void listeners_switch(harness *h, struct plug *neu); /* from the running one */
 void listeners_close(struct plug *p, unsigned worker);
 const char *listener_address(const harness *h, const char *name); /* NULL: none of that name */
-bool listener_has(const harness *h, int fd);
+bool listener_has(harness *h, int fd);
 void listeners_free(harness *h);
 int connection_open(struct grapnel_instance *self, const struct grapnel_connection *c, int *fd);
 
@@ -411,7 +413,7 @@ struct grapnel_harness {
 
 	/* reports; lock for the counts and what is kept for the driver */
 	const char *shown_as;
-	int line;
+	_Atomic int line;
 	unsigned failures, findings;
 	struct report *late, **late_end; /* findings that are not told yet; lock */
 };

@@ -103,7 +103,7 @@ job_pick(harness *h)
 	struct thing *oldest = NULL;
 
 	for (struct thing *t = h->things; t != NULL; t = t->next) {
-		if (t->kind == THING_JOB && !t->gone && t->job == JOB_WAITS &&
+		if (t->kind == THING_JOB && t->job == JOB_WAITS &&
 		    (t->cancelled || t->plug->jobs_running < t->plug->section->offload_threads))
 			oldest = t;
 	}

@@ -65,7 +65,7 @@ threads_left(const harness *h)
 }
 
 static bool
-ours(const harness *h, int fd)
+ours(harness *h, int fd)
 {
 	for (const struct module *m = h->modules; m != NULL; m = m->next) {
 		if (m->fd == fd)

@@ -150,7 +150,7 @@ listeners_close(struct plug *p, unsigned worker)
 }
 
 bool
-listener_has(const harness *h, int fd)
+listener_has(harness *h, int fd)
 {
 	for (const struct listener *l = h->listeners; l != NULL; l = l->next) {
 		for (unsigned i = 0; i < WORKERS_MAX; i++) {
@@ -158,7 +158,7 @@ listener_has(const harness *h, int fd)
 				return true;
 		}
 	}
-	for (const struct record *r = h->records; r != NULL; r = r->next) {
+	for (const struct record *r = record_next(h, NULL); r != NULL; r = record_next(h, r)) {
 		if (r->kind == RECORD_CONNECTION && r->fd == fd)
 			return true;
 	}

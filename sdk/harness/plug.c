@@ -15,12 +15,15 @@ struct plug *
 plug_of(const struct grapnel_instance *self, const char *function)
 {
 	harness *h = the_harness;
+	struct plug *p;
 
-	for (struct plug *p = h->plugs; p != NULL; p = p->next) {
-		if ((const void *)p != (const void *)self)
-			continue;
-		if (p->state != PLUG_GONE)
-			return p;
+	pthread_mutex_lock(&h->lock);
+	for (p = h->plugs; p != NULL && (const void *)p != (const void *)self; p = p->next)
+		continue;
+	pthread_mutex_unlock(&h->lock);
+	if (p != NULL && p->state != PLUG_GONE)
+		return p;
+	if (p != NULL) {
 		finding(
 		    h, "use after destroy: %s with an instance that has been destroyed", function);
 		return NULL;
@@ -240,8 +243,10 @@ plug_start(harness *h, char *error, size_t size)
 	p->number = h->plug_count++;
 	p->name = strdup(h->name);
 	left_remember(h, plugs_gone(h));
+	pthread_mutex_lock(&h->lock);
 	p->next = h->plugs;
 	h->plugs = p;
+	pthread_mutex_unlock(&h->lock);
 	ok = p->name != NULL && descriptor_get(p, error, size);
 	if (!ok) {
 		p->state = PLUG_GONE;

@@ -42,6 +42,17 @@ record_free(struct record *r)
 	free(r);
 }
 
+struct record *
+record_next(harness *h, const struct record *r)
+{
+	struct record *next;
+
+	pthread_mutex_lock(&h->lock);
+	next = r != NULL ? r->next : h->records;
+	pthread_mutex_unlock(&h->lock);
+	return next;
+}
+
 void
 records_free(harness *h)
 {

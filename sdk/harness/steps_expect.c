@@ -91,12 +91,9 @@ record_fits(const struct record *r, const struct search *q)
 static struct record *
 record_take(harness *h, const struct search *q)
 {
-	struct record *r, *first;
+	struct record *r;
 
-	pthread_mutex_lock(&h->lock);
-	first = h->records; /* only added to at the end meanwhile */
-	pthread_mutex_unlock(&h->lock);
-	for (r = first; r != NULL; r = r->next) {
+	for (r = record_next(h, NULL); r != NULL; r = record_next(h, r)) {
 		if (!r->used && record_fits(r, q)) {
 			r->used = true;
 			return r;
@@ -126,7 +123,8 @@ records_show(harness *h, const struct search *q, char *out, size_t size)
 	size_t len = 0;
 
 	snprintf(out, size, "there was none");
-	for (const struct record *r = h->records; r != NULL && len < size; r = r->next) {
+	for (const struct record *r = record_next(h, NULL); r != NULL && len < size;
+	     r = record_next(h, r)) {
 		char more[TEXT_MAX];
 		struct facts facts;
 
@@ -207,16 +205,18 @@ metric_expect(struct step *s, const struct word *name, const struct word *number
 static enum outcome
 value_expect(struct step *s, const struct word *key, const struct word *want, bool not )
 {
-	struct grapnel_str got;
+	struct grapnel_str got = { NULL, 0 };
 	bool there = value_look(s->h, word_str(key), &got);
+	enum outcome outcome = STEP_OK;
 
-	if (not )
-		return there ? failed(s, "key \"%s\" has a value", key->text) : STEP_OK;
-	if (!there)
-		return failed(s, "key \"%s\" has no value", key->text);
-	if (want == NULL || matches(want, 0, got))
-		return STEP_OK;
-	return failed(s, "key \"%s\" has \"%.*s\"", key->text, (int)got.len, got.data);
+	if (not &&there)
+		outcome = failed(s, "key \"%s\" has a value", key->text);
+	else if (!not &&!there)
+		outcome = failed(s, "key \"%s\" has no value", key->text);
+	else if (there && want != NULL && !matches(want, 0, got))
+		outcome = failed(s, "key \"%s\" has \"%.*s\"", key->text, (int)got.len, got.data);
+	free((void *)(uintptr_t)got.data);
+	return outcome;
 }
 
 static enum outcome

@@ -108,9 +108,10 @@ value_look(harness *h, struct grapnel_str key, struct grapnel_str *value)
 	pthread_mutex_lock(&h->lock);
 	at = place_of(h, key, &there);
 	if (there)
-		*value = (*at)->value;
+		*value = (struct grapnel_str){ copy_text((*at)->value.data, (*at)->value.len),
+			(*at)->value.len };
 	pthread_mutex_unlock(&h->lock);
-	return there;
+	return there && value->data != NULL;
 }
 
 static int

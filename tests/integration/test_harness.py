@@ -112,6 +112,11 @@ def test_a_create_that_gives_no_reason_is_told_so():
     assert code == 1 and "finding: contract: create called config_error and returned GRAPNEL_OK" in said, said
 
 
+def test_a_second_reply_to_a_command_is_a_fault():
+    code, said = run("commander", "name cmd\nstart\ncommand cmd twice -> ok /once/\nrun\nwait\n")
+    assert code == 1 and "finding: contract: a second reply to one command; the first counts" in said, said
+
+
 # ---- the language --------------------------------------------------------------------------------------------------
 
 SCRIPTS = {
@@ -214,6 +219,64 @@ publish c1 k/delete/one -> deny reason=ok
 expect no value one
 reload
 expect log info '/found 1 values/'
+""",
+    "threads": """
+section delay = 1ms
+workers 2
+start
+client c1
+client c2 worker=1
+authenticate c1 -> allow
+acl publish c1 forbidden -> deny
+acl publish c2 a/b -> allow
+acl publish c2 a/b as r1
+acl publish c1 a/b as r2
+leave c1
+wait
+expect r1 -> allow
+reload
+acl publish c2 forbidden -> deny
+""",
+    "blocker": """
+section <<END
+    block = 50ms
+    offload_threads = 1
+    offload_queue = 1
+END
+start
+client c1
+authenticate c1 as r1 -> pending
+authenticate c1 as r2 -> pending
+authenticate c1 as r3 -> unavailable   # the queue is full
+wait
+expect r1 -> allow
+expect r2 -> allow
+""",
+    "commander": """
+name cmd
+start
+command cmd now -> ok '"now"'
+command cmd fail -> error
+command cmd thread -> ok /thread/
+command cmd before -> ok '"before"'
+""",
+    "keyring": """
+section key = 000102030405060708090a0b0c0d0e0f
+start
+psk identity=now-1 -> allow key=hex:000102030405060708090a0b0c0d0e0f
+psk identity=named-1 peer=192.0.2.9:1 -> allow username=user-of-named-1
+expect log '/asked named-1 by 192.0.2.9:1 on mqtt/'
+psk identity=late-1 as r1 -> pending
+advance 19ms
+expect r1 -> pending
+advance 1ms
+expect r1 -> allow key
+psk identity=pool-1 -> allow
+psk identity=deny-1 -> deny
+psk identity=x -> next
+psk identity=never-1 as r2 -> pending
+cancel r2
+expect log '/cancelled never-1/'
 """,
     "datagrams": """
 section <<END
