@@ -4,6 +4,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import tempfile
 import time
 
 from lib.broker import PLUGINS, SRC, TIMEOUT, Broker
@@ -16,6 +18,10 @@ from lib.sdk import Sdk, exported, skip_reason
 from lib.server import Mute
 
 EXAMPLES = os.path.join(SRC, "sdk", "examples")
+TOOL = os.path.join(os.environ.get("GRAPNEL_BUILD", ""), "grapnel-plugin")
+MODULES = {"cpp-plugin": "maintenance-window", "rust-plugin": "client-id-guard"}
+FOLDERS = ("audit-log", "cpp-plugin", "http-decision", "offloaded-decision", "payload-validator", "rate-limiter", "rust-plugin",
+           "tenant-mountpoints", "topic-rewriter")
 ALLOW = {"module": "verdict", "order": 90, "client_authenticate": "allow", "acl_check": "allow"}
 OK = (0, 0x10)  # 0x10: nobody has subscribed
 
@@ -103,10 +109,11 @@ def test_what_is_over_the_limit_is_dropped_or_ends_the_connection(b, over):
         return
     for i in range(50):
         assert c.publish(topic, b"%d" % i, qos=1) == 0
-    got = [reader.expect_message(topic).payload]
-    reader.ping()  # all that was delivered has come before its answer
-    assert got == [b"0"]
-    assert metric(b, "rate-limiter", "limited_total") > 0
+    dropped = metric(b, "rate-limiter", "limited_total")
+    assert dropped > 0
+    for _ in range(50 - int(dropped)):  # one, or more where a second has passed
+        reader.expect_message(topic)
+    reader.expect_nothing()
 
 
 # ---- topic-rewriter ----------------------------------------------------------------------------
@@ -142,11 +149,12 @@ def test_clients_see_their_names_and_the_broker_its_own(b):
     writer.publish("a/b/" + name, b"4", qos=1)
     reader.expect_message("a/b/" + name, b"4")
     writer.publish(theirs, b"", qos=1, retain=True)
+    late.expect_message(theirs, b"3")
+    late.expect_message(theirs, b"")
     # Other topics are nobody's business.
     late.subscribe("other/" + name)
     writer.publish("other/" + name, b"5")
-    p = late.wait_for(PUBLISH, topic="other/" + name)
-    assert p.payload == b"5"
+    late.expect_message("other/" + name, b"5")
 
 
 @broker(plugins=REWRITER)
@@ -290,12 +298,12 @@ def wait_line(b, name="audit", **fields):
 def test_the_audit_log_says_who_came_and_is_opened_anew_by_a_reload(b):
     name = b.unique("c")
     c = b.connect(V5, name, username='a"lice\\\nä')
-    c.subscribe("t/" + "x" * 1000)
+    c.subscribe("t/x" + "ä" * 500)
     b.client(V5).connect("refused", reason=0x87, username="bad")
     x = wait_line(b, event="client_connected", client=name)
     assert (x["user"], x["listener"], x["code"]) == ('a"lice\\\nä', "mqtt", 0), x
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", x["time"]), x
-    assert wait_line(b, event="subscribed", client=name)["filter"] == "t/" + "x" * 254
+    assert wait_line(b, event="subscribed", client=name)["filter"] == "t/x" + "ä" * 126
     x = wait_line(b, event="client_refused", client="refused")
     assert (x["user"], x["code"], x["reason"]) == ("bad", 0x87, "not you"), x
     assert os.stat(b.path("audit")).st_mode & 0o777 == 0o640
@@ -303,7 +311,9 @@ def test_the_audit_log_says_who_came_and_is_opened_anew_by_a_reload(b):
     b.reload()
     c.disconnect()
     assert wait_line(b, event="client_disconnected", client=name)["code"] == 0
-    assert [x["event"] for x in lines(b, "audit.1")] == ["client_connected", "subscribed", "client_refused"]
+    # In order for each client; the refused one may have been on another worker.
+    assert [x["event"] for x in lines(b, "audit.1") if x["client"] == name] == ["client_connected", "subscribed"]
+    assert len(lines(b, "audit.1")) == 3
     ids = [x["id"] for x in lines(b) + lines(b, "audit.1")]
     assert len(ids) == len(set(ids))
     for path, why in ((b.dir, "Is a directory"), (b.path("no/audit"), "No such file"), ("/dev/null", "it is no regular file")):
@@ -327,8 +337,8 @@ def test_what_the_audit_log_misses_is_a_line_in_it(b):
         c.ping()
     c.disconnect()
     eventually(lambda: sum(x.get("lost", 1) for x in lines(b)) == sent, "all are there, or counted")
-    assert metric(b, "audit-log", "lost_total") == sum(x.get("lost", 0) for x in lines(b))
-    assert metric(b, "audit-log", "lines_total") == len(lines(b))
+    b.wait_metric('plugin_lost_total{plugin="audit-log"}', sum(x.get("lost", 0) for x in lines(b)))
+    b.wait_metric('plugin_lines_total{plugin="audit-log"}', len(lines(b)))
 
 
 # ---- tenant-mountpoints ------------------------------------------------------------------------
@@ -442,7 +452,9 @@ def test_an_http_service_decides_and_its_trouble_is_not_a_wrong_password():
         fields = dict(s.requests[-1].form())
         assert (fields["username"], fields["password"]) == (nasty, "&=%\x01"), fields
         assert s.requests[-1].headers["Authorization"] == "Bearer t0ken-secret"
-        assert len(b.log_lines("http-decision.*it answers with status 500")) >= 1 and b.log_lines("answers again")
+        assert b.log_lines("http-decision.*it answers with status 500")
+        # Each worker has its own view, and its own clients.
+        eventually(lambda: code_of(b, "yes") == 0 and b.log_lines("answers again"), "it answers again")
         assert not b.log_lines("t0ken-secret")
         assert metric(b, "http-decision", "failures_total") == 4
         clients = [b.client(V5) for _ in range(50)]
@@ -519,7 +531,7 @@ def test_passwords_are_checked_in_the_pool():
                 c.close()
             codes += [c.expect(CONNACK).reason for c in clients[5:]]
             b.close_clients()
-        assert set(codes) <= {0, 0x88} and 0 in codes, codes
+        assert set(codes) <= {0, 0x88}, codes
         assert metric(b, "offloaded-decision", "refused_total") >= codes.count(0x88)
         eventually(lambda: code_of(b, "alice", "wonder") == 0, "the pool is free again")
         for text, why in (("alice\n", ":1: it is not name:hash"), ("# x\nalice:secret\n", ":2: the hash is none of crypt"),
@@ -611,6 +623,21 @@ def test_a_client_identifier_has_to_belong_to_its_user(b):
 # ---- all of them -------------------------------------------------------------------------------
 
 
+@each(folder=FOLDERS)
+@skip_if(not os.path.exists(TOOL), "there is no grapnel-plugin in this build")
+def test_its_steps_are_as_expected_and_the_harness_finds_nothing(folder):
+    module = os.path.join(PLUGINS, MODULES.get(folder, folder) + ".so")
+    if not os.path.exists(module):
+        raise Skip("configure found no compiler for it")
+    with tempfile.TemporaryDirectory(prefix="grapnel-example-") as place:
+        for name in os.listdir(os.path.join(EXAMPLES, folder)):
+            shutil.copy(os.path.join(EXAMPLES, folder, name), place)
+        # A machine that is busy with other tests stops everybody for longer than the 5 ms that the harness allows for.
+        r = subprocess.run([TOOL, "run", module, "--hold", "50ms", "--script", "test.steps"], cwd=place, text=True, timeout=10 * TIMEOUT, check=False,
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        assert r.returncode == 0 and r.stdout == "test.steps: ok\n", "%d:\n%s" % (r.returncode, r.stdout)
+
+
 def blocks(readme):
     """The commands that a README.md shows: indented blocks that begin with a compiler."""
     with open(readme, encoding="utf-8") as f:
@@ -622,9 +649,8 @@ def test_each_is_built_outside_of_the_tree_by_the_line_that_its_readme_shows():
         raise Skip(skip_reason())
     with Sdk() as sdk:
         folder = os.path.join(sdk.prefix, "share", "grapnel", "examples")
-        names = sorted(os.listdir(folder))
-        assert len(names) == 9, names
-        for name in names:
+        assert tuple(sorted(os.listdir(folder))) == FOLDERS
+        for name in FOLDERS:
             path = os.path.join(folder, name)
             command, *more = blocks(os.path.join(path, "README.md"))
             if not shutil.which(command.split()[0]) or (command.startswith("rustc") and not built("client-id-guard")):
@@ -634,6 +660,11 @@ def test_each_is_built_outside_of_the_tree_by_the_line_that_its_readme_shows():
             assert "warning" not in out, out
             module = os.path.join(path, re.search(r"-o (\S+)", command)[1])
             assert exported(module) == ["grapnel_plugin"], exported(module)
+            if os.path.exists(TOOL):
+                out = sdk.run(["grapnel-plugin", "check", module])
+                warnings = re.findall(r"^warning .*$", out, re.M)
+                assert " 0 fault(s))" in out, out
+                assert not warnings or (name == "rust-plugin" and len(warnings) == 1 and "stack protector" in warnings[0]), out
             for text in more:  # layout.c: what grapnel.rs says is what the headers say; something else is found out
                 sdk.run(["sh", "-ec", text], path)
                 with open(os.path.join(path, "grapnel.rs"), encoding="ascii") as f:
@@ -647,9 +678,8 @@ def test_each_is_built_outside_of_the_tree_by_the_line_that_its_readme_shows():
 
 def test_the_files_for_conf_d_show_the_defaults_and_are_understood():
     """With every option that is commented out put into force."""
-    folders = [d for d in sorted(os.listdir(EXAMPLES)) if os.path.isdir(os.path.join(EXAMPLES, d))]
-    assert len(folders) == 9, folders
-    for folder in folders:
+    assert tuple(d for d in sorted(os.listdir(EXAMPLES)) if os.path.isdir(os.path.join(EXAMPLES, d))) == FOLDERS
+    for folder in FOLDERS:
         conf, = [f for f in os.listdir(os.path.join(EXAMPLES, folder)) if f.endswith(".conf")]
         with open(os.path.join(EXAMPLES, folder, conf), encoding="ascii") as f:
             text = f.read()

@@ -362,7 +362,7 @@ void Window::notice(bool open)
 
 std::string Window::status() const
 {
-	int64_t left = (until_us_ - host_->wall_us()) / SECOND_US + 1;
+	int64_t left = (until_us_ - host_->wall_us() + SECOND_US - 1) / SECOND_US;
 
 	if (!open())
 		return R"({"maintenance": false})";

@@ -2,8 +2,8 @@
 /*
  * http-decision - asks an HTTP service who may log in, and holds up nobody meanwhile
  *
- * Each login is a POST of username, password and clientid as a form. 2xx allows, 401 and 403 deny, 404 leaves it to the next plugin;
- * everything else, and no answer at all, is trouble of the service: UNAVAILABLE, which is never "wrong password".
+ * Each login is a POST of username, password and clientid as a form. 2xx allows, 401 and 403 deny, 404 leaves it to the next
+ * plugin; everything else, and no answer at all, is trouble of the service: UNAVAILABLE, which is never "wrong password".
  *
  * Threads:   a call begins, ends and is cancelled on the worker of its request; the instance is immutable after create().
  * Ownership: a call is its request's data from the hook until call_end, which resolves the request; nobody else does.
@@ -147,7 +147,7 @@ prepare(struct call *c)
 	return good;
 }
 
-/* libcurl would look the name up in a thread and may wait for it; so the host does, and libcurl is told: "server:port:address,...". */
+/* libcurl would look the name up in a thread and may wait for that; the host does not. libcurl gets "server:port:address,...". */
 static struct curl_slist *
 addresses_for_curl(const struct decision *d, const struct grapnel_str *addresses, size_t count)
 {

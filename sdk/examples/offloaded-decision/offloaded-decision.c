@@ -64,8 +64,9 @@ work(void *arg)
 		return;
 	memcpy(password, j->question->password.data, j->question->password.len);
 	password[j->question->password.len] = '\0';
-	hash = crypt_r(password, j->user->hash, scratch);
-	if (hash != NULL && hash[0] != '*')
+	/* crypt_r() would answer a hash it does not know with another one; this one says so. */
+	hash = crypt_rn(password, j->user->hash, scratch, (int)sizeof(*scratch));
+	if (hash != NULL)
 		j->right = j->o->host->secret_equal((struct grapnel_str){ hash, strlen(hash) },
 		    (struct grapnel_str){ j->user->hash, strlen(j->user->hash) });
 	explicit_bzero(password, sizeof(password));
