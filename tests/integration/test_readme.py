@@ -63,6 +63,11 @@ class Recipe(Broker):
         super().__init__(listeners={} if 'listener "' in text else {"mqtt": {}}, files=files(recipe.get("rules")), extra=text)
 
 
+def once():
+    if skip_reason():
+        raise Skip(skip_reason())
+
+
 def test_there_are_five_recipes():
     assert tuple(RECIPES) == NAMES, tuple(RECIPES)
     assert all("conf" in r for r in RECIPES.values())
@@ -89,12 +94,44 @@ def test_a_recipe_with_a_mistake_does_not_pass():
         b.remove()
 
 
+def test_the_plugin_compiles():
+    once()
+    with open(README, encoding="utf-8") as f:
+        code = re.search(r"^```c\n(.*?)^```$", f.read(), re.M | re.S).group(1)
+    left = "/* night_create, night_destroy: allocate and free a struct night */\n"
+    assert left in code
+    code = "#include <stdlib.h>\n" + code.replace(left, """
+static int
+night_create(const struct grapnel_host *host, struct grapnel_instance *self, void **instance)
+{
+	struct night *n = malloc(sizeof(*n));
+
+	(void)self;
+	if (n == NULL)
+		return GRAPNEL_ENOMEM;
+	n->host = host;
+	*instance = n;
+	return GRAPNEL_OK;
+}
+
+static void
+night_destroy(void *instance)
+{
+	free(instance);
+}
+""")
+    b = Broker(listeners={"mqtt": {"anonymous": True}}, plugins={"night": {"module": "{dir}/night.so"}})
+    try:
+        r = subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-I", os.path.join(SRC, "sdk/include"), "-o",
+                            b.path("night.so"), "-x", "c", "-"], input=code, text=True, capture_output=True, check=False)
+        assert r.returncode == 0, r.stderr
+        b.configure()
+        assert run_grapneld("-t", "-c", b.conf).returncode == 0
+    finally:
+        b.remove()
+
+
 # ---- with servers -------------------------------------------------------------------------------
-
-
-def once():
-    if skip_reason():
-        raise Skip(skip_reason())
 
 
 def may(b, user, password, topic, listener="mqtt", **tls):
