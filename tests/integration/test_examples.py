@@ -181,7 +181,7 @@ def test_response_topics_are_rewritten_too_and_the_rest_of_the_properties_stays(
     topic = "devices/%s/ask" % name
     reader.subscribe(topic, qos=1)
     writer.subscribe("devices/%s/answer" % name, qos=1)
-    props = [(P.MESSAGE_EXPIRY, 1000), (P.RESPONSE_TOPIC, "devices/%s/answer" % name), (P.CORRELATION_DATA, b"c"),
+    props = [(P.MESSAGE_EXPIRY, 1000), (P.TOPIC_ALIAS, 1), (P.RESPONSE_TOPIC, "devices/%s/answer" % name), (P.CORRELATION_DATA, b"c"),
              (P.USER_PROPERTY, ("k", "1")), (P.USER_PROPERTY, ("k", "2"))]
     assert writer.publish(topic, b"?", qos=1, props=props) == 0
     p = reader.expect_message(topic, b"?")

@@ -19,7 +19,7 @@
 #define NAME_MAX_LEN 65535u
 
 enum { FILTER_INVALID = 0x8F, NAME_INVALID = 0x90 };
-enum property { MESSAGE_EXPIRY = 0x02, RESPONSE_TOPIC = 0x08 };
+enum property { MESSAGE_EXPIRY = 0x02, RESPONSE_TOPIC = 0x08, TOPIC_ALIAS = 0x23 };
 
 struct mapping {
 	struct grapnel_str client, broker; /* the options' own: they live as long as the instance */
@@ -205,10 +205,11 @@ map_properties(const struct rewriter *r, const struct grapnel_message_info *m, m
 	for (pos = 0; r->host->property_next(m->properties, &pos, &p) == 1;) {
 		if (p.id == RESPONSE_TOPIC)
 			p.u.str = out->response.text;
-		if (p.id != MESSAGE_EXPIRY)
+		if (p.id != MESSAGE_EXPIRY &&
+		    p.id != TOPIC_ALIAS) /* the latter is of the connection */
 			out->all[out->count++] = p;
 	}
-	/* It is apart from the others, since it runs down while the message waits; left out, the message would never expire. */
+	/* What is left of it now; without it, the message would never expire. */
 	if (m->has_message_expiry) {
 		out->all[out->count] = (struct grapnel_property){ .id = MESSAGE_EXPIRY };
 		out->all[out->count++].u.number = m->message_expiry;
