@@ -63,8 +63,8 @@ struct grapnel_client_info {
 	/*
 	 * Those of the connection, then those set by authentication (tenant, role ...). Of the connection are: cert.subject, cert.cn,
 	 * cert.dns, cert.email, cert.uri, cert.issuer, cert.serial, cert.fingerprint, cert.not_after, tls.sni, proxy.cn, proxy.authority,
-	 * proxy.unique_id, unix.uid, unix.gid, and those of a listener's handler; each only when there is one. A login adds
-	 * others and changes none of these.
+	 * proxy.unique_id, unix.uid, unix.gid, and those of a listener's handler; each only when there is one, and of several names
+	 * of one kind in a certificate the first. A login adds others and changes none of these.
 	 */
 	const struct grapnel_pair *attributes;
 	size_t attribute_count;
@@ -83,7 +83,11 @@ struct grapnel_message_info {
 	size_t size;
 	struct grapnel_str topic_name; /* as the client knows it, without mountpoint */
 	struct grapnel_str payload;
-	struct grapnel_str properties; /* encoded, without length; read with host->property_next */
+	/*
+	 * Encoded, without length; read with host->property_next. In message_publish as they came from the client, Topic Alias
+	 * and Message Expiry Interval included; later without these two.
+	 */
+	struct grapnel_str properties;
 	struct grapnel_str author_client_id;
 	struct grapnel_str author_username;
 	uint32_t message_expiry; /* seconds left, meaningful when has_message_expiry */
@@ -254,7 +258,11 @@ struct grapnel_acl_answer {
 
 /* ------------------------------------------------------------------------- messages */
 
-/** message_publish: pass, change or drop a PUBLISH. Answer: publish_answer / publish_resolve. */
+/**
+ * message_publish: pass, change or drop a PUBLISH, or a Will Message when it fires (client->client is NULL then).
+ * DENY: MQTT 5.0 clients get the Reason Code with PUBACK or PUBREC; 3.x has none, so that the message is acknowledged and forgotten.
+ * Answer: publish_answer / publish_resolve.
+ */
 struct grapnel_message_publish {
 	size_t size;
 	const struct grapnel_client_info *client;
@@ -275,7 +283,11 @@ struct grapnel_publish_answer {
 	bool has_retain, retain;
 	bool has_qos;		/* message_publish only */
 	uint8_t qos;
-	bool has_properties;	/* replace all properties by these */
+	/*
+	 * Replace all properties by these, which are ones of an Application Message: no Topic Alias, no Subscription Identifier.
+	 * Without a Message Expiry Interval among them the message has none any more.
+	 */
+	bool has_properties;
 	uint8_t reason_code;	/* with DENY; 0: 0x83 */
 	struct grapnel_str reason_string;
 	struct grapnel_str topic_name;

@@ -20,7 +20,7 @@
  *	worker_stop	on each worker, when no request of it is pending any more
  *	destroy		main thread
  *
- * A reload makes a new instance when options changed, or always when reload_always is set;
+ * A reload makes a new instance when options or the file changed, or always when reload_always is set;
  * if any create() fails, the old instances stay. The new one is started on every worker
  * before the old one is stopped; the two may overlap.
  *
