@@ -218,6 +218,7 @@ bool wait_until(harness *h, uint32_t patience_ms, bool (*done)(harness *h, void 
 bool idle(harness *h, void *arg); /* nothing is under way: no request, job, look-up, call */
 void wake(harness *h);		  /* any thread */
 uint64_t clock_now(const harness *h);
+void clock_live(harness *h, bool live); /* driver; nests */
 
 /* ---- jobs.c -------------------------------------------------------------------------------------- */
 bool jobs_next(harness *h);  /* starts those that may */
@@ -391,7 +392,10 @@ struct grapnel_harness {
 	struct grapnel_host host;
 	struct sim_worker workers[WORKERS_MAX];
 
-	_Atomic uint64_t now_ms;
+	_Atomic uint64_t now_ms; /* while it is not live */
+	_Atomic bool live;
+	_Atomic uint64_t live_offset; /* to the real clock */
+	unsigned live_depth;
 	_Atomic int64_t wall_us; /* at now_ms */
 
 	struct module *modules;

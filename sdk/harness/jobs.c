@@ -178,7 +178,8 @@ offload(struct grapnel_instance *self, uint32_t deadline_ms, grapnel_call_fn wor
 static void
 offload_cancel(struct grapnel_job *job)
 {
-	struct thing *t = thing_of(the_harness, job, THING_JOB, "offload_cancel");
+	struct thing *t =
+	    job != NULL ? thing_of(the_harness, job, THING_JOB, "offload_cancel") : NULL;
 
 	if (t == NULL)
 		return;
@@ -406,7 +407,8 @@ dns_lookup(struct grapnel_instance *self, struct grapnel_str name, uint32_t time
 static void
 dns_cancel(struct grapnel_resolve *look_up)
 {
-	struct thing *t = thing_of(the_harness, look_up, THING_LOOKUP, "dns_cancel");
+	struct thing *t =
+	    look_up != NULL ? thing_of(the_harness, look_up, THING_LOOKUP, "dns_cancel") : NULL;
 
 	if (t != NULL)
 		thing_end(t);

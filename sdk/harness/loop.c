@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Turns of the simulated workers, and time. The clock stands still but in advance() (virtual: it jumps from one timer or
- * deadline to the next) and in wait_until() (real: it goes as fast as the one on the wall).
+ * deadline to the next) and in wait_until() (live: it goes as fast as the one on the wall). It is live, too, while an instance
+ * is made or ended, when threads of the plugin may wait for each other by the host's clock.
  */
 #include "inside.h"
 #include <errno.h>
@@ -15,10 +16,33 @@
 
 #define NEVER UINT64_MAX
 
+static uint64_t
+real_ms(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000u + (uint64_t)ts.tv_nsec / 1000000u;
+}
+
 uint64_t
 clock_now(const harness *h)
 {
+	if (atomic_load(&h->live))
+		return real_ms() + atomic_load(&h->live_offset);
 	return atomic_load(&h->now_ms);
+}
+
+void
+clock_live(harness *h, bool live)
+{
+	if (live && h->live_depth++ == 0) {
+		atomic_store(&h->live_offset, atomic_load(&h->now_ms) - real_ms());
+		atomic_store(&h->live, true);
+	} else if (!live && --h->live_depth == 0) {
+		atomic_store(&h->now_ms, clock_now(h));
+		atomic_store(&h->live, false);
+	}
 }
 
 void
@@ -27,15 +51,6 @@ wake(harness *h)
 	uint64_t one = 1;
 
 	(void)!write(h->wake_fd, &one, sizeof(one));
-}
-
-static uint64_t
-real_ms(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000u + (uint64_t)ts.tv_nsec / 1000000u;
 }
 
 /* ---- descriptors ---------------------------------------------------------------------------------- */
@@ -376,31 +391,38 @@ doze(harness *h, uint64_t ms)
 	free(fds);
 }
 
-bool
-wait_until(harness *h, uint32_t patience_ms, bool (*done)(harness *h, void *arg), void *arg)
+static bool
+wait_live(harness *h, uint32_t patience_ms, bool (*done)(harness *h, void *arg), void *arg)
 {
-	uint64_t began = real_ms(), last = began;
+	uint64_t began = real_ms();
 
 	for (;;) {
-		uint64_t now = real_ms(), next;
+		uint64_t now, passed, next, left;
 
-		if (now > last)
-			atomic_fetch_add(&h->now_ms, now - last);
-		last = now;
 		(void)pump_once(h);
 		if (h->stuck)
 			return false;
 		if (done(h, arg))
 			return true;
-		if (now - began >= patience_ms)
+		passed = real_ms() - began;
+		if (passed >= patience_ms)
 			return false;
+		now = clock_now(h);
 		next = next_due(h);
-		doze(h,
-		    next > clock_now(h) && next - clock_now(h) < began + patience_ms - now
-			? next - clock_now(h)
-			: next <= clock_now(h) ? 0
-					       : began + patience_ms - now);
+		left = patience_ms - passed;
+		doze(h, next <= now ? 0 : next - now < left ? next - now : left);
 	}
+}
+
+bool
+wait_until(harness *h, uint32_t patience_ms, bool (*done)(harness *h, void *arg), void *arg)
+{
+	bool ok;
+
+	clock_live(h, true);
+	ok = wait_live(h, patience_ms, done, arg);
+	clock_live(h, false);
+	return ok;
 }
 
 bool

@@ -170,9 +170,11 @@ instance_create(struct plug *p)
 	int err;
 
 	p->state = PLUG_CREATING;
+	clock_live(p->h, true);
 	call_begin(&c, p, "create");
 	err = p->plugin.create(&p->h->host, (struct grapnel_instance *)(void *)p, &p->instance);
 	call_end(&c);
+	clock_live(p->h, false);
 	p->state = PLUG_NEW;
 	if (err == GRAPNEL_OK && p->complained) {
 		finding(p->h, "contract: create called config_error and returned GRAPNEL_OK");
@@ -191,10 +193,12 @@ instance_destroy(struct plug *p)
 {
 	struct call c;
 
+	clock_live(p->h, true);
 	call_begin(&c, p, "destroy");
 	if (p->plugin.destroy != NULL)
 		p->plugin.destroy(p->instance);
 	call_end(&c);
+	clock_live(p->h, false);
 }
 
 static bool
@@ -319,10 +323,12 @@ plug_leave(struct plug *p)
 {
 	harness *h = p->h;
 
+	clock_live(h, true);
 	for (unsigned i = 0; i < h->worker_count; i++)
 		(void)on_worker(h, i, stop_here, p);
 	if (!h->stuck)
 		instance_destroy(p);
+	clock_live(h, false);
 	plug_unload(p);
 	reports_out(h);
 }
