@@ -154,16 +154,18 @@ step_run(harness *h, struct source *src, const char *line, size_t len)
 
 		report_tell(h, GRAPNEL_HARNESS_STEP, h->line, line);
 		if (last->plain > 2 && strncmp(last->text, "<<", 2) == 0) {
-			if (!here_read(src, &s, last->text + 2)) {
-				failure(h, "no line \"%s\" ends this", last->text + 2);
-				outcome = STEP_BROKEN;
-			}
-			free(last->text);
-			s.count--;
-			if (s.expected != NULL) { /* it stands before "->" */
-				failure(h, "<<%s has to be the last word, with nothing expected",
+			if (s.count == 1 || s.expected != NULL) { /* or it stands before "->" */
+				failure(h,
+				    "<<%s has to be the last word of a step, with nothing expected",
 				    "END");
 				outcome = STEP_BROKEN;
+			} else {
+				if (!here_read(src, &s, last->text + 2)) {
+					failure(h, "no line \"%s\" ends this", last->text + 2);
+					outcome = STEP_BROKEN;
+				}
+				free(last->text);
+				s.count--;
 			}
 		}
 		if (outcome == STEP_OK)

@@ -260,6 +260,11 @@ do_expect(struct step *s)
 	if (word_is(what, "log") && next != NULL) {
 		q.kind = RECORD_LOG;
 		q.level = level_of(next);
+		/* "expect no log warn /x/" would else hold whatever happens. */
+		if (left > (q.level == 0 ? 1 : 2))
+			return broken(s,
+			    q.level == 0 ? "\"%s\" is no level" : "too much behind \"%s\"",
+			    next->text);
 		q.text = q.level == 0 ? next : left > 1 ? next + 1 : NULL;
 		return record_expect(s, &q, not );
 	}

@@ -325,7 +325,10 @@ arg_yes(struct step *s, const char *key, bool *out)
 	if (!arg_get(s, key, &text))
 		return false;
 	*out = strcmp(text.data, "yes") == 0;
-	return true;
+	if (*out || strcmp(text.data, "no") == 0)
+		return true;
+	failure(s->h, "%s=%s is neither yes nor no", key, text.data);
+	return false;
 }
 
 const struct word *
