@@ -26,7 +26,7 @@
 #include <unistd.h>
 
 #define FIELD_MAX    256u
-#define LINE_MAX_LEN 8192u /* eight fields, every byte of them escaped as six */
+#define LINE_MAX_LEN 16384u /* eight fields, every byte of them escaped as six */
 #define RETRY_S      1
 
 struct buffer {
