@@ -127,6 +127,16 @@ say_unless_unloaded(struct engine *e, const char *path)
 	    "new file is not used; restart the broker if that matters");
 }
 
+/* The instance in force left the chains of what there was no callback for when it was made. */
+static void
+say_if_others(struct engine *e, uint32_t before)
+{
+	if (atomic_load(&e->events) != before)
+		engine_log(e, GRAPNEL_LOG_WARNING,
+		    "the Mosquitto plugin has registered other callbacks than before; reload once "
+		    "more, so that the broker asks it about them");
+}
+
 /* A new instance is in force. */
 static void
 adopt(struct engine *e, struct load *l)
@@ -135,6 +145,7 @@ adopt(struct engine *e, struct load *l)
 
 	if (e->loaded != NULL && load_equal(e->loaded, l) && !foreign_replaced(e, l->path)) {
 		calls_reload(e);
+		say_if_others(e, before);
 		return;
 	}
 	if (e->loaded != NULL) {
@@ -152,10 +163,8 @@ adopt(struct engine *e, struct load *l)
 		    "%s; what it is asked is answered with \"unavailable\" until a reload finds it "
 		    "well",
 		    e->error);
-	else if (before != 0 && atomic_load(&e->events) != before)
-		engine_log(e, GRAPNEL_LOG_WARNING,
-		    "the Mosquitto plugin has registered other callbacks than before; reload once "
-		    "more, so that the broker asks it about them");
+	else
+		say_if_others(e, before);
 }
 
 /* Under the lock, which is let go meanwhile. false: nothing to do. */
@@ -283,6 +292,7 @@ engine_end(struct engine *e, const struct instance *in)
 	bool ended;
 	int err = 0;
 
+	grapnel_mosquitto_leave(&e->claim);
 	(void)pthread_mutex_lock(&e->lock);
 	e->stopping = true;
 	(void)pthread_cond_broadcast(&e->changed);
@@ -384,12 +394,19 @@ wait_loaded(struct engine *e, struct instance *in)
 	return state == ENGINE_UP;
 }
 
-/* Somebody has that file already. */
+/* Somebody has that file already. left: it is nobody's engine, and goes at any time. */
 static bool
-take_over(struct instance *in, const struct claim *other, const char *title)
+take_over(struct instance *in, const struct claim *other, bool left, const char *title)
 {
-	struct engine *e = (struct engine *)other->engine;
+	struct engine *e;
 
+	if (left) {
+		in->host->config_error(in->self, NULL, "path",
+		    "it was loaded before, and still hangs in a call; try again when that has "
+		    "ended, or restart the broker");
+		return false;
+	}
+	e = (struct engine *)other->engine;
 	if (other->engine->calls != &engine_calls) {
 		in->host->config_error(in->self, NULL, "path",
 		    "the file of mosquitto-compat itself was replaced, and a Mosquitto plugin "
@@ -413,17 +430,18 @@ engine_attach(struct instance *in, const char *title)
 {
 	struct engine *e = engine_new(in->host, title, in->load->path);
 	const struct claim *other;
+	bool left;
 	int err;
 
 	if (e == NULL) {
 		in->host->config_error(in->self, NULL, NULL, "out of memory");
 		return false;
 	}
-	if ((other = grapnel_mosquitto_claim(&e->claim)) != NULL) {
+	if ((other = grapnel_mosquitto_claim(&e->claim, &left)) != NULL) {
 		free((char *)(uintptr_t)e->claim.path);
 		e->claim.path = NULL; /* it is not ours to release */
 		engine_free(e);
-		return take_over(in, other, title);
+		return take_over(in, other, left, title);
 	}
 	attach(e, in);
 	e->begin = load_ref(in->load);

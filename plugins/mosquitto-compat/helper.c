@@ -17,19 +17,28 @@ grapnel_mosquitto_version(void)
 }
 
 struct claim *
-grapnel_mosquitto_claim(struct claim *mine)
+grapnel_mosquitto_claim(struct claim *mine, bool *left)
 {
 	struct claim *c;
 
 	pthread_mutex_lock(&claims_lock);
 	for (c = claims; c != NULL && strcmp(c->path, mine->path) != 0; c = c->next)
 		;
+	*left = c != NULL && c->left;
 	if (c == NULL) {
 		mine->next = claims;
 		claims = mine;
 	}
 	pthread_mutex_unlock(&claims_lock);
 	return c;
+}
+
+void
+grapnel_mosquitto_leave(struct claim *mine)
+{
+	pthread_mutex_lock(&claims_lock);
+	mine->left = true;
+	pthread_mutex_unlock(&claims_lock);
 }
 
 void

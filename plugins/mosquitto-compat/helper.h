@@ -90,11 +90,13 @@ struct claim {
 	const void *base; /* where it is mapped; NULL: it is not */
 	pthread_t thread;
 	bool has_thread;
+	bool left; /* nobody may have it any more: it goes when its thread ends, which may be never */
 };
 
 HELPER_EXPORT unsigned grapnel_mosquitto_version(void);
-/* NULL: the file is mine now; else who has it. */
-HELPER_EXPORT struct claim *grapnel_mosquitto_claim(struct claim *mine);
+/* NULL: the file is mine now; else who has it, which may be gone by now when *left. */
+HELPER_EXPORT struct claim *grapnel_mosquitto_claim(struct claim *mine, bool *left);
+HELPER_EXPORT void grapnel_mosquitto_leave(struct claim *mine);
 HELPER_EXPORT void grapnel_mosquitto_release(struct claim *mine);
 HELPER_EXPORT void grapnel_mosquitto_mapped(struct claim *mine, const void *base);
 /* What is called on this thread is called by that claim's plugin. */

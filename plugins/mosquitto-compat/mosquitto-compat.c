@@ -41,11 +41,16 @@ static const struct grapnel_option compat_options[] = {
 	    .default_value = "yes",
 	    .help = "Whether the plugin may send messages to one client; each delivery is looked "
 		    "at for it." },
+	{ .name = "listeners",
+	    .type = GRAPNEL_OPTION_LIST,
+	    .help = "Titles of the listeners whose clients the Mosquitto plugin is asked about; "
+		    "default: all." },
 	{ .name = "login_depends",
 	    .type = GRAPNEL_OPTION_LIST,
-	    .help = "What answers about logins depend on: some of username, password, client_id, "
-		    "address, "
-		    "listener; then the broker keeps them for cache_ttl." },
+	    .help =
+		"What answers about logins depend on: some of username, password, client_id, "
+		"address, "
+		"listener, password always among them; then the broker keeps them for cache_ttl." },
 	{ .name = "option",
 	    .type = GRAPNEL_OPTION_BLOCK,
 	    .options = option_options,
@@ -131,6 +136,12 @@ set_depends(struct instance *in)
 	bool good = read_depends(in, "login_depends", true, &login);
 
 	good = read_depends(in, "acl_depends", false, &acl) && good;
+	if (good && login != 0 && !(login & GRAPNEL_DEPENDS_PASSWORD)) {
+		/* For cache_ttl whoever knows the name would come in. */
+		in->host->config_error(
+		    in->self, NULL, "login_depends", "\"password\" has to be among them");
+		good = false;
+	}
 	if (!good)
 		return false;
 	in->purge = login != 0 || acl != 0;
@@ -326,6 +337,7 @@ compat_create(const struct grapnel_host *host, struct grapnel_instance *self, vo
 	in->tick_ms = (uint32_t)host->option_int(self, NULL, "tick_interval");
 	in->queue = (unsigned)host->option_int(self, NULL, "queue");
 	in->direct = host->option_bool(self, NULL, "direct_messages");
+	in->some_listeners = host->option_given(self, NULL, "listeners");
 	make_metrics(in);
 	if (!set_depends(in) || !open_helper(in) || (in->load = read_load(in)) == NULL ||
 	    !engine_attach(in, title) || !leave_chains(in)) {

@@ -4,8 +4,10 @@ import glob
 import os
 import re
 import shutil
+import signal
 import subprocess
 import threading
+import time
 
 from lib.broker import PLUGINS, TIMEOUT, Broker, run_grapneld
 from lib.case import Skip, broker, default_broker, each, versions
@@ -94,6 +96,17 @@ def test_what_it_says_of_a_login(b, v, case):
     username, password, reason5, reason3 = case
     c = b.client(v)
     c.connect(b.unique("c"), reason=reason5 if v == 5 else reason3, username=username, password=password)
+
+
+@broker(own=True, plugins=plain(listeners=["mqtt"]), listeners={"mqtt": {}, "other": {"anonymous": True}})
+def test_it_may_be_for_some_listeners(b):
+    login(b).ping()
+    mark = b.mark()
+    b.client(V5, listener="other").connect("elsewhere", reason=0x87, username="somebody", password=b"secret")
+    c = b.connect(V5, client_id="nobody", listener="other")
+    assert c.publish("open/x", qos=1) == 0x87  # nobody has said yes
+    c.disconnect()
+    never_said(b, ".* id=(elsewhere|nobody) ", mark)
 
 
 def test_a_password_with_a_nul_is_not_cut(b):
@@ -493,6 +506,33 @@ def test_the_broker_ends_while_it_hangs(b):
     assert b.log_lines("the Mosquitto plugin hangs in MOSQ_EVT_BASIC_AUTH; its thread is left")
 
 
+@broker(own=True, plugins={}, listeners={"mqtt": {"anonymous": True}})
+def test_one_that_was_left_hanging_is_not_taken_again(b):
+    """Another section keeps mosquitto-compat itself loaded meanwhile."""
+    shutil.copy(PLAIN, b.path("copy.so"))
+    other = {"other": section(path=b.path("copy.so"), opts={"only": "reload"})}
+    b.configure(plugins=other)
+    b.reload()
+    hang(b)
+    b.configure(plugins=dict(plain(opts={"greeting": "hang"}, start_timeout="200ms"), **other))
+    b.reload(good=False)
+    b.wait_log("has not returned from mosquitto_plugin_init within start_timeout")
+    b.wait_log("its thread is left as it is")
+    b.configure(plugins=dict(plain(opts={"greeting": "hello"}), **other))
+    b.reload(good=False)
+    b.wait_log("it was loaded before, and still hangs in a call; try again when that has ended")
+    hang(b, False)
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        mark = b.mark()
+        b.signal(signal.SIGHUP)
+        if " reloaded: " in b.wait_log(" (reloaded|reload_refused): ", since=mark):
+            break
+        assert time.monotonic() < deadline
+    login(b).ping()
+    b.client(V5).connect("none", reason=0x87, username="wrong", password=b"wrong")
+
+
 # ---- reloads -------------------------------------------------------------------------------------
 
 def test_a_reload_is_an_event(b):
@@ -600,6 +640,7 @@ def checked(plugin):
     ("plain", {"path": "relative.so"}, r'it has to begin with "/"'),
     ("plain", {"acl_depends": ["password"]}, r'"password" is none of username, client_id, address, listener'),
     ("plain", {"login_depends": ["weather"]}, r'"weather" is none of username, .*, password'),
+    ("plain", {"login_depends": ["username"]}, r'"password" has to be among them'),
 ))
 def test_what_cannot_be_loaded_is_explained(case):
     name, options, text = case
