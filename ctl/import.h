@@ -77,6 +77,7 @@ struct import_listener {
 struct import_plugin {
 	size_t at;
 	int listener; /* with per_listener_settings; -1: all */
+	bool put;     /* mosquitto-compat runs it */
 };
 
 struct import {
@@ -178,6 +179,8 @@ void import_tls(const struct import_one *x);
 /* ---- import_listener.c, import_auth.c, import_general.c: from the directives to files ---- */
 void import_listeners(struct import *im, struct import_out *o);
 void import_auth(struct import *im, struct import_out *o);
+/* Is there a plugin, or an ACL file that is one, that decides about clients of that listener? */
+bool import_has_plugin(struct import *im, int listener);
 void import_general(struct import *im, struct import_out *o);
 /* All of it, in the right order; then every directive has its fate. false: no memory. */
 bool import_convert(struct import *im, struct import_out *o);

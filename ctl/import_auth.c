@@ -9,6 +9,7 @@
 #endif
 #include "import.h"
 
+#include "../plugins/common/read_file.h"
 #include "mqtt/wire.h"
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,12 @@
 	"# What Mosquitto allows without an acl_file.\n" \
 	"allow all       #\n"                            \
 	"allow subscribe $SYS/#\n"
+
+/* Of what is asked before those of the kind. */
+#define ORDER_IDENTITY    15u
+#define ORDER_FILES       19u
+#define ORDER_PLUGINS_OLD 59u
+#define PLUGIN_MAX        (64u << 20)
 
 struct group {
 	struct import_directive *passwords, *acl;
@@ -136,10 +143,6 @@ hint(struct import *im, struct import_directive *d, int plugin)
 		    "it");
 	else if (strstr(name, "persist_sqlite") != NULL)
 		import_fate(im, d, IMPORT_LOST, "the store is Grapnel's own (store { })");
-	if (im->plugins[plugin].listener >= 0)
-		import_fate(im, d, IMPORT_OTHER,
-		    "with per_listener_settings it was for one listener; here it is asked about "
-		    "the clients of all");
 }
 
 static void
@@ -169,6 +172,69 @@ put_plugin_options(struct import *im, struct import_file *f, int plugin)
 	}
 }
 
+/* Version 5 is asked before Mosquitto's files, older ones after them. What cannot be read has the version that its name stands for. */
+static bool
+is_version_5(const struct import *im, const struct import_directive *d)
+{
+	static const char init[] = "mosquitto_plugin_init";
+	char error[IMPORT_ERROR];
+	struct file_text text;
+	bool found;
+
+	if (!im->look_around || !read_file(plugin_path(d), PLUGIN_MAX, &text, error, sizeof(error)))
+		return strcmp(d->name, "auth_plugin") != 0;
+	found = memmem(text.data, text.len, init, sizeof(init)) != NULL;
+	file_text_free(&text);
+	return found;
+}
+
+/* The sections of auth-file come behind it. */
+static unsigned
+files_order(const struct import *im)
+{
+	unsigned plugins = ORDER_IDENTITY + (unsigned)im->plugin_count;
+
+	return plugins > ORDER_FILES ? plugins : ORDER_FILES;
+}
+
+static unsigned
+order_of(const struct import *im, const struct import_directive *d, unsigned number)
+{
+	unsigned files = files_order(im) + (unsigned)im->listener_count;
+
+	if (is_version_5(im, d))
+		return ORDER_IDENTITY + number;
+	return (files > ORDER_PLUGINS_OLD ? files : ORDER_PLUGINS_OLD) + number;
+}
+
+static void
+put_title_list(const struct import_listener *l, FILE *out, bool first)
+{
+	fprintf(out, "%s\"%s\"", first ? "" : ", ", l->title);
+	for (unsigned k = 2; k <= l->addresses; k++)
+		fprintf(out, ", \"%s.%u\"", l->title, k);
+}
+
+/* With per_listener_settings it is for the clients of one. */
+static void
+put_plugin_listener(struct import *im, struct import_file *f, int listener)
+{
+	char *list = NULL;
+	size_t len = 0;
+	FILE *out = open_memstream(&list, &len);
+
+	if (out == NULL) {
+		im->no_memory = true;
+		return;
+	}
+	put_title_list(&im->listeners[listener], out, true);
+	if (fclose(out) != 0)
+		im->no_memory = true;
+	else
+		import_line(f, NULL, "listeners = [%s]", list);
+	free(list);
+}
+
 static void
 put_plugin(struct import *im, struct import_file *f, int plugin, unsigned number)
 {
@@ -184,8 +250,10 @@ put_plugin(struct import *im, struct import_file *f, int plugin, unsigned number
 		import_line(f, NULL, "plugin \"mosquitto-compat-%u\" {", number);
 		import_line(f, NULL, "module = mosquitto-compat");
 	}
-	import_line(f, NULL, "order = %u", 59 + number);
+	import_line(f, NULL, "order = %u", order_of(im, d, number));
 	import_string(f, d, "path", path);
+	if (im->plugins[plugin].listener >= 0)
+		put_plugin_listener(im, f, im->plugins[plugin].listener);
 	put_plugin_options(im, f, plugin);
 	if (import_bool(im, special, &deny)) {
 		import_line(f, special, "deny_special_chars = %s", deny ? "yes" : "no");
@@ -195,8 +263,7 @@ put_plugin(struct import *im, struct import_file *f, int plugin, unsigned number
 	import_converted(d);
 }
 
-/* @return how many there are that Grapnel's own do not replace. */
-static unsigned
+static void
 put_plugins(struct import *im, struct import_out *o)
 {
 	struct import_file *f = NULL;
@@ -208,6 +275,11 @@ put_plugins(struct import *im, struct import_out *o)
 
 		if (d->fate == IMPORT_LOST || is_file_plugin(d))
 			continue;
+		if (im->plugins[i].listener >= 0 && im->listener_count > 0 &&
+		    im->listeners[im->plugins[i].listener].title[0] == '\0') {
+			import_fate(im, d, IMPORT_LOST, "its listener is left out");
+			continue;
+		}
 		hint(im, d, (int)i);
 		if (d->fate == IMPORT_LOST)
 			continue;
@@ -220,16 +292,39 @@ put_plugins(struct import *im, struct import_out *o)
 			    "Mosquitto's plugins, run by the plugin mosquitto-compat; see "
 			    "grapnel-mosquitto-compat(5).\n");
 		if (f == NULL)
-			return number;
+			return;
 		put_plugin(im, f, (int)i, ++number);
+		im->plugins[i].put = true;
 	}
-	return number;
+}
+
+static bool
+is_put(const struct import *im, int listener)
+{
+	for (size_t i = 0; i < im->plugin_count; i++)
+		if (im->plugins[i].put &&
+		    (im->plugins[i].listener < 0 || im->plugins[i].listener == listener))
+			return true;
+	return false;
+}
+
+bool
+import_has_plugin(struct import *im, int listener)
+{
+	for (size_t i = 0; i < im->plugin_count; i++) {
+		const struct import_directive *d = &im->directives[im->plugins[i].at];
+
+		if ((im->plugins[i].listener < 0 || im->plugins[i].listener == listener) &&
+		    strstr(base_name(plugin_path(d)), "mosquitto_password_file") == NULL)
+			return true;
+	}
+	return false;
 }
 
 /* ---- auth-file ----------------------------------------------------------------------------------- */
 
 static struct group
-group_of(struct import *im, int listener, bool plugins)
+group_of(struct import *im, int listener)
 {
 	struct group g = { import_security(im, "password_file", listener),
 		import_security(im, "acl_file", listener), false };
@@ -238,7 +333,7 @@ group_of(struct import *im, int listener, bool plugins)
 		g.passwords = plugin_file(im, "mosquitto_password_file", "password_file", listener);
 	if (g.acl == NULL)
 		g.acl = plugin_file(im, "mosquitto_acl_file", "acl_file", listener);
-	g.open = g.acl == NULL && !plugins;
+	g.open = g.acl == NULL && !is_put(im, listener);
 	return g;
 }
 
@@ -256,7 +351,7 @@ same_group(const struct group *a, const struct group *b)
 }
 
 static void
-put_titles(struct import *im, struct import_file *f, const struct group *g, bool plugins)
+put_titles(struct import *im, struct import_file *f, const struct group *g)
 {
 	char *list = NULL;
 	size_t len = 0;
@@ -269,14 +364,12 @@ put_titles(struct import *im, struct import_file *f, const struct group *g, bool
 	}
 	for (size_t i = 0; i < im->listener_count; i++) {
 		const struct import_listener *l = &im->listeners[i];
-		struct group of = group_of(im, (int)i, plugins);
+		struct group of = group_of(im, (int)i);
 
 		if (l->title[0] == '\0' || !same_group(&of, g))
 			continue;
-		fprintf(out, "%s\"%s\"", first ? "" : ", ", l->title);
+		put_title_list(l, out, first);
 		first = false;
-		for (unsigned k = 2; k <= l->addresses; k++)
-			fprintf(out, ", \"%s.%u\"", l->title, k);
 	}
 	if (fclose(out) != 0)
 		im->no_memory = true;
@@ -323,7 +416,7 @@ struct sections {
 	struct import *im;
 	struct import_out *o;
 	struct import_file *f;
-	bool plugins, nobody; /* nobody: there is no way in at all */
+	bool nobody; /* nobody: there is no way in at all */
 	unsigned number;
 };
 
@@ -345,9 +438,9 @@ put_section(struct sections *s, const struct group *g, bool all)
 		import_line(s->f, NULL, "plugin \"auth-file-%u\" {", s->number);
 		import_line(s->f, NULL, "module = auth-file");
 	}
-	import_line(s->f, NULL, "order = %u", 19 + s->number);
+	import_line(s->f, NULL, "order = %u", files_order(im) + s->number);
 	if (!all)
-		put_titles(im, s->f, g, s->plugins);
+		put_titles(im, s->f, g);
 	put_file(im, s->f, g->passwords, "password_file");
 	if (g->passwords == NULL && s->nobody) {
 		import_line(s->f, NULL, "# Nobody can log in yet, as with Mosquitto:");
@@ -361,10 +454,10 @@ put_section(struct sections *s, const struct group *g, bool all)
 }
 
 static bool
-seen_before(struct import *im, size_t listener, const struct group *g, bool plugins)
+seen_before(struct import *im, size_t listener, const struct group *g)
 {
 	for (size_t i = 0; i < listener; i++) {
-		struct group of = group_of(im, (int)i, plugins);
+		struct group of = group_of(im, (int)i);
 
 		if (im->listeners[i].title[0] != '\0' && same_group(&of, g))
 			return true;
@@ -380,7 +473,7 @@ put_auth_files(struct sections *s)
 	bool any = false, all = true;
 
 	for (size_t i = 0; i < im->listener_count; i++) {
-		struct group g = group_of(im, (int)i, s->plugins);
+		struct group g = group_of(im, (int)i);
 
 		if (im->listeners[i].title[0] == '\0')
 			continue;
@@ -389,15 +482,15 @@ put_auth_files(struct sections *s)
 		any = true;
 	}
 	if (!any)
-		first = group_of(im, -1, s->plugins);
+		first = group_of(im, -1);
 	if (all) {
 		put_section(s, &first, true);
 		return;
 	}
 	for (size_t i = 0; i < im->listener_count; i++) {
-		struct group g = group_of(im, (int)i, s->plugins);
+		struct group g = group_of(im, (int)i);
 
-		if (im->listeners[i].title[0] != '\0' && !seen_before(im, i, &g, s->plugins))
+		if (im->listeners[i].title[0] != '\0' && !seen_before(im, i, &g))
 			put_section(s, &g, false);
 	}
 }
@@ -460,7 +553,7 @@ put_identity(struct import *im, struct import_out *o)
 	    "psk_file)\n"
 	    "need no password; see grapnel-tls-identity(5).\n");
 	import_line(f, NULL, "plugin \"tls-identity\" {");
-	import_line(f, NULL, "order = 15");
+	import_line(f, NULL, "order = %u", ORDER_IDENTITY);
 	import_line(f, NULL, "sources = [%s%s%s%s%s]", certificate ? "certificate" : "",
 	    certificate && (proxy || psk) ? ", " : "", proxy ? "proxy" : "",
 	    proxy && psk ? ", " : "", psk ? "psk" : "");
@@ -470,22 +563,22 @@ put_identity(struct import *im, struct import_out *o)
 
 /* Mosquitto without password_file lets in whoever brings a name, whatever password comes with it. */
 static void
-hint_names(struct import *im, bool plugins)
+hint_names(struct import *im)
 {
 	for (size_t i = 0; i < im->listener_count; i++) {
 		const struct import_listener *l = &im->listeners[i];
-		struct group g = group_of(im, (int)i, plugins);
+		struct group g = group_of(im, (int)i);
 		struct import_directive *d;
 
-		if (l->title[0] == '\0' || !l->anonymous || g.passwords != NULL || plugins ||
-		    l->identity || l->psk)
+		if (l->title[0] == '\0' || !l->anonymous || g.passwords != NULL ||
+		    is_put(im, (int)i) || l->identity || l->psk)
 			continue;
 		if ((d = import_find(im, "listener_allow_anonymous", (int)i)) == NULL)
 			d = import_security(im, "allow_anonymous", (int)i);
 		import_fate(im, d, IMPORT_OTHER, "%s", IMPORT_ANY_NAME);
 	}
-	if (im->local_only && im->local_anonymous && !plugins &&
-	    group_of(im, -1, plugins).passwords == NULL) {
+	if (im->local_only && im->local_anonymous && !is_put(im, -1) &&
+	    group_of(im, -1).passwords == NULL) {
 		struct import_directive *d = import_find(im, "allow_anonymous", -1);
 
 		im->names = d == NULL;
@@ -498,11 +591,13 @@ import_auth(struct import *im, struct import_out *o)
 {
 	struct sections s = { .im = im, .o = o };
 	bool anonymous = im->local_only && im->local_anonymous, identity = put_identity(im, o),
-	     users = false;
+	     users = false, plugins = false;
 
-	s.plugins = put_plugins(im, o) > 0;
+	put_plugins(im, o);
+	for (size_t i = 0; i < im->plugin_count; i++)
+		plugins = plugins || im->plugins[i].put;
 	for (size_t i = 0; i < im->listener_count; i++) {
-		struct group g = group_of(im, (int)i, s.plugins);
+		struct group g = group_of(im, (int)i);
 
 		if (im->listeners[i].title[0] == '\0')
 			continue;
@@ -510,8 +605,8 @@ import_auth(struct import *im, struct import_out *o)
 		users = users || g.passwords != NULL;
 	}
 	if (im->listener_count == 0)
-		users = group_of(im, -1, s.plugins).passwords != NULL;
-	s.nobody = !anonymous && !identity && !users && !s.plugins;
+		users = group_of(im, -1).passwords != NULL;
+	s.nobody = !anonymous && !identity && !users && !plugins;
 	put_auth_files(&s);
-	hint_names(im, s.plugins);
+	hint_names(im);
 }

@@ -236,17 +236,10 @@ put_websocket(const struct import_one *x)
 static void
 put_mountpoint(const struct import_one *x)
 {
-	struct import_directive *d = import_own(x, "mount_point");
+	struct import_directive *d = import_own(x, "mount_point"); /* a good one: rights_possible */
 
 	if (d == NULL)
 		return;
-	if (!utf8_plain(d->value, strlen(d->value)) || strlen(d->value) > 1024 ||
-	    d->value[0] == '$' || d->value[0] == '\0' || strpbrk(d->value, "+#") != NULL) {
-		import_fate(x->im, d, IMPORT_LOST,
-		    "a mountpoint has no +, no #, does not begin with $ and has 1024 bytes at "
-		    "most");
-		return;
-	}
 	import_string(x->f, d, "mountpoint", d->value);
 	import_converted(d);
 }
@@ -439,6 +432,50 @@ interface_possible(const struct import_one *x)
 	return false;
 }
 
+static bool
+is_text(const struct import_directive *d)
+{
+	return d == NULL || (d->value[0] != '\0' && utf8_plain(d->value, strlen(d->value)));
+}
+
+/*
+ * What keeps its clients apart has to be there. Mosquitto's rules, and its plugins, are about topics with the mountpoint in
+ * front; here they are about those that clients know.
+ */
+static bool
+rights_possible(const struct import_one *x)
+{
+	struct import_directive *const need[] = { import_own(x, "mount_point"),
+		import_security(x->im, "acl_file", x->number),
+		import_security(x->im, "password_file", x->number) };
+
+	for (size_t i = 0; i < sizeof(need) / sizeof(need[0]); i++) {
+		if (is_text(need[i]))
+			continue;
+		import_fate(
+		    x->im, need[i], IMPORT_LOST, "its value is no text; the listener is left out");
+		import_fate(x->im, x->at, IMPORT_LOST, "left out, see %s", need[i]->name);
+		return false;
+	}
+	if (need[0] != NULL &&
+	    (strlen(need[0]->value) > 1024 || need[0]->value[0] == '$' ||
+		strpbrk(need[0]->value, "+#") != NULL)) {
+		import_fate(x->im, need[0], IMPORT_LOST,
+		    "a mountpoint has no +, no #, does not begin with $ and has 1024 bytes at "
+		    "most; the listener is left out");
+		import_fate(x->im, x->at, IMPORT_LOST, "left out, see mount_point");
+		return false;
+	}
+	if (need[0] == NULL || (need[1] == NULL && !import_has_plugin(x->im, x->number)))
+		return true;
+	import_fate(x->im, need[0], IMPORT_LOST,
+	    "in Mosquitto rules and plugins are about topics with the mountpoint, here about "
+	    "topics without it; change them, "
+	    "then write the listener with mountpoint = yourself");
+	import_fate(x->im, x->at, IMPORT_LOST, "left out, see mount_point");
+	return false;
+}
+
 /* "1883 [host]", or port and bind_address of the standard listener. */
 static void
 one_listener(const struct import_one *x)
@@ -453,13 +490,22 @@ one_listener(const struct import_one *x)
 	if (x->l->standard) {
 		if ((bind = import_own(x, "bind_address")) != NULL)
 			import_word(bind, host, sizeof(host));
+		if (bind != NULL && host[0] == '\0') {
+			import_fate(
+			    x->im, x->at, IMPORT_LOST, "left out: bind_address has no value");
+			return;
+		}
 	} else {
 		const char *rest = x->at->value + strcspn(x->at->value, " \t");
 		size_t n;
 
 		rest += strspn(rest, " \t");
 		n = rest[0] == '#' ? 0 : strcspn(rest, " \t");
-		snprintf(host, sizeof(host), "%.*s", (int)(n < sizeof(host) ? n : 0), rest);
+		if (n >= sizeof(host)) {
+			import_fate(x->im, x->at, IMPORT_LOST, "left out: that is no address");
+			return;
+		}
+		snprintf(host, sizeof(host), "%.*s", (int)n, rest);
 	}
 	if (!utf8_plain(host, strlen(host))) {
 		import_fate(x->im, x->at, IMPORT_LOST, "the address is no text");
@@ -471,12 +517,72 @@ one_listener(const struct import_one *x)
 		import_fate(x->im, import_own(x, "protocol"), IMPORT_LOST, "see the listener");
 		return;
 	}
-	if (!import_tls_possible(x) || !interface_possible(x))
+	if (!import_tls_possible(x) || !interface_possible(x) || !rights_possible(x))
 		return;
 	snprintf(text, sizeof(text), "%" PRId64, number);
 	put_all(x, text, host[0] != '\0' ? host : NULL);
 	import_converted(port);
 	import_converted(bind);
+}
+
+static const char *
+same_bool(const char *word)
+{
+	return strcmp(word, "0") == 0 ? "false" : strcmp(word, "1") == 0 ? "true" : word;
+}
+
+/*
+ * Does it make the standard listener by itself? In 2.0 only what is another value than the default does; 2.1 takes every setting
+ * that belongs to a listener. What only 2.1 opens is not opened: it may be open to more than anybody wanted.
+ */
+static bool
+opens(const struct import_directive *d)
+{
+	/* What it is when it says nothing new; NULL: it opens nothing, whatever it is. */
+	static const struct {
+		const char *name, *nothing;
+	} rows[] = { { "accept_protocol_versions", NULL }, { "acl_file", NULL },
+		{ "allow_anonymous", NULL }, { "allow_zero_length_clientid", "true" },
+		{ "auto_id_prefix", NULL }, { "disable_client_cert_date_checks", NULL },
+		{ "enable_proxy_protocol", NULL }, { "http_dir", NULL },
+		{ "listener_allow_anonymous", NULL }, { "listener_auto_id_prefix", NULL },
+		{ "max_connections", "-1" }, { "max_qos", "2" }, { "max_topic_alias", NULL },
+		{ "max_topic_alias_broker", NULL }, { "plugin_use", NULL }, { "protocol", "mqtt" },
+		{ "proxy_protocol_v2_require_tls", NULL }, { "require_certificate", "false" },
+		{ "tls_version", NULL }, { "use_identity_as_username", "false" },
+		{ "use_subject_as_username", "false" }, { "use_username_as_clientid", "false" },
+		{ "websockets_origin", NULL } };
+	char word[16];
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		if (strcmp(rows[i].name, d->known->name) == 0)
+			return rows[i].nothing != NULL &&
+			    strcmp(same_bool(import_word(d, word, sizeof(word))),
+				rows[i].nothing) != 0;
+	return true;
+}
+
+/* The standard listener that nothing has opened. */
+static bool
+not_opened(struct import *im, const struct import_listener *l, int number)
+{
+	if (!l->standard)
+		return false;
+	for (size_t i = 0; i < im->count; i++)
+		if (im->directives[i].known != NULL && im->directives[i].under == number &&
+		    (im->directives[i].known->scope == IMPORT_LISTENER ||
+			im->directives[i].known->scope == IMPORT_SECURITY) &&
+		    opens(&im->directives[i]))
+			return false;
+	for (size_t i = 0; i < im->count; i++)
+		if (im->directives[i].known != NULL && im->directives[i].under == number &&
+		    (im->directives[i].known->scope == IMPORT_LISTENER ||
+			im->directives[i].known->scope == IMPORT_SECURITY))
+			import_fate(im, &im->directives[i], IMPORT_LOST,
+			    "it stands before the first listener, and Mosquitto 2.0 opens none for "
+			    "it; 2.1 opens port 1883 to "
+			    "everybody");
+	return true;
 }
 
 /* Mosquitto 2 without listener, port and bind_address. */
@@ -524,6 +630,7 @@ import_listeners(struct import *im, struct import_out *o)
 		struct import_listener *l = &im->listeners[i];
 		struct import_one x = { im, f, l, (int)i, &im->directives[l->at] };
 
-		one_listener(&x);
+		if (!not_opened(im, l, (int)i))
+			one_listener(&x);
 	}
 }

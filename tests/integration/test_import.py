@@ -327,7 +327,7 @@ CONVERSIONS = [
     ("listener 1884\nallow_anonymous true", ["anonymous = yes", 'rules = "{dir}/out/rules"'], ["lets in any user name"]),
     ("listener 1884\nallow_anonymous perhaps", ["anonymous = no"], ["allow_anonymous perhaps\n.*true or false"]),
     ("listener 1884\naccept_protocol_versions 3, 5", ["protocol_versions = [3.1, 5.0]"], []),
-    ("listener 1884\nmount_point $x", [], ["mount_point .x\n.*does not begin with"]),
+    ("listener 1884\nmount_point $x", [], ["mount_point .x\n.*does not begin with", "1884\n.*left out, see mount_point"]),
     ("listener 1884\nprotocol http_api", [], ["listener 1884\n.*left out"]),
     ("listener 1884\nlog_type none", ["level = error"], ["errors are always logged"]),
     ("listener 1884\nlog_type all", ["level = debug"], []),
@@ -384,6 +384,41 @@ def test_a_certificate_that_nobody_can_have_opens_no_listener():
         assert re.search(r"listener 18831\n.*left out", said), said
 
 
+@each(row=(
+    # Rules that are about other topics than they were, or that are not there.
+    ("listener 18831\nmount_point m/\nacl_file {dir}/acl\nlistener 18832\n", "mount_point"),
+    ("listener 18831\nmount_point m/\nplugin /lib/x.so\nlistener 18832\n", "mount_point"),
+    ("per_listener_settings true\nlistener 18831\nacl_file\nlistener 18832\n", "acl_file"),
+    ("listener 18831 %s\nlistener 18832\n" % ("x" * 400), "no address"),
+    ("bind_address\nport 18831\nlistener 18832\n", "bind_address"),
+))
+def test_what_cannot_be_kept_apart_opens_no_listener(row):
+    text, why = row
+    with Folder(text, acl="topic #\n") as f:
+        said = f.convert()
+        assert 'bind = "*:18831"' not in f.read() and 'bind = "*:18832"' in f.read()
+        assert re.search(r"left out.*%s|left out: .*%s" % (why, why), said), said
+
+
+def test_what_stands_before_the_first_listener_opens_none_that_mosquitto_does_not_open():
+    text = "per_listener_settings true\nallow_anonymous true\nacl_file {dir}/acl\nmax_qos 2\nrequire_certificate false\nlistener 18831 127.0.0.1\n"
+    with Folder(text, acl="topic #\n") as f:
+        said = f.convert()
+        assert [line for line in settings(f.read()) if line.startswith("bind")] == ['bind = "127.0.0.1:18831"'], f.read()
+        assert re.search("allow_anonymous true\n.*2.0 opens none for it", said), said
+    with Folder(text.replace("max_qos 2", "max_qos 1"), acl="topic #\n") as f:
+        f.convert()
+        assert 'bind = "*:1883"' in f.read()
+
+
+def test_a_plugin_of_one_listener_is_asked_about_its_clients():
+    with Folder("per_listener_settings true\nlistener 18831\nplugin /lib/x.so\nlistener 18832\npassword_file {dir}/passwd\n", passwd="") as f:
+        f.convert()
+        got = "\n".join(settings(f.read()))
+        assert 'order = 16\npath = "/lib/x.so"\nlisteners = ["mqtt-18831"]\n}' in got, got
+        assert 'order = 20\nlisteners = ["mqtt-18832"]\npassword_file = "%s"\nrules = "%s"\n}' % (f.path("passwd"), f.path("out", "rules")) in got, got
+
+
 def test_plugins_of_mosquitto_go_to_mosquitto_compat_with_their_options():
     text = ("listener 1884\nauth_plugin /lib/go-auth.so\nauth_opt_backends jwt, postgres\nauth_opt_pg_password p\"$a\\\n"
             "auth_opt_twice 1\nauth_opt_twice 2\nauth_plugin_deny_special_chars false\nplugin /lib/other.so\n")
@@ -392,7 +427,7 @@ def test_plugins_of_mosquitto_go_to_mosquitto_compat_with_their_options():
         got = "\n".join(settings(f.read()))
         assert 'plugin "mosquitto-compat" {\norder = 60\npath = "/lib/go-auth.so"\noption "backends" {\nvalue = "jwt, postgres"\n}' in got, got
         assert 'option "pg_password" {\nvalue = "p\\"\\$a\\\\"\n}\noption "twice" {\nvalue = "2"\n}\ndeny_special_chars = no\n}' in got, got
-        assert 'plugin "mosquitto-compat-2" {\nmodule = mosquitto-compat\norder = 61\npath = "/lib/other.so"\n}' in got, got
+        assert 'plugin "mosquitto-compat-2" {\nmodule = mosquitto-compat\norder = 17\npath = "/lib/other.so"\n}' in got, got
         assert re.search(r"auth-postgres, auth-jwt of Grapnel", said), said
         assert 'p"$a' not in said
 
@@ -471,7 +506,7 @@ def test_a_file_that_cannot_be_read_is_refused(bad):
 def test_bytes_of_no_text_are_named_and_not_shown():
     with Folder() as f:
         with open(f.path("mosquitto.conf"), "wb") as out:
-            out.write(b"listener 18831\nmount_point \xff\xfe\nuser a\x1b[31mb\nno\x1b[31mthing x\n")
+            out.write(b"listener 18831\nmount_point \xff\xfe\nuser a\x1b[31mb\nno\x1b[31mthing x\nlistener 18832\n")
         said = f.convert()
         assert "\x1b" not in said and "mount_point" in said and "user" in said, said
         f.check()
@@ -528,8 +563,9 @@ CASES = [
 
 DYNAMIC = "/usr/lib/%s-linux-gnu/mosquitto_dynamic_security.so" % os.uname().machine
 if os.path.exists(DYNAMIC) and os.path.exists(os.path.join(PLUGINS, "mosquitto-compat.so")):
-    CASES.append(Case("a plugin", "listener {port} 127.0.0.1\nallow_anonymous false\nplugin %s\nplugin_opt_config_file {dir}/dynamic\n" % DYNAMIC,
-                      [("port", u, p) for u, p in (("alice", "wonder"), ("alice", "wrong"), ("bob", "builder"), ("nobody", "x"), (None, None))]))
+    CASES += [Case(name, "listener {port} 127.0.0.1\nallow_anonymous false\nplugin %s\nplugin_opt_config_file {dir}/dynamic\n%s" % (DYNAMIC, more),
+                   [("port", u, p) for u, p in (("alice", "wonder"), ("alice", "wrong"), ("bob", "builder"), ("nobody", "x"), (None, None))])
+              for name, more in (("a plugin", ""), ("a plugin, asked before the files", "password_file {dir}/passwd2\nacl_file {dir}/wide\n"))]
 
 
 def dynamic_security():
@@ -634,6 +670,7 @@ def write_files(f):
     for name, users in (("passwd", PASSWORDS), ("passwd2", {"admin": PASSWORDS["admin"], "carol": "christmas"})):
         f.write(name, "".join("%s:$7$101$%s$%s\n" % (user, *pbkdf2(user, password)) for user, password in users.items()))
     f.write("acl", ACL)
+    f.write("wide", "topic readwrite #\n")
     f.write("dynamic", dynamic_security())
 
 
@@ -648,7 +685,7 @@ def test_the_same_clients_come_in_and_may_do_the_same(case):
     ours = {name: free_port() for name in names}
     with Folder() as f:
         write_files(f)
-        for name in ("passwd", "passwd2", "acl", "dynamic"):
+        for name in ("passwd", "passwd2", "acl", "wide", "dynamic"):
             shutil.copy(f.path(name), m.dir)
         for name in facts:
             shutil.copy(facts[name], m.path(name))
