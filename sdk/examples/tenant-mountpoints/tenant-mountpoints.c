@@ -203,11 +203,23 @@ compile_rules(const struct mountpoints *m, const struct grapnel_block *block, st
 	return t->rules != NULL;
 }
 
+/* Below the mountpoint of another tenant, or above it: one of them would have the topics of both. */
+static const struct tenant *
+overlapping(const struct mountpoints *m, const struct tenant *t)
+{
+	for (const struct tenant *o = m->tenants; o < t; o++)
+		if (strncmp(o->mountpoint, t->mountpoint, strlen(o->mountpoint)) == 0 ||
+		    strncmp(o->mountpoint, t->mountpoint, strlen(t->mountpoint)) == 0)
+			return o;
+	return NULL;
+}
+
 static bool
 add_tenant(struct mountpoints *m, const struct grapnel_block *block, struct grapnel_str name)
 {
 	const struct grapnel_host *host = m->host;
 	struct tenant *t = &m->tenants[m->count++];
+	const struct tenant *other;
 	struct grapnel_str given = host->option_str(m->self, block, "mountpoint");
 	int n = given.data != NULL
 	    ? snprintf(t->mountpoint, sizeof(t->mountpoint), "%.*s", (int)given.len, given.data)
@@ -225,6 +237,12 @@ add_tenant(struct mountpoints *m, const struct grapnel_block *block, struct grap
 		host->config_error(m->self, block, given.data != NULL ? "mountpoint" : NULL,
 		    "a mountpoint is up to %u bytes, ends with a slash, and has no wildcards",
 		    MOUNTPOINT_MAX - 1);
+		return false;
+	}
+	if ((other = overlapping(m, t)) != NULL) {
+		host->config_error(m->self, block, given.data != NULL ? "mountpoint" : NULL,
+		    "\"%s\" and \"%s\" of tenant \"%.*s\" overlap", t->mountpoint,
+		    other->mountpoint, (int)other->name.len, other->name.data);
 		return false;
 	}
 	if (t->token.data == NULL && t->certificate_suffix.data == NULL) {
