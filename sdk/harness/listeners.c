@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -185,11 +186,27 @@ listeners_free(harness *h)
 	}
 }
 
+/* As the broker makes it from the address, when the plugin does not say it itself. */
+static struct grapnel_str
+peer_of(const struct grapnel_connection *c, char *text, size_t size)
+{
+	char host[NI_MAXHOST], port[NI_MAXSERV];
+
+	if (c->peer.data != NULL)
+		return c->peer;
+	if (getnameinfo(c->address, (socklen_t)c->address_len, host, sizeof(host), port,
+		sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+		return GRAPNEL_STR("");
+	snprintf(text, size, strchr(host, ':') != NULL ? "[%s]:%s" : "%s:%s", host, port);
+	return (struct grapnel_str){ text, strlen(text) };
+}
+
 int
 connection_open(struct grapnel_instance *self, const struct grapnel_connection *c, int *fd)
 {
 	struct plug *p = plug_here(self, "connection_open");
-	char name[128];
+	char name[128], address[NI_MAXHOST + NI_MAXSERV];
+	struct grapnel_str peer;
 	struct record *r;
 	int pair[2];
 
@@ -203,7 +220,8 @@ connection_open(struct grapnel_instance *self, const struct grapnel_connection *
 	    c->listener.data != NULL ? c->listener.data : "");
 	if (listener_address(p->h, name) == NULL)
 		return GRAPNEL_ENOENT;
-	if ((r = record_new(RECORD_CONNECTION, c->peer.data, c->peer.len)) == NULL)
+	peer = peer_of(c, address, sizeof(address));
+	if ((r = record_new(RECORD_CONNECTION, peer.data, peer.len)) == NULL)
 		return GRAPNEL_ENOMEM;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0) {
 		record_free(r);

@@ -3,6 +3,7 @@
 should have none."""
 import os
 import re
+import socket
 import subprocess
 import tempfile
 
@@ -181,6 +182,22 @@ acl publish c2 a/b -> allow
 advance 10s
 expect r5 -> unavailable
 """,
+    "faulty": """
+section fault = services
+start
+client c1 id=dev1 mountpoint=m/
+acl publish c1 a/b -> allow
+expect published in/1 payload=four qos=1 retain property.content-type=text/plain
+expect no published in/1
+expect kick dev9 reason_code=0x98
+expect purge alice
+expect rights_changed
+expect metric questions_total 104      # its own message has four bytes, and the client is there
+message in/2 payload=12345
+message out/2 payload=12345
+expect metric questions_total 109
+advance 1h
+""",
     "rewrite": """
 section <<END
     publish_prefix = "new/"
@@ -300,6 +317,24 @@ expect log info '/close gw/'
 def test_plugins_that_do_as_they_should_have_no_findings(plugin):
     code, said = run(plugin, SCRIPTS[plugin])
     assert code == 0 and said == "stdin: ok\n", said
+
+
+def test_a_handler_of_listeners_opens_connections():
+    if not os.path.exists(TOOL):
+        raise Skip("grapnel-plugin is not built: libelf is missing")
+    script = 'section username = "*"\npatience 20s\nstart\nlistener gw udp\nexpect connection /^127.0.0.1:/ username=/^port-/\n'
+    with subprocess.Popen([TOOL, "run", "-v", os.path.join(PLUGINS, "datagrams.so")], text=True, stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as p:
+        p.stdin.write(script)
+        p.stdin.close()
+        said = ""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            for line in p.stdout:
+                said += line
+                m = re.search(r"open gw on udp:127\.0\.0\.1:(\d+)", line)
+                if m:
+                    s.sendto(b"\x10\x00", ("127.0.0.1", int(m[1])))
+        assert p.wait() == 0 and said.endswith("stdin: ok\n"), said
 
 
 BUNDLED = {

@@ -28,6 +28,7 @@ struct faulty {
 	const struct grapnel_event *event;
 	struct grapnel_watch *watch;
 	struct grapnel_timer *timer;
+	struct grapnel_sub *sub;
 	struct grapnel_client *client;
 	struct grapnel_rules *rules;
 	int metric;
@@ -63,8 +64,18 @@ on_fd(void *arg, int fd, unsigned events)
 static void
 on_message(void *arg, const struct grapnel_message_info *message)
 {
-	(void)arg;
-	(void)message;
+	struct faulty *f = arg;
+
+	f->host->metric_add(f->self, f->metric, (int64_t)message->payload.len);
+}
+
+static void
+on_client(void *arg, const struct grapnel_client_info *info)
+{
+	struct faulty *f = arg;
+
+	if (info != NULL)
+		f->host->metric_add(f->self, f->metric, 100);
 }
 
 static void
@@ -461,6 +472,31 @@ harmless(struct faulty *f, struct grapnel_request *req, const struct grapnel_acl
 	return GRAPNEL_ALLOW;
 }
 
+/* No fault, but much that a script can expect. */
+static enum grapnel_verdict
+services(struct faulty *f, struct grapnel_request *req, const struct grapnel_acl_check *q)
+{
+	const struct grapnel_property property = { .id = 3, .u.str = GRAPNEL_STR("text/plain") };
+	const struct grapnel_publication p = { .size = sizeof(p),
+		.topic_name = GRAPNEL_STR("in/1"),
+		.payload = GRAPNEL_STR("four"),
+		.qos = 1,
+		.retain = true,
+		.properties = &property,
+		.property_count = 1 };
+
+	(void)req;
+	if (f->sub == NULL)
+		f->sub = f->host->subscribe(f->self, GRAPNEL_STR("in/#"), on_message, f);
+	(void)f->host->publish(f->self, &p);
+	(void)f->host->client_kick(f->self, GRAPNEL_STR(""), GRAPNEL_STR("dev9"), 0x98);
+	(void)f->host->client_find(
+	    f->self, q->client->mountpoint, q->client->client_id, on_client, f);
+	(void)f->host->cache_purge(f->self, GRAPNEL_STR("alice"), (struct grapnel_str){ NULL, 0 });
+	f->host->rights_changed(f->self);
+	return GRAPNEL_ALLOW;
+}
+
 static const struct {
 	const char *name;
 	fault_fn fn;
@@ -493,6 +529,7 @@ static const struct {
 	{ "own-thread", own_thread },
 	{ "resolve-and-answer", resolve_and_answer },
 	{ "resolve-twice", resolve_twice },
+	{ "services", services },
 	{ "sleeps", sleeps },
 	{ "spins", spins },
 	{ "timer-after-free", timer_after_free },
@@ -554,6 +591,8 @@ faulty_worker_stop(void *instance, unsigned worker)
 
 	if (is(f, "leak-lookup") && worker == 0)
 		(void)f->host->dns_lookup(f->self, GRAPNEL_STR("localhost"), 0, on_addresses, f);
+	if (f->sub != NULL && worker == 0)
+		f->host->unsubscribe(f->sub);
 	if (f->timer != NULL && worker == 0 && !is(f, "leak-timer"))
 		f->host->timer_free(f->timer);
 }
