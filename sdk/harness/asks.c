@@ -21,12 +21,10 @@ handle_of(const struct asked *a)
 static struct asked *
 asked_of(harness *h, const struct grapnel_request *req)
 {
-	uint64_t bits = (uint64_t)(uintptr_t)req;
 	struct asked *a;
 
 	for (a = h->asks; a != NULL && handle_of(a) != req; a = a->next)
 		continue;
-	(void)bits;
 	return a;
 }
 

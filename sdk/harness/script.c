@@ -114,9 +114,10 @@ here_read(struct source *src, struct step *s, const char *end)
 static const struct step_def *
 def_find(const char *name)
 {
-	static const struct step_def *const tables[] = { steps_life, steps_ask, steps_expect };
+	static const struct step_def *const tables[] = { steps_life, steps_ask, steps_tell,
+		steps_expect };
 
-	for (unsigned t = 0; t < 3; t++) {
+	for (unsigned t = 0; t < 4; t++) {
 		for (const struct step_def *d = tables[t]; d->name != NULL; d++) {
 			if (strcmp(d->name, name) == 0)
 				return d;

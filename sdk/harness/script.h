@@ -36,7 +36,7 @@ struct step_def {
 	enum outcome (*run)(struct step *s);
 	const char *usage;
 };
-extern const struct step_def steps_life[], steps_ask[], steps_expect[]; /* end with name NULL */
+extern const struct step_def steps_life[], steps_ask[], steps_tell[], steps_expect[]; /* end with name NULL */
 
 /* Says what is wrong, as a failure of the harness. */
 enum outcome broken(struct step *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -63,6 +63,19 @@ const struct word *arg_unused(const struct step *s, unsigned from);
 bool word_value(struct word *w, size_t at, struct grapnel_str *out, char *error, size_t size);
 bool duration_of(struct grapnel_str text, uint64_t *ms);
 bool matches(const struct word *w, size_t at, struct grapnel_str got); /* equal, or /regex/ */
+
+/* ---- what several steps understand (steps_ask.c) ---- */
+/* What the words of a step say about a message. */
+struct message_words {
+	struct grapnel_message_info info;
+	uint8_t *properties;
+};
+/* The client that word i names, with what its logins have made of it. NULL: none; said. */
+struct sim_client *client_word(struct step *s, unsigned i);
+/* payload=, qos=, retain=, dup=, property.NAME=, author=, author_username=; properties are the caller's to free. */
+enum outcome message_read(struct step *s, struct message_words *m, struct grapnel_str topic, const struct sim_client *author);
+/* Every word is understood, or the step is mistyped. */
+enum outcome words_done(struct step *s);
 
 /* ---- facts (facts.c) ---- */
 struct fact {
