@@ -102,14 +102,9 @@ write_parcels(struct keeper *k)
 		k->w->endpoints[i]->batch_bytes_added = 0;
 	}
 	for (size_t i = 0; i < k->count; i++) {
-		bool windowed;
-
 		if ((k->written[i] = outbox_add(k->o, p->e->id, p->chunk)) == 0)
 			return false;
-		(void)pthread_mutex_lock(&k->w->lock);
-		windowed = p->in_window || p->done;
-		(void)pthread_mutex_unlock(&k->w->lock);
-		if (windowed)
+		if (p->in_window || p->done) /* not under the lock: keeper_calm.c */
 			p->e->batch_row = k->written[i];
 		p->e->batch_bytes_added += p->chunk->len;
 		if (p != k->last)
@@ -123,11 +118,9 @@ static bool
 trim(struct keeper *k, struct endpoint *e, struct outbox_sum *full, struct outbox_sum *old)
 {
 	struct webhook *w = k->w;
-	uint64_t stored;
+	uint64_t stored =
+	    e->stored_bytes + e->batch_bytes_added; /* not under the lock: keeper_calm.c */
 
-	(void)pthread_mutex_lock(&w->lock);
-	stored = e->stored_bytes + e->batch_bytes_added;
-	(void)pthread_mutex_unlock(&w->lock);
 	if (e->when_full == DROP_OLDEST && stored > e->max_bytes &&
 	    !outbox_remove_oldest(k->o, e->id, e->batch_row, stored - e->max_bytes, full))
 		return false;

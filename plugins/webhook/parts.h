@@ -63,8 +63,8 @@ struct parcel {
 	struct chunk *chunk;
 	int64_t row;     /* [lock] 0: not in the outbox */
 	bool unwritten;  /* [lock] in the queue, or being written */
-	bool in_window;  /* [lock] the sender has it, or will */
-	bool done;       /* [lock] nothing of it is wanted any more */
+	_Atomic bool in_window; /* [lock] the sender has it, or will. These two are read without it, too: keeper_calm.c */
+	_Atomic bool done;      /* [lock] nothing of it is wanted any more; set before in_window goes */
 	bool sealed;     /* [lock] nothing is put to it */
 	uint64_t ticket; /* number of its push */
 	uint64_t since_ms;
@@ -152,7 +152,8 @@ struct endpoint {
 	bool sender_busy; /* each lane has a request under way: the sender looks again with the next answer */
 	struct parcel *window, *window_last; /* for the sender to take */
 	size_t window_bytes, unwritten_bytes;
-	uint64_t stored_bytes, stored_events; /* rows of the outbox, those in the window included */
+	_Atomic uint64_t stored_bytes; /* read without the lock, too: keeper_calm.c */
+	uint64_t stored_events; /* rows of the outbox, those in the window included, as are stored_bytes */
 	uint64_t window_events, window_stored, window_stored_bytes; /* the latter: of those that are in the outbox, too */
 	uint64_t unwritten_events;	       /* that are not in the window */
 	uint64_t lost[LOST_WHY_COUNT];

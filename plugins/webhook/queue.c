@@ -113,8 +113,8 @@ queue_done(struct parcel *p)
 	struct endpoint *e = p->e;
 	struct webhook *w = e->w;
 
-	p->in_window = false;
 	p->done = true;
+	p->in_window = false;
 	e->window_bytes -= parcel_cost(p);
 	e->window_events -= p->chunk->count;
 	w->host->metric_add(w->self, w->m.memory, -(int64_t)parcel_cost(p));
