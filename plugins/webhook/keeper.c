@@ -44,6 +44,16 @@ write_delay_ms(const struct webhook *w)
 	return w->write_delay_ms;
 }
 
+/* What was delivered meanwhile does not count. */
+static bool
+is_late(struct webhook *w)
+{
+	if (!queue_much(w))
+		return false;
+	queue_sweep(w);
+	return queue_much(w);
+}
+
 /* Under the lock: when is there something to do? */
 static uint64_t
 due_ms(const struct keeper *k)
@@ -53,7 +63,7 @@ due_ms(const struct keeper *k)
 
 	if (w->jobs != NULL)
 		return 0;
-	if (w->held != NULL || w->dead != NULL || wants_more(w) || queue_is_late(w) || w->ending)
+	if (w->held != NULL || w->dead != NULL || wants_more(w) || is_late(w) || w->ending)
 		due = 0;
 	else if (w->since_ms != 0 && w->since_ms + write_delay_ms(w) < due)
 		due = w->since_ms + write_delay_ms(w);

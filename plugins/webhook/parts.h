@@ -282,7 +282,7 @@ void queue_window_add(struct endpoint *e, struct parcel *p); /* [lock] */
 void queue_done(struct parcel *p); /* the sender needs it no longer. [lock] */
 void queue_done_row(struct webhook *w, int64_t row); /* [lock] to be deleted */
 void queue_unstore(struct endpoint *e, uint64_t bytes, uint64_t events); /* [lock] the outbox has them no longer */
-bool queue_is_late(struct webhook *w); /* [lock] so much is unwritten that it should be written at once. Keeper */
+bool queue_much(const struct webhook *w); /* [lock] so much is unwritten that it should be written at once */
 void queue_sweep(struct webhook *w); /* what is done need not be written. [lock] Keeper, while it writes nothing */
 void queue_lose(struct endpoint *e, enum lost_why why, uint64_t events); /* [lock] */
 void queue_call_sender(struct webhook *w); /* [lock] */

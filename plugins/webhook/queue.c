@@ -255,18 +255,12 @@ queue_sweep(struct webhook *w)
 	}
 }
 
-/* What was delivered meanwhile does not count. */
 bool
-queue_is_late(struct webhook *w)
+queue_much(const struct webhook *w)
 {
-	for (unsigned i = 0; i < w->endpoint_count; i++) {
-		struct endpoint *e = w->endpoints[i];
-
-		if (e->unwritten_bytes >= QUEUE_MUCH(e))
-			queue_sweep(w);
-		if (e->unwritten_bytes >= QUEUE_MUCH(e))
+	for (unsigned i = 0; i < w->endpoint_count; i++)
+		if (w->endpoints[i]->unwritten_bytes >= QUEUE_MUCH(w->endpoints[i]))
 			return true;
-	}
 	return false;
 }
 

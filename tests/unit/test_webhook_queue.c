@@ -7,6 +7,7 @@
 #include "webhook/keeper.h"
 
 #include <check.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,6 +111,8 @@ set_up(enum when_full when_full, uint64_t max_bytes)
 	ck_assert_int_eq(pthread_mutex_init(&w.lock, NULL), 0);
 	ck_assert_int_eq(pthread_cond_init(&w.wake, NULL), 0);
 	k.w = &w;
+	k.can_be_calm = keeper_can_be_calm();
+	w.keeper = pthread_self();
 	k.o = outbox_open(NULL, error, sizeof(error), aside, sizeof(aside));
 	ck_assert_msg(k.o != NULL, "%s", error);
 	for (unsigned i = 0; i < ENDPOINTS; i++) {
@@ -160,7 +163,9 @@ push(struct endpoint *e, struct model *m)
 	(void)pthread_mutex_unlock(&w.lock);
 }
 
-/* What the keeper does; fails: the disk. */
+static void finish_one(struct model *m);
+
+/* What the keeper does; fails: the disk. The sender goes on meanwhile. */
 static void
 turn(bool fails)
 {
@@ -169,8 +174,11 @@ turn(bool fails)
 	(void)pthread_mutex_lock(&w.lock);
 	batch_take(&k);
 	(void)pthread_mutex_unlock(&w.lock);
+	finish_one(&models[0]);
 	if (!fails) {
+		keeper_calm(&k);
 		ck_assert_msg(batch_write(&k, trimmed), "%s", outbox_error(k.o));
+		keeper_calm_end(&k);
 		(void)pthread_mutex_lock(&w.lock);
 		batch_written(&k, trimmed);
 		(void)pthread_mutex_unlock(&w.lock);
@@ -423,6 +431,42 @@ START_TEST(nothing_is_put_to_what_is_done)
 }
 END_TEST
 
+/* Gives way while nobody waits; whoever comes to wait ends it. */
+START_TEST(the_keeper_gives_way_until_it_is_called)
+{
+	set_up(DROP_OLDEST, 1u << 30);
+	if (!k.can_be_calm) { /* an ordinary user, with the limits of one */
+		tear_down();
+		return;
+	}
+	keeper_calm(&k);
+	ck_assert_int_eq(sched_getscheduler(0), SCHED_IDLE);
+	keeper_calm_end(&k);
+	ck_assert_int_eq(sched_getscheduler(0), SCHED_OTHER);
+	keeper_calm(&k);
+	keeper_call(&w);
+	ck_assert_int_eq(sched_getscheduler(0), SCHED_OTHER);
+	keeper_calm_end(&k);
+	ck_assert(!w.calm);
+	w.ending = true;
+	keeper_calm(&k);
+	ck_assert_int_eq(sched_getscheduler(0), SCHED_OTHER);
+	tear_down();
+}
+END_TEST
+
+START_TEST(the_keeper_does_not_give_way_while_much_is_unwritten)
+{
+	set_up(DROP_OLDEST, 1u << 30);
+	while (endpoints[0].unwritten_bytes < QUEUE_MUCH(&endpoints[0]))
+		push(&endpoints[0], &models[0]);
+	keeper_calm(&k);
+	ck_assert_int_eq(sched_getscheduler(0), SCHED_OTHER);
+	keeper_calm_end(&k);
+	tear_down();
+}
+END_TEST
+
 int
 main(void)
 {
@@ -436,6 +480,8 @@ main(void)
 	    (int)(sizeof(kinds) / sizeof(kinds[0])));
 	tcase_add_test(c, a_disk_that_fails_stops_nothing_that_is_in_memory);
 	tcase_add_test(c, nothing_is_put_to_what_is_done);
+	tcase_add_test(c, the_keeper_gives_way_until_it_is_called);
+	tcase_add_test(c, the_keeper_does_not_give_way_while_much_is_unwritten);
 	suite_add_tcase(s, c);
 	srunner_run_all(r, CK_ENV);
 	failed = srunner_ntests_failed(r);
