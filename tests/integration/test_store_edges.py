@@ -32,7 +32,8 @@ def test_what_a_failing_store_refused_without_a_word_is_a_new_message_when_it_co
         sleeper(b)
         p = b.connect(V311, "publisher", clean=False)
         b.disk.fail("EIO", "write")
-        b.connect(V5, "more", clean=False, props=LONG)  # something that is written
+        # Something that is written: refused when what came before it was still to be written, and has failed.
+        b.client(V5).send_connect("more", clean=False, props=LONG)
         b.wait_log("store_failing")
         p.send_publish("q/a", "message", qos=2, packet_id=77)
         p.expect_close()
