@@ -215,24 +215,38 @@ put_title_list(const struct import_listener *l, FILE *out, bool first)
 		fprintf(out, ", \"%s.%u\"", l->title, k);
 }
 
-/* With per_listener_settings it is for the clients of one. */
+/* listeners = [...]: those that fn wants. */
 static void
-put_plugin_listener(struct import *im, struct import_file *f, int listener)
+put_listeners(struct import *im, struct import_file *f,
+    bool (*fn)(struct import *im, int listener, const void *arg), const void *arg)
 {
 	char *list = NULL;
 	size_t len = 0;
 	FILE *out = open_memstream(&list, &len);
+	bool first = true;
 
 	if (out == NULL) {
 		im->no_memory = true;
 		return;
 	}
-	put_title_list(&im->listeners[listener], out, true);
+	for (size_t i = 0; i < im->listener_count; i++) {
+		if (!fn(im, (int)i, arg))
+			continue;
+		put_title_list(&im->listeners[i], out, first);
+		first = false;
+	}
 	if (fclose(out) != 0)
 		im->no_memory = true;
 	else
 		import_line(f, NULL, "listeners = [%s]", list);
 	free(list);
+}
+
+static bool
+is_this(struct import *im, int listener, const void *arg)
+{
+	(void)im;
+	return listener == *(const int *)arg;
 }
 
 static void
@@ -253,7 +267,7 @@ put_plugin(struct import *im, struct import_file *f, int plugin, unsigned number
 	import_line(f, NULL, "order = %u", order_of(im, d, number));
 	import_string(f, d, "path", path);
 	if (im->plugins[plugin].listener >= 0)
-		put_plugin_listener(im, f, im->plugins[plugin].listener);
+		put_listeners(im, f, is_this, &im->plugins[plugin].listener);
 	put_plugin_options(im, f, plugin);
 	if (import_bool(im, special, &deny)) {
 		import_line(f, special, "deny_special_chars = %s", deny ? "yes" : "no");
@@ -350,32 +364,12 @@ same_group(const struct group *a, const struct group *b)
 	    a->open == b->open;
 }
 
-static void
-put_titles(struct import *im, struct import_file *f, const struct group *g)
+static bool
+is_of_group(struct import *im, int listener, const void *arg)
 {
-	char *list = NULL;
-	size_t len = 0;
-	FILE *out = open_memstream(&list, &len);
-	bool first = true;
+	struct group of = group_of(im, listener);
 
-	if (out == NULL) {
-		im->no_memory = true;
-		return;
-	}
-	for (size_t i = 0; i < im->listener_count; i++) {
-		const struct import_listener *l = &im->listeners[i];
-		struct group of = group_of(im, (int)i);
-
-		if (l->title[0] == '\0' || !same_group(&of, g))
-			continue;
-		put_title_list(l, out, first);
-		first = false;
-	}
-	if (fclose(out) != 0)
-		im->no_memory = true;
-	else
-		import_line(f, NULL, "listeners = [%s]", list);
-	free(list);
+	return im->listeners[listener].title[0] != '\0' && same_group(&of, arg);
 }
 
 static void
@@ -440,7 +434,7 @@ put_section(struct sections *s, const struct group *g, bool all)
 	}
 	import_line(s->f, NULL, "order = %u", files_order(im) + s->number);
 	if (!all)
-		put_titles(im, s->f, g);
+		put_listeners(im, s->f, is_of_group, g);
 	put_file(im, s->f, g->passwords, "password_file");
 	if (g->passwords == NULL && s->nobody) {
 		import_line(s->f, NULL, "# Nobody can log in yet, as with Mosquitto:");

@@ -12,25 +12,6 @@
 #define ASKS_KEPT          256u
 #define DEFAULT_TIMEOUT_MS 10000u
 
-const char *
-hook_name(enum hook h)
-{
-	static const char *const hook_names[HOOK_COUNT] = {
-		[HOOK_AUTHENTICATE] = "client_authenticate",
-		[HOOK_AUTH_EXCHANGE] = "client_auth_exchange",
-		[HOOK_REVALIDATE] = "client_revalidate",
-		[HOOK_ACL] = "acl_check",
-		[HOOK_PUBLISH] = "message_publish",
-		[HOOK_SUBSCRIBE] = "client_subscribe",
-		[HOOK_UNSUBSCRIBE] = "client_unsubscribe",
-		[HOOK_DELIVER] = "message_deliver",
-		[HOOK_ACKNOWLEDGE] = "message_acknowledge",
-		[HOOK_TLS_PSK] = "tls_psk_key",
-	};
-
-	return (unsigned)h < HOOK_COUNT ? hook_names[h] : "?";
-}
-
 /* ALLOW and NEXT both hand on, and the end of the chain is ALLOW. */
 static bool
 hook_passes_on(enum hook h)

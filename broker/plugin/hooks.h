@@ -11,13 +11,8 @@
 #define BROKER_PLUGIN_HOOKS_H
 
 #include "core/worker.h"
+#include "plugin/host_pure.h"
 #include <grapnel/plugin.h>
-
-enum hook {
-	HOOK_AUTHENTICATE, HOOK_AUTH_EXCHANGE, HOOK_REVALIDATE, HOOK_ACL, HOOK_PUBLISH,
-	HOOK_SUBSCRIBE, HOOK_UNSUBSCRIBE, HOOK_DELIVER, HOOK_ACKNOWLEDGE, HOOK_TLS_PSK, HOOK_COUNT,
-};
-const char *hook_name(enum hook h); /* "client_authenticate" ... */
 
 struct instance; /* plugin/instance.h */
 

@@ -15,12 +15,9 @@
 #include "plugins.h"
 #include "request.h"
 #include "services.h"
-#include <ctype.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 /* ---- answers and requests -------------------------------------------------------------------- */
 
@@ -190,19 +187,6 @@ config_error(const struct grapnel_instance *self, const struct grapnel_block *bl
 		conf_errors_add(in->errs, "%s: plugin \"%s\": %s", in->where, in->name, text);
 }
 
-static bool
-metric_name_valid(const char *name)
-{
-	if (name == NULL || !islower((unsigned char)*name) || strlen(name) > 100)
-		return false;
-	for (; *name != '\0'; name++) {
-		if (!islower((unsigned char)*name) && !isdigit((unsigned char)*name) &&
-		    *name != '_')
-			return false;
-	}
-	return true;
-}
-
 static int
 metric_new(struct grapnel_instance *self, enum grapnel_metric_kind kind, const char *name,
     const char *help)
@@ -245,36 +229,6 @@ host_metric_add(struct grapnel_instance *self, int metric, int64_t delta)
 	if (metric >= 0 &&
 	    (unsigned)metric < atomic_load_explicit(&in->metric_count, memory_order_acquire))
 		atomic_fetch_add_explicit(&in->metrics[metric].value, delta, memory_order_relaxed);
-}
-
-static int
-random_bytes(void *buffer, size_t len)
-{
-	uint8_t *p = buffer;
-
-	while (len > 0) {
-		ssize_t n = getrandom(p, len, 0);
-
-		if (n < 0 && errno != EINTR)
-			return GRAPNEL_ESYS;
-		if (n > 0) {
-			p += n;
-			len -= (size_t)n;
-		}
-	}
-	return GRAPNEL_OK;
-}
-
-static bool
-secret_equal(struct grapnel_str a, struct grapnel_str b)
-{
-	volatile uint8_t differ = 0;
-
-	if (a.len != b.len || ((a.data == NULL) != (b.data == NULL)))
-		return false;
-	for (size_t i = 0; i < a.len; i++)
-		differ = differ | (uint8_t)(a.data[i] ^ b.data[i]);
-	return differ == 0;
 }
 
 /* ---- the worker's loop ----------------------------------------------------------------------- */
@@ -525,34 +479,29 @@ static int
 hook_disable(struct grapnel_instance *self, const char *hook)
 {
 	struct instance *in = instance_of(self);
+	enum hook h;
 
 	if (in->errs == NULL)
 		return GRAPNEL_ESTATE;
-	for (unsigned h = 0; hook != NULL && h < HOOK_COUNT; h++) {
-		if (strcmp(hook_name((enum hook)h), hook) == 0) {
-			in->disabled_hooks = (uint16_t)(in->disabled_hooks | 1u << h);
-			return GRAPNEL_OK;
-		}
-	}
-	return GRAPNEL_ENOENT;
+	if (!hook_find(hook, &h))
+		return GRAPNEL_ENOENT;
+	in->disabled_hooks = (uint16_t)(in->disabled_hooks | 1u << h);
+	return GRAPNEL_OK;
 }
 
 static int
 depends_on(struct grapnel_instance *self, const char *hook, uint64_t mask)
 {
 	struct instance *in = instance_of(self);
+	enum hook h;
 
 	if (in->errs == NULL)
 		return GRAPNEL_ESTATE;
-	for (unsigned h = 0; hook != NULL && h < HOOK_COUNT; h++) {
-		if (strcmp(hook_name((enum hook)h), hook) != 0)
-			continue;
-		if (h != HOOK_AUTHENTICATE && h != HOOK_REVALIDATE && h != HOOK_ACL)
-			return GRAPNEL_ENOENT;
-		in->depends[h] = mask & GRAPNEL_DEPENDS_ALL;
-		return GRAPNEL_OK;
-	}
-	return GRAPNEL_ENOENT;
+	if (!hook_find(hook, &h) ||
+	    (h != HOOK_AUTHENTICATE && h != HOOK_REVALIDATE && h != HOOK_ACL))
+		return GRAPNEL_ENOENT;
+	in->depends[h] = mask & GRAPNEL_DEPENDS_ALL;
+	return GRAPNEL_OK;
 }
 
 static int
@@ -642,8 +591,8 @@ host_fill(struct grapnel_host *host, unsigned workers)
 		.metric_add = host_metric_add,
 		.now_ms = clock_ms,
 		.wall_us = clock_wall_us,
-		.random_bytes = random_bytes,
-		.secret_equal = secret_equal,
+		.random_bytes = pure_random_bytes,
+		.secret_equal = pure_secret_equal,
 		.this_worker = this_worker,
 		.watch_fd = watch_fd,
 		.watch_change = service_watch_change,

@@ -6,19 +6,6 @@
 #include <string.h>
 #include <strings.h>
 
-char *
-text_copy(struct grapnel_str s)
-{
-	char *copy = malloc(s.len + 1);
-
-	if (copy == NULL)
-		return NULL;
-	if (s.len > 0)
-		memcpy(copy, s.data, s.len);
-	copy[s.len] = '\0';
-	return copy;
-}
-
 static size_t
 put(char *out, size_t room, const char *s, size_t len)
 {

@@ -10,11 +10,9 @@
 #define PLUGINS_AUTH_LDAP_TEXT_H
 
 #include "common/template.h"
+#include "common/text_copy.h"
 
 #define TEXT_MAX_NAMES 8u
-
-/* A C string on the heap; s has no NUL. NULL: no memory. */
-char *text_copy(struct grapnel_str s);
 
 /* template_escape_fn: one attribute value of a DN; an assertion value of a filter. SIZE_MAX: not UTF-8, no memory. */
 size_t text_escape_dn(char *out, size_t room, struct grapnel_str value);

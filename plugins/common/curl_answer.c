@@ -71,7 +71,7 @@ keep_location(struct curl_call *c, struct grapnel_str value)
 	const struct curl_why why = { unused, sizeof(unused) };
 
 	if (c->location == NULL && curl_url_check(value, &why))
-		c->location = curl_text_copy(value);
+		c->location = text_copy(value);
 }
 
 static const struct {

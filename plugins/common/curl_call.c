@@ -331,7 +331,7 @@ copy_request(struct curl_call *c, const struct curl_request *r)
 	}
 	if (r->body.data == NULL || r->take_body)
 		return true;
-	c->body.data = curl_text_copy(r->body);
+	c->body.data = text_copy(r->body);
 	c->body.len = r->body.len;
 	c->wipe_body = true;
 	return c->body.data != NULL;

@@ -4,6 +4,7 @@
 #define PLUGINS_COMMON_CURL_PRIVATE_H
 
 #include "curl_loop.h"
+#include "text_copy.h"
 
 #include <curl/curl.h>
 #include <netinet/in.h>
@@ -19,7 +20,6 @@ struct curl_why {
 	size_t size;
 };
 bool curl_no(const struct curl_why *why, const char *format, ...) __attribute__((format(printf, 2, 3))); /* false */
-char *curl_text_copy(struct grapnel_str s); /* with a NUL; NULL: no memory */
 
 /* ----------------------------------------------------------------- URLs: curl_url.c */
 

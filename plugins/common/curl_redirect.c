@@ -33,7 +33,7 @@ resolve(const struct curl_call *c, struct curl_place *next)
 		struct grapnel_str url = { text, strlen(text) };
 
 		good = curl_url_check(url, &why) && curl_place_set(next, u, NULL, &why) &&
-		    (next->url = curl_text_copy(url)) != NULL;
+		    (next->url = text_copy(url)) != NULL;
 	}
 	curl_free(text);
 	curl_url_cleanup(u);

@@ -65,7 +65,7 @@ load_url(struct curl_target *t, struct grapnel_str url, const struct curl_why *w
 
 	if (!curl_url_check(url, why))
 		return false;
-	t->place.url = curl_text_copy(url);
+	t->place.url = text_copy(url);
 	if (t->place.url == NULL)
 		return curl_no(why, "no memory");
 	if (!check_escapes(t->place.url, why))
@@ -102,7 +102,7 @@ load_header(struct curl_target *t, struct grapnel_str header, const struct curl_
 	char *text;
 	bool good;
 
-	text = curl_text_copy(header);
+	text = text_copy(header);
 	if (text == NULL)
 		return curl_no(why, "no memory");
 	good = curl_header_check((struct grapnel_str){ text, header.len }, why);
@@ -148,7 +148,7 @@ load_pem(
     struct grapnel_str path, struct curl_blob *out, const char *what, const struct curl_why *why)
 {
 	struct file_text text;
-	char *name = curl_text_copy(path), error[512];
+	char *name = text_copy(path), error[512];
 	bool good;
 
 	if (name == NULL)
@@ -227,7 +227,7 @@ load_pin(struct curl_target *t, struct grapnel_str pin, const struct curl_why *w
 
 	if (pin.len > PIN_MAX)
 		return curl_no(why, "tls_pin: more than %u bytes", PIN_MAX);
-	if ((t->pin = curl_text_copy(pin)) == NULL)
+	if ((t->pin = text_copy(pin)) == NULL)
 		return curl_no(why, "no memory");
 	for (const char *p = t->pin;; p++) {
 		bool good = strncmp(p, PIN, prefix) == 0;
@@ -283,7 +283,7 @@ load(struct curl_target *t, const struct curl_target_options *o, const struct cu
 		    o->unix_socket.len >= sizeof(((struct sockaddr_un *)0)->sun_path) ||
 		    memchr(o->unix_socket.data, '\0', o->unix_socket.len) != NULL)
 			return curl_no(why, "this is not the path of a Unix socket");
-		if ((t->unix_socket = curl_text_copy(o->unix_socket)) == NULL)
+		if ((t->unix_socket = text_copy(o->unix_socket)) == NULL)
 			return curl_no(why, "no memory");
 	}
 	t->http2 = o->http2;

@@ -22,19 +22,6 @@ curl_no(const struct curl_why *why, const char *format, ...)
 	return false;
 }
 
-char *
-curl_text_copy(struct grapnel_str s)
-{
-	char *text = malloc(s.len + 1);
-
-	if (text == NULL)
-		return NULL;
-	if (s.len > 0)
-		memcpy(text, s.data, s.len);
-	text[s.len] = '\0';
-	return text;
-}
-
 static bool
 part(CURLU *u, CURLUPart which, unsigned flags, char **out)
 {

@@ -4,6 +4,7 @@
 
 #include "base64.h"
 #include "scram_internal.h"
+#include "text_copy.h"
 #include "utf8.h"
 
 #include <stdio.h>
@@ -48,18 +49,6 @@ wipe(char *s)
 	if (s != NULL)
 		explicit_bzero(s, strlen(s));
 	free(s);
-}
-
-static char *
-copy(struct grapnel_str s)
-{
-	char *p = malloc(s.len + 1);
-
-	if (p == NULL)
-		return NULL;
-	memcpy(p, s.data, s.len);
-	p[s.len] = '\0';
-	return p;
 }
 
 /* Take the text before the next ',' (or all of it) off the front. rest->data is NULL when there was no ','. */
@@ -182,7 +171,7 @@ static bool
 keep_first(struct scram *x, const struct first *f, struct grapnel_str server_nonce)
 {
 	x->username = decode_name(f->name);
-	x->first_bare = copy(f->bare);
+	x->first_bare = text_copy(f->bare);
 	if ((x->channel = malloc(BASE64_SIZE(f->header.len))) != NULL)
 		base64_encode(x->channel, (const uint8_t *)f->header.data, f->header.len, true);
 	if ((x->nonce = malloc(f->nonce.len + server_nonce.len + 1)) != NULL) {

@@ -12,6 +12,8 @@
 #ifndef PLUGINS_EVENTS_RECORD_H
 #define PLUGINS_EVENTS_RECORD_H
 
+#include "names.h"
+
 #include <grapnel/plugin.h>
 
 #define RECORD_VERSION        1u
@@ -39,10 +41,6 @@ size_t record_read(struct record_view *view, const char *bytes, size_t len);
 /* The same for an event that was never a record: for those who write it out at once. */
 void record_view_of(struct record_view *view, const struct grapnel_event *ev, size_t payload_max);
 
-/* "message_published" ...; NULL: no such type. */
-const char *event_name(enum grapnel_event_type type);
-/* GRAPNEL_EVENT_COUNT: no such name. */
-enum grapnel_event_type event_type_of(struct grapnel_str name);
 
 #define EVENT_ID_SIZE 51u /* with the NUL */
 /* "0123456789abcdef-0123456789abcdef-0123456789abcdef": of one event, for ever. */

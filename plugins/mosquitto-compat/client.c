@@ -2,6 +2,8 @@
 /* client - clients as a foreign plugin sees them: client.h */
 #include "client.h"
 
+#include "common/text_copy.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,19 +15,6 @@ is(struct grapnel_str s, const char *text)
 	return strlen(text) == s.len && (s.len == 0 || memcmp(s.data, text, s.len) == 0);
 }
 
-static char *
-copy(struct grapnel_str s)
-{
-	char *text = malloc(s.len + 1);
-
-	if (text == NULL)
-		return NULL;
-	if (s.len > 0)
-		memcpy(text, s.data, s.len);
-	text[s.len] = '\0';
-	return text;
-}
-
 /* "192.0.2.7:51234" -> "192.0.2.7", "[2001:db8::1]:4" -> "2001:db8::1"; of a Unix socket: "", as in Mosquitto. */
 static char *
 address_of(struct grapnel_str peer)
@@ -33,15 +22,15 @@ address_of(struct grapnel_str peer)
 	size_t end = peer.len;
 
 	if (peer.data == NULL || (peer.len >= 5 && memcmp(peer.data, "unix:", 5) == 0))
-		return copy(GRAPNEL_STR(""));
+		return text_copy(GRAPNEL_STR(""));
 	while (end > 0 && peer.data[end - 1] >= '0' && peer.data[end - 1] <= '9')
 		end--;
 	if (end == 0 || end == peer.len || peer.data[end - 1] != ':')
-		return copy(peer);
+		return text_copy(peer);
 	end--;
 	if (end >= 2 && peer.data[0] == '[' && peer.data[end - 1] == ']')
-		return copy((struct grapnel_str){ peer.data + 1, end - 2 });
-	return copy((struct grapnel_str){ peer.data, end });
+		return text_copy((struct grapnel_str){ peer.data + 1, end - 2 });
+	return text_copy((struct grapnel_str){ peer.data, end });
 }
 
 struct client *
@@ -53,15 +42,15 @@ client_new(struct engine_head *engine, const struct grapnel_client_info *info)
 		return NULL;
 	atomic_init(&c->refs, 1);
 	c->seen.engine = engine;
-	c->seen.id = copy(info->client_id);
-	c->seen.username = info->username.data != NULL ? copy(info->username) : NULL;
+	c->seen.id = text_copy(info->client_id);
+	c->seen.username = info->username.data != NULL ? text_copy(info->username) : NULL;
 	c->seen.address = address_of(info->peer);
 	c->seen.keepalive = info->keep_alive;
 	c->seen.protocol_version = info->protocol;
 	c->seen.clean_session = info->clean_start;
-	c->mountpoint = copy(info->mountpoint);
-	c->listener = copy(info->listener);
-	c->peer = copy(info->peer);
+	c->mountpoint = text_copy(info->mountpoint);
+	c->listener = text_copy(info->listener);
+	c->peer = text_copy(info->peer);
 	if (c->seen.id != NULL && (c->seen.username != NULL || info->username.data == NULL) &&
 	    c->seen.address != NULL && c->mountpoint != NULL && c->listener != NULL &&
 	    c->peer != NULL)
@@ -284,7 +273,7 @@ clients_connected(struct clients *cs, struct engine_head *engine,
     const struct grapnel_client_info *info, uint64_t now_ms)
 {
 	uint64_t hash = hash_of(cs, info);
-	char *mountpoint = copy(info->mountpoint);
+	char *mountpoint = text_copy(info->mountpoint);
 	struct client *c, *fresh = NULL;
 
 	pthread_mutex_lock(&cs->lock);

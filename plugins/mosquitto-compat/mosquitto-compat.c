@@ -7,6 +7,8 @@
  */
 #include "hooks.h"
 
+#include "common/text_copy.h"
+
 #include <dlfcn.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -150,19 +152,6 @@ set_depends(struct instance *in)
 	    (acl == 0 || in->host->depends_on(in->self, "acl_check", acl) == GRAPNEL_OK);
 }
 
-static char *
-copy(struct grapnel_str s)
-{
-	char *text = malloc(s.len + 1);
-
-	if (text == NULL)
-		return NULL;
-	if (s.len > 0)
-		memcpy(text, s.data, s.len);
-	text[s.len] = '\0';
-	return text;
-}
-
 /* Those of mosquitto.conf, without plugin_opt_. */
 static bool
 read_options(struct instance *in, struct load *l)
@@ -183,8 +172,8 @@ read_options(struct instance *in, struct load *l)
 			return false;
 		}
 		l->count++;
-		o->key = copy(title);
-		o->value = copy(in->host->option_str(in->self, block, "value"));
+		o->key = text_copy(title);
+		o->value = text_copy(in->host->option_str(in->self, block, "value"));
 		if (o->key == NULL || o->value == NULL)
 			return false;
 	}
@@ -195,7 +184,7 @@ static bool
 read_path(struct instance *in, struct load *l)
 {
 	struct grapnel_str s = in->host->option_str(in->self, NULL, "path");
-	char *given = copy(s);
+	char *given = text_copy(s);
 
 	if (given == NULL)
 		return false;
@@ -322,7 +311,7 @@ static int
 compat_create(const struct grapnel_host *host, struct grapnel_instance *self, void **instance)
 {
 	struct instance *in = calloc(1, sizeof(*in));
-	char *title = copy(host->instance_name(self));
+	char *title = text_copy(host->instance_name(self));
 	int err = GRAPNEL_EINVAL;
 
 	if (in == NULL || title == NULL) {

@@ -29,37 +29,6 @@ asked_of(harness *h, const struct grapnel_request *req)
 }
 
 static const char *
-hook_text(enum hook hook)
-{
-	static const char *const names[HOOK_COUNT] = {
-		[HOOK_AUTHENTICATE] = "client_authenticate",
-		[HOOK_AUTH_EXCHANGE] = "client_auth_exchange",
-		[HOOK_REVALIDATE] = "client_revalidate",
-		[HOOK_ACL] = "acl_check",
-		[HOOK_PUBLISH] = "message_publish",
-		[HOOK_SUBSCRIBE] = "client_subscribe",
-		[HOOK_UNSUBSCRIBE] = "client_unsubscribe",
-		[HOOK_DELIVER] = "message_deliver",
-		[HOOK_ACKNOWLEDGE] = "message_acknowledge",
-		[HOOK_TLS_PSK] = "tls_psk_key",
-	};
-
-	return names[hook];
-}
-
-bool
-hook_of(const char *name, enum hook *out)
-{
-	for (unsigned i = 0; i < HOOK_COUNT; i++) {
-		if (strcmp(hook_text((enum hook)i), name) == 0) {
-			*out = (enum hook)i;
-			return true;
-		}
-	}
-	return false;
-}
-
-static const char *
 question_text(enum hook hook)
 {
 	static const char *const names[HOOK_COUNT] = {
@@ -89,7 +58,7 @@ fault(const struct asked *a, enum answer_kind kind, const char *function, const 
 		finding(h, "bad handle: %s_%s: %s", answer_kind_name(kind), function, what);
 	else
 		finding(h, "contract: %s_%s of %s (line %d): %s", answer_kind_name(kind), function,
-		    hook_text(a->hook), a->made.line, what);
+		    hook_name(a->hook), a->made.line, what);
 	return GRAPNEL_EINVAL;
 }
 
@@ -221,7 +190,7 @@ asked_lock(const struct grapnel_request *req, const char *function)
 		    (const void *)req);
 	else
 		finding(h, "use after resolve: %s of a request of %s (line %d) that was resolved",
-		    function, hook_text(a->hook), a->made.line);
+		    function, hook_name(a->hook), a->made.line);
 	return NULL;
 }
 
@@ -375,7 +344,7 @@ ask_here(harness *h, unsigned worker, void *arg)
 
 	(void)worker;
 	a->hook_thread = pthread_self();
-	call_begin(&c, p, hook_text(a->hook));
+	call_begin(&c, p, hook_name(a->hook));
 	a->made = origin_now(h);
 	a->region->given = a->made;
 	verdict = hook_call(p, a->hook, handle_of(a), a->question);
@@ -402,12 +371,12 @@ ask_here(harness *h, unsigned worker, void *arg)
 		finding(h,
 		    "contract: %s resolved its request and returned verdict %d; only what it "
 		    "resolved counts, and it has to return PENDING",
-		    hook_text(a->hook), verdict);
+		    hook_name(a->hook), verdict);
 	if (unused != NULL && verdict == GRAPNEL_PENDING)
 		finding(h,
 		    "contract: %s attached details and returned PENDING; they are not used, give "
 		    "them to *_resolve",
-		    hook_text(a->hook));
+		    hook_name(a->hook));
 	answer_free(unused);
 	if (state != ASK_IN_HOOK || verdict == GRAPNEL_PENDING)
 		return;
@@ -417,7 +386,7 @@ ask_here(harness *h, unsigned worker, void *arg)
 		finding(h,
 		    "contract: %s returned %d, which is no verdict; the broker takes it for "
 		    "UNAVAILABLE",
-		    hook_text(a->hook), verdict);
+		    hook_name(a->hook), verdict);
 		a->verdict = GRAPNEL_UNAVAILABLE;
 	}
 }
@@ -446,7 +415,7 @@ ask_new(harness *h, struct sim_client *c, enum hook hook, unsigned worker)
 	a->hook = hook;
 	a->worker = worker;
 	a->client = c;
-	a->made = (struct origin){ hook_text(hook), h->line };
+	a->made = (struct origin){ hook_name(hook), h->line };
 	a->state = ASK_DONE;
 	a->verdict = GRAPNEL_UNAVAILABLE;
 	a->deadline_ms = clock_now(h) +
@@ -578,7 +547,7 @@ asks_leaked(harness *h, struct plug *p)
 		if (leaked)
 			finding(h,
 			    "leak: the request of %s (line %d%s%s) was %s and never resolved",
-			    hook_text(a->hook), a->made.line, a->name != NULL ? ", " : "",
+			    hook_name(a->hook), a->made.line, a->name != NULL ? ", " : "",
 			    a->name != NULL ? a->name : "",
 			    a->cancelled ? "cancelled" : "left pending");
 	}

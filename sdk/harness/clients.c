@@ -62,19 +62,6 @@ client_add(harness *h, const char *name)
 /* ---- what the script says of one --------------------------------------------------------------------- */
 
 static bool
-number_of(struct grapnel_str value, uint64_t max, uint64_t *out)
-{
-	char text[32], *end;
-
-	if (value.len == 0 || value.len >= sizeof(text))
-		return false;
-	memcpy(text, value.data, value.len);
-	text[value.len] = '\0';
-	*out = strtoull(text, &end, 0);
-	return *end == '\0' && *out <= max;
-}
-
-static bool
 is_yes(struct grapnel_str value)
 {
 	return (value.len == 3 && memcmp(value.data, "yes", 3) == 0) || value.data == NULL;

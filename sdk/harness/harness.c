@@ -307,7 +307,7 @@ grapnel_harness_ask(struct grapnel_harness *h, const char *hook, unsigned worker
 
 	if (h->running == NULL || h->stuck)
 		return GRAPNEL_ESTATE;
-	if (!hook_of(hook, &which) || !plug_has(h->running, which))
+	if (!hook_find(hook, &which) || !plug_has(h->running, which))
 		return GRAPNEL_ENOENT;
 	if (worker >= h->worker_count || question == NULL)
 		return GRAPNEL_EINVAL;

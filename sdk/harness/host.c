@@ -2,12 +2,9 @@
 /* The table of functions: what needs no loop and no request. Each checks as the broker's does, and says what is wrong. */
 #include "inside.h"
 #include "mqtt/packet.h"
-#include <ctype.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 /* ---- options ------------------------------------------------------------------------------------- */
 
@@ -144,19 +141,6 @@ config_error(const struct grapnel_instance *self, const struct grapnel_block *bl
 }
 
 static bool
-metric_name_valid(const char *name)
-{
-	if (name == NULL || !islower((unsigned char)*name) || strlen(name) > 100)
-		return false;
-	for (; *name != '\0'; name++) {
-		if (!islower((unsigned char)*name) && !isdigit((unsigned char)*name) &&
-		    *name != '_')
-			return false;
-	}
-	return true;
-}
-
-static bool
 in_create(const struct plug *p, const char *function)
 {
 	if (p->state == PLUG_CREATING)
@@ -227,36 +211,6 @@ static int64_t
 wall_us(void)
 {
 	return atomic_load(&the_harness->wall_us) + (int64_t)clock_now(the_harness) * 1000;
-}
-
-static int
-random_bytes(void *buffer, size_t len)
-{
-	uint8_t *p = buffer;
-
-	while (len > 0) {
-		ssize_t n = getrandom(p, len, 0);
-
-		if (n < 0 && errno != EINTR)
-			return GRAPNEL_ESYS;
-		if (n > 0) {
-			p += n;
-			len -= (size_t)n;
-		}
-	}
-	return GRAPNEL_OK;
-}
-
-static bool
-secret_equal(struct grapnel_str a, struct grapnel_str b)
-{
-	volatile uint8_t differ = 0;
-
-	if (a.len != b.len || ((a.data == NULL) != (b.data == NULL)))
-		return false;
-	for (size_t i = 0; i < a.len; i++)
-		differ = differ | (uint8_t)(a.data[i] ^ b.data[i]);
-	return differ == 0;
 }
 
 /* ---- clients and rights ---------------------------------------------------------------------------------- */
@@ -384,7 +338,7 @@ hook_disable(struct grapnel_instance *self, const char *hook)
 
 	if (p == NULL || !in_create(p, "hook_disable"))
 		return GRAPNEL_ESTATE;
-	if (hook == NULL || !hook_of(hook, &which)) {
+	if (!hook_find(hook, &which)) {
 		finding(p->h, "contract: hook_disable of \"%s\", which is no hook",
 		    hook != NULL ? hook : "");
 		return GRAPNEL_ENOENT;
@@ -401,7 +355,7 @@ depends_on(struct grapnel_instance *self, const char *hook, uint64_t mask)
 
 	if (p == NULL || !in_create(p, "depends_on"))
 		return GRAPNEL_ESTATE;
-	if (hook == NULL || !hook_of(hook, &which) ||
+	if (!hook_find(hook, &which) ||
 	    (which != HOOK_AUTHENTICATE && which != HOOK_REVALIDATE && which != HOOK_ACL)) {
 		finding(p->h, "contract: depends_on of \"%s\", whose answers are not kept",
 		    hook != NULL ? hook : "");
@@ -499,8 +453,8 @@ host_fill(struct grapnel_host *host, unsigned workers)
 		.metric_add = host_metric_add,
 		.now_ms = now_ms,
 		.wall_us = wall_us,
-		.random_bytes = random_bytes,
-		.secret_equal = secret_equal,
+		.random_bytes = pure_random_bytes,
+		.secret_equal = pure_secret_equal,
 		.client_slot = slot_get,
 		.client_set_slot = slot_set,
 		.client_kick = client_kick,

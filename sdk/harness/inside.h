@@ -15,6 +15,7 @@
 #include "config/settings.h"
 #include "plugin/answer.h"
 #include "plugin/copy.h"
+#include "plugin/host_pure.h"
 #include "plugin/module.h"
 /* The one header whose functions are seen from outside. */
 #pragma GCC visibility push(default)
@@ -290,9 +291,9 @@ struct asked *ask_hook(harness *h, struct sim_client *c, enum hook hook, unsigne
 void ask_cancel(struct asked *a); /* if it is pending */
 void asks_due(harness *h);
 
+bool number_of(struct grapnel_str value, uint64_t max, uint64_t *out); /* all of it is one; words.c */
 bool ask_decided(harness *h, void *arg);
 struct asked *ask_named(harness *h, const char *name);
-bool hook_of(const char *name, enum hook *out);
 void asks_leaked(harness *h, struct plug *p);
 void asks_free(harness *h);
 void host_requests(struct grapnel_host *host);

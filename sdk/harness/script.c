@@ -5,29 +5,34 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void
+tell(struct step *s, const char *format, va_list ap)
+{
+	char text[TEXT_MAX * 4];
+
+	vsnprintf(text, sizeof(text), format, ap);
+	failure(s->h, "%s: %s", s->words[0].text, text);
+}
+
 enum outcome
 broken(struct step *s, const char *format, ...)
 {
-	char text[TEXT_MAX * 4];
 	va_list ap;
 
 	va_start(ap, format);
-	vsnprintf(text, sizeof(text), format, ap);
+	tell(s, format, ap);
 	va_end(ap);
-	failure(s->h, "%s: %s", s->words[0].text, text);
 	return STEP_BROKEN;
 }
 
 enum outcome
 failed(struct step *s, const char *format, ...)
 {
-	char text[TEXT_MAX * 4];
 	va_list ap;
 
 	va_start(ap, format);
-	vsnprintf(text, sizeof(text), format, ap);
+	tell(s, format, ap);
 	va_end(ap);
-	failure(s->h, "%s: %s", s->words[0].text, text);
 	return STEP_FAILED;
 }
 

@@ -162,8 +162,7 @@ asked_judge(struct step *s, struct asked *a, const char *name)
 }
 
 static enum outcome
-ask_step(struct step *s, struct sim_client *c, enum hook hook, const char *hook_name,
-    const void *question)
+ask_step(struct step *s, struct sim_client *c, enum hook hook, const void *question)
 {
 	const char *name = name_given(s);
 	uint64_t worker = c != NULL ? c->worker : 0;
@@ -176,7 +175,7 @@ ask_step(struct step *s, struct sim_client *c, enum hook hook, const char *hook_
 	if (s->h->running == NULL)
 		return broken(s, "the plugin does not run; write \"start\" first");
 	if (!plug_has(s->h->running, hook))
-		return broken(s, "the plugin has no %s (or create() disabled it)", hook_name);
+		return broken(s, "the plugin has no %s (or create() disabled it)", hook_name(hook));
 	return asked_judge(s, ask_hook(s->h, c, hook, (unsigned)worker, question), name);
 }
 
@@ -206,7 +205,7 @@ do_authenticate(struct step *s)
 		return broken(s, "out of memory");
 	q.properties.data = (const char *)properties;
 	if (outcome == STEP_OK)
-		outcome = ask_step(s, c, HOOK_AUTHENTICATE, "client_authenticate", &q);
+		outcome = ask_step(s, c, HOOK_AUTHENTICATE, &q);
 	free(properties);
 	return outcome;
 }
@@ -236,7 +235,7 @@ do_exchange(struct step *s)
 		if (q.phase == 0)
 			return broken(s, "phase is connect, continue or reauth");
 	}
-	return ask_step(s, c, HOOK_AUTH_EXCHANGE, "client_auth_exchange", &q);
+	return ask_step(s, c, HOOK_AUTH_EXCHANGE, &q);
 }
 
 static enum outcome
@@ -248,7 +247,7 @@ do_revalidate(struct step *s)
 	if (c == NULL)
 		return STEP_BROKEN;
 	q.client = &c->info;
-	return ask_step(s, c, HOOK_REVALIDATE, "client_revalidate", &q);
+	return ask_step(s, c, HOOK_REVALIDATE, &q);
 }
 
 /* ---- rights: the rules of the login first, as in the broker ------------------------------------------------- */
@@ -340,7 +339,7 @@ do_acl(struct step *s)
 
 		outcome = words_done(s) == STEP_OK ? asked_judge(s, known, name) : STEP_BROKEN;
 	} else if (outcome == STEP_OK) {
-		outcome = ask_step(s, c, HOOK_ACL, "acl_check", &q);
+		outcome = ask_step(s, c, HOOK_ACL, &q);
 	}
 	free(m.properties);
 	return outcome;
@@ -349,7 +348,7 @@ do_acl(struct step *s)
 /* ---- messages ------------------------------------------------------------------------------------------------- */
 
 static enum outcome
-message_step(struct step *s, enum hook hook, const char *hook_name)
+message_step(struct step *s, enum hook hook)
 {
 	struct sim_client *c = client_word(s, 1);
 	struct grapnel_message_publish q = { .size = sizeof(q) };
@@ -365,7 +364,7 @@ message_step(struct step *s, enum hook hook, const char *hook_name)
 	if (outcome == STEP_OK && !topic_name_valid(q.message->topic_name))
 		outcome = broken(s, "\"%s\" is no Topic Name", s->words[2].text);
 	if (outcome == STEP_OK)
-		outcome = ask_step(s, c, hook, hook_name, &q);
+		outcome = ask_step(s, c, hook, &q);
 	free(m.properties);
 	return outcome;
 }
@@ -373,17 +372,17 @@ message_step(struct step *s, enum hook hook, const char *hook_name)
 static enum outcome
 do_publish(struct step *s)
 {
-	return message_step(s, HOOK_PUBLISH, "message_publish");
+	return message_step(s, HOOK_PUBLISH);
 }
 
 static enum outcome
 do_deliver(struct step *s)
 {
-	return message_step(s, HOOK_DELIVER, "message_deliver");
+	return message_step(s, HOOK_DELIVER);
 }
 
 static enum outcome
-filter_step(struct step *s, enum hook hook, const char *hook_name)
+filter_step(struct step *s, enum hook hook)
 {
 	struct sim_client *c = client_word(s, 1);
 	struct grapnel_client_subscribe q = { .size = sizeof(q) };
@@ -410,7 +409,7 @@ filter_step(struct step *s, enum hook hook, const char *hook_name)
 		return broken(s, "out of memory");
 	q.properties.data = (const char *)properties;
 	if (outcome == STEP_OK)
-		outcome = ask_step(s, c, hook, hook_name, &q);
+		outcome = ask_step(s, c, hook, &q);
 	free(properties);
 	return outcome;
 }
@@ -418,13 +417,13 @@ filter_step(struct step *s, enum hook hook, const char *hook_name)
 static enum outcome
 do_subscribe(struct step *s)
 {
-	return filter_step(s, HOOK_SUBSCRIBE, "client_subscribe");
+	return filter_step(s, HOOK_SUBSCRIBE);
 }
 
 static enum outcome
 do_unsubscribe(struct step *s)
 {
-	return filter_step(s, HOOK_UNSUBSCRIBE, "client_unsubscribe");
+	return filter_step(s, HOOK_UNSUBSCRIBE);
 }
 
 static enum outcome
@@ -463,7 +462,7 @@ do_acknowledge(struct step *s)
 			outcome = broken(s, "packet is puback, pubrec or pubcomp");
 	}
 	if (outcome == STEP_OK)
-		outcome = ask_step(s, c, HOOK_ACKNOWLEDGE, "message_acknowledge", &q);
+		outcome = ask_step(s, c, HOOK_ACKNOWLEDGE, &q);
 	free(m.properties);
 	return outcome;
 }
@@ -482,7 +481,7 @@ do_psk(struct step *s)
 	(void)arg_get(s, "listener", &nobody.listener);
 	if (!arg_get(s, "identity", &q.identity))
 		return broken(s, "usage: psk identity=…");
-	return ask_step(s, NULL, HOOK_TLS_PSK, "tls_psk_key", &q);
+	return ask_step(s, NULL, HOOK_TLS_PSK, &q);
 }
 
 const struct step_def steps_ask[] = {

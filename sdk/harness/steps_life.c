@@ -30,11 +30,15 @@ section_set(struct step *s)
 	if (text == NULL) {
 		for (unsigned i = 1; i < s->count; i++)
 			len += s->words[i].len + 1;
-		text = calloc(1, len + 1);
+		text = malloc(len + 1);
+		len = 0;
 		for (unsigned i = 1; text != NULL && i < s->count; i++) {
-			strcat(text, s->words[i].text);
-			strcat(text, " ");
+			memcpy(text + len, s->words[i].text, s->words[i].len);
+			len += s->words[i].len;
+			text[len++] = ' ';
 		}
+		if (text != NULL)
+			text[len] = '\0';
 	}
 	if (text == NULL)
 		return broken(s, "out of memory");
@@ -54,11 +58,11 @@ do_section(struct step *s)
 static enum outcome
 do_workers(struct step *s)
 {
-	int n = atoi(s->words[1].text);
+	uint64_t n;
 
 	if (before_start(s) != STEP_OK)
 		return STEP_BROKEN;
-	if (n < 1 || n > (int)WORKERS_MAX)
+	if (!number_of(word_str(&s->words[1]), WORKERS_MAX, &n) || n < 1)
 		return broken(s, "between 1 and %u", WORKERS_MAX);
 	s->h->worker_count = (unsigned)n;
 	return STEP_OK;

@@ -1,46 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Steps that tell the plugin something, or have it do something, without a hook: events, commands, messages for its subscriptions. */
+#include "events/names.h"
 #include "mqtt/topic.h"
 #include "script.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const event_names[GRAPNEL_EVENT_COUNT] = {
-	[GRAPNEL_EVENT_CLIENT_CONNECTED] = "client_connected",
-	[GRAPNEL_EVENT_CLIENT_REFUSED] = "client_refused",
-	[GRAPNEL_EVENT_CLIENT_DISCONNECTED] = "client_disconnected",
-	[GRAPNEL_EVENT_SESSION_CREATED] = "session_created",
-	[GRAPNEL_EVENT_SESSION_RESUMED] = "session_resumed",
-	[GRAPNEL_EVENT_SESSION_TAKEN_OVER] = "session_taken_over",
-	[GRAPNEL_EVENT_SESSION_EXPIRED] = "session_expired",
-	[GRAPNEL_EVENT_SUBSCRIBED] = "subscribed",
-	[GRAPNEL_EVENT_UNSUBSCRIBED] = "unsubscribed",
-	[GRAPNEL_EVENT_MESSAGE_PUBLISHED] = "message_published",
-	[GRAPNEL_EVENT_MESSAGE_DELIVERED] = "message_delivered",
-	[GRAPNEL_EVENT_MESSAGE_ACKNOWLEDGED] = "message_acknowledged",
-	[GRAPNEL_EVENT_MESSAGE_DROPPED] = "message_dropped",
-	[GRAPNEL_EVENT_MESSAGE_EXPIRED] = "message_expired",
-	[GRAPNEL_EVENT_WILL_PUBLISHED] = "will_published",
-	[GRAPNEL_EVENT_RETAINED_SET] = "retained_set",
-	[GRAPNEL_EVENT_RETAINED_CLEARED] = "retained_cleared",
-	[GRAPNEL_EVENT_BROKER_STARTING] = "broker_starting",
-	[GRAPNEL_EVENT_BROKER_READY] = "broker_ready",
-	[GRAPNEL_EVENT_BROKER_STOPPING] = "broker_stopping",
-	[GRAPNEL_EVENT_GAP] = "gap",
-};
-
 static bool
 event_type(struct step *s, enum grapnel_event_type *out)
 {
 	s->used[1] = true;
-	for (unsigned i = 0; i < GRAPNEL_EVENT_COUNT; i++) {
-		if (word_is(&s->words[1], event_names[i])) {
-			*out = (enum grapnel_event_type)i;
-			return true;
-		}
-	}
-	return false;
+	*out = event_type_of(word_str(&s->words[1]));
+	return *out != GRAPNEL_EVENT_COUNT;
 }
 
 struct offering {

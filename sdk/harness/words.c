@@ -300,16 +300,27 @@ arg_get(struct step *s, const char *key, struct grapnel_str *out)
 }
 
 bool
+number_of(struct grapnel_str value, uint64_t max, uint64_t *out)
+{
+	char text[32], *end;
+
+	if (value.len == 0 || value.len >= sizeof(text))
+		return false;
+	memcpy(text, value.data, value.len);
+	text[value.len] = '\0';
+	errno = 0;
+	*out = strtoull(text, &end, 0);
+	return *end == '\0' && errno == 0 && *out <= max;
+}
+
+bool
 arg_number(struct step *s, const char *key, uint64_t max, uint64_t *out, enum outcome *bad)
 {
 	struct grapnel_str text;
-	char *end;
 
 	if (!arg_get(s, key, &text))
 		return false;
-	errno = 0;
-	*out = strtoull(text.data, &end, 0);
-	if (text.len == 0 || *end != '\0' || errno != 0 || *out > max) {
+	if (!number_of(text, max, out)) {
 		*bad = broken(s, "%s=%s is no number, or larger than %llu", key, text.data,
 		    (unsigned long long)max);
 		return false;

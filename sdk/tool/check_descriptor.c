@@ -1,23 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "check.h"
-#include <ctype.h>
+#include "plugin/host_pure.h"
 #include <stdio.h>
 #include <string.h>
 
 #define EVENTS_ALL (GRAPNEL_EVENT_BIT(GRAPNEL_EVENT_COUNT) - 1)
-
-static bool
-name_good(const char *name)
-{
-	if (!islower((unsigned char)*name))
-		return false;
-	for (; *name != '\0'; name++) {
-		if (!islower((unsigned char)*name) && !isdigit((unsigned char)*name) &&
-		    *name != '_' && *name != '-')
-			return false;
-	}
-	return true;
-}
 
 static bool
 present(const char *text)
@@ -66,7 +53,7 @@ check_texts(struct check *c, const struct grapnel_plugin *d)
 {
 	if (!present(d->name))
 		check_say(c, CHECK_FAIL, "name", "there is none; the broker refuses it");
-	else if (!name_good(d->name))
+	else if (!plain_name(d->name, "_-"))
 		check_say(
 		    c, CHECK_WARNING, "name", "\"%s\": a name is best a-z, 0-9, - and _", d->name);
 	else

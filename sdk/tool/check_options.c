@@ -4,7 +4,7 @@
 #include "config/conf.h"
 #include "config/options.h"
 #include "config/settings.h"
-#include <ctype.h>
+#include "plugin/host_pure.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -23,19 +23,6 @@ row_say(struct table *t, const struct grapnel_option *row, enum checked how, con
 {
 	t->faults++;
 	check_say(t->c, how, "option", "%s%s: %s", t->scope, row->name, text);
-}
-
-static bool
-name_good(const char *name)
-{
-	if (!islower((unsigned char)*name))
-		return false;
-	for (; *name != '\0'; name++) {
-		if (!islower((unsigned char)*name) && !isdigit((unsigned char)*name) &&
-		    *name != '_')
-			return false;
-	}
-	return true;
 }
 
 /* What the broker would say to this row alone, without its being required. */
@@ -85,7 +72,7 @@ row_manners(struct table *t, const struct grapnel_option *row)
 {
 	const uint32_t known = GRAPNEL_OPTION_REQUIRED | GRAPNEL_OPTION_SECRET;
 
-	if (!name_good(row->name))
+	if (!plain_name(row->name, "_"))
 		row_say(t, row, CHECK_FAIL, "a name is a-z, 0-9 and _, and begins with a letter");
 	if (t->depth == 0 && option_find(plugin_options_common, row->name) != NULL)
 		row_say(t, row, CHECK_FAIL,

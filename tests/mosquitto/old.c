@@ -87,7 +87,7 @@ mosquitto_auth_psk_key_get(void *user_data, struct mosquitto *client, const char
 	(void)hint;
 	if (strncmp(identity, "psk-", 4) != 0 || max_key_len < (int)sizeof(hex))
 		return MOSQ_ERR_AUTH;
-	strcpy(key, hex);
+	memcpy(key, hex, sizeof(hex));
 	return MOSQ_ERR_SUCCESS;
 }
 

@@ -191,9 +191,8 @@ on_psk_key(int event, void *event_data, void *userdata)
 		key = "0011";
 	else if (!begins(ed->identity, "psk-"))
 		return MOSQ_ERR_AUTH;
-	if ((int)strlen(key) >= ed->max_key_len)
+	if (snprintf(ed->key, (size_t)ed->max_key_len, "%s", key) >= ed->max_key_len)
 		return MOSQ_ERR_NOMEM;
-	strcpy(ed->key, key);
 	return MOSQ_ERR_SUCCESS;
 }
 
@@ -444,7 +443,7 @@ mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userdata,
 	};
 	const char *only = option(options, option_count, "only",
 	    "acl_check basic_auth control disconnect ext_auth message psk_key reload");
-	int rc = atoi(option(options, option_count, "init", "0"));
+	int rc = (int)strtol(option(options, option_count, "init", "0"), NULL, 10);
 
 	self = identifier;
 	thread_of_init = pthread_self();
