@@ -231,8 +231,12 @@ harness_stop(harness *h)
 		return;
 	h->stopped = true;
 	plugs_stop(h);
-	if (!h->stuck)
+	if (!h->stuck && !jobs_join(h, JOIN_MS))
+		h->stuck = true; /* a look-up that does not end would come back to what is freed */
+	if (!h->stuck) {
+		posts_end(h);
 		rules_leaked(h);
+	}
 	reports_out(h);
 }
 

@@ -28,6 +28,7 @@
 #define WORKERS_MAX    64u
 #define METRICS_MAX    64u
 #define TEXT_MAX       1024 /* of a message */
+#define JOIN_MS        5000u /* for look-ups that were given up */
 #define HOLD_MS        5u
 #define PATIENCE_MS    5000u
 #define GRACE_MS       2000u
@@ -212,6 +213,7 @@ const char *call_name(void); /* of this thread; NULL: none, a thread that is not
 struct origin origin_now(const harness *h);
 
 /* ---- time and turns (loop.c) -------------------------------------------------------------------- */
+void posts_end(harness *h); /* what still waits for a worker after the last plugin has gone */
 void pump(harness *h);			   /* all that is ready, until nothing is */
 void advance(harness *h, uint64_t ms);
 /* In real time, with the clock going along, until done(). false: patience ran out. */

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #define DESCRIPTORS 4096 /* that are looked at */
-#define LOOKUP_MS   5000 /* for look-ups that were given up */
 #define THREADS_MS  1000 /* until one that was joined has left the list of the system */
 
 static bool open_before[DESCRIPTORS];
@@ -81,7 +80,7 @@ left_report(harness *h, bool last)
 
 	if (!last || h->stuck)
 		return false;
-	if (!jobs_join(h, LOOKUP_MS))
+	if (!jobs_join(h, JOIN_MS))
 		return true; /* a look-up takes its time: what is open may be its own */
 	runs = threads_left(h);
 	if (runs)

@@ -152,6 +152,23 @@ posts_run(harness *h, unsigned worker)
 	return true;
 }
 
+static void
+posts_last(harness *h, unsigned worker, void *arg)
+{
+	(void)arg;
+	(void)posts_run(h, worker);
+}
+
+/* Look-ups that came back when nobody turned any more: they bring their memory. */
+void
+posts_end(harness *h)
+{
+	for (unsigned i = 0; i < h->worker_count; i++) {
+		if (h->workers[i].exists)
+			(void)on_worker(h, i, posts_last, NULL);
+	}
+}
+
 static struct thing *
 timer_due(harness *h, unsigned worker, uint64_t armed_before)
 {
