@@ -440,6 +440,8 @@ const struct option_def plugin_options_common[] = {
 	    "Whether the plugin is loaded." },
 	{ "event_queue", OPTION_INT, PLU(event_queue), "10000", 1, 10000000, RELOAD_LIVE, 0, NULL,
 	    NULL, "Events that wait for the plugin, per worker." },
+	{ "listeners", OPTION_LIST, PLU(listeners), "all", 0, 0, RELOAD_LIVE, OPTION_ALL, NULL, check_not_empty,
+	    "Titles of the listeners whose clients it is asked about and told of." },
 	{ "max_pending", OPTION_INT, PLU(max_pending), "10000", 1, 10000000, RELOAD_LIVE, 0, NULL,
 	    NULL, "Requests the plugin may have under way." },
 	{ "max_values", OPTION_INT, PLU(max_values), "10000", 0, 100000, RELOAD_LIVE, 0, NULL, NULL,

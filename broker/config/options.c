@@ -353,9 +353,16 @@ set_list(const struct option_def *row, void *place, const struct conf_node *node
 	struct string_list *at = place_list(row, place), list = { 0 };
 	char why[300], help[420];
 
-	if (node->kind == CONF_VALUE && !node->quoted && (row->flags & OPTION_NONE) &&
-	    strcmp(node->value, "none") == 0)
+	if (node->kind == CONF_VALUE && !node->quoted &&
+	    (((row->flags & OPTION_NONE) && strcmp(node->value, "none") == 0) ||
+		((row->flags & OPTION_ALL) && strcmp(node->value, "all") == 0)))
 		count = 0;
+	if (node->kind == CONF_LIST && count == 0 && (row->flags & OPTION_ALL)) {
+		conf_errors_add(errs, "%s:%d: %s\"%s\" must be all, or have at least one value%s",
+		    node->file, node->line, scope, node->name,
+		    help_behind(help, sizeof(help), row->help));
+		return false;
+	}
 	list.items = calloc(count + 1, sizeof(*list.items));
 	for (; list.items != NULL && list.count < count; list.count++) {
 		const char *value = values[list.count].value;
@@ -698,7 +705,10 @@ option_print(const struct option_def *row, const void *place, const char *indent
 		print_protocols(row, place_get(row, place), out);
 		break;
 	case OPTION_LIST:
-		print_list(list_at(row, place), out);
+		if ((row->flags & OPTION_ALL) && list_at(row, place)->count == 0)
+			fputs("all", out);
+		else
+			print_list(list_at(row, place), out);
 		break;
 	case OPTION_INT:
 	case OPTION_BYTES:

@@ -39,6 +39,7 @@ enum option_flag {
 	OPTION_SECRET = 1u << 1, /* shown as "***" */
 	OPTION_NONE = 1u << 2,   /* the word none: NULL */
 	OPTION_AUTO = 1u << 3,   /* the word auto: NULL or 0; whoever loads fills it in */
+	OPTION_ALL = 1u << 4,    /* the word all: an empty list, which cannot be written otherwise */
 };
 
 struct option_def {

@@ -601,6 +601,30 @@ plugin_apply(struct settings *s, struct conf_node *block, struct conf_errors *er
 	return ok;
 }
 
+/* A title that no listener has would leave out clients that somebody wanted it to see. */
+static bool
+listeners_check(const struct settings *s, const struct plugin_settings *p, struct conf_errors *errs)
+{
+	bool ok = true;
+
+	for (unsigned i = 0; i < p->listeners.count && p->enabled; i++) {
+		const char *title = p->listeners.items[i];
+		char shown[OPTION_SHOWN];
+		unsigned k = 0;
+
+		while (k < s->listener_count && strcmp(s->listeners[k].name, title) != 0)
+			k++;
+		if (k < s->listener_count)
+			continue;
+		conf_errors_add(errs,
+		    "%s: plugin \"%s\": listeners: no listener \"%s\" is configured; name "
+		    "those whose clients the plugin is for, or all",
+		    p->where, p->name, conf_shown(shown, sizeof(shown), title));
+		ok = false;
+	}
+	return ok;
+}
+
 /* "all" or "any", and perhaps a colon and a name. */
 static bool
 title_begins(const char *title, const char *word)
@@ -741,6 +765,8 @@ tree_apply(struct settings *s, struct conf_errors *errs)
 		if (node->kind == CONF_BLOCK && strcmp(node->name, "require") == 0)
 			ok = require_apply(s, node, errs) && ok;
 	}
+	for (unsigned i = 0; i < s->plugin_count; i++)
+		ok = listeners_check(s, &s->plugins[i], errs) && ok;
 	if (listeners == 0) {
 		conf_errors_add(errs,
 		    "%s: no listener is configured, so no client could connect: write for example "

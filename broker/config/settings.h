@@ -152,6 +152,7 @@ struct plugin_settings {
 	uint32_t breaker_failures; /* in a row; 0: never; default 10 */
 	uint32_t breaker_wait_ms, breaker_max_wait_ms; /* default 1s, 10s */
 	bool shadow;		  /* asked but not heeded; default no */
+	struct string_list listeners; /* titles; none: all */
 	struct conf_node *section; /* plugin_options_new marks in it what it understood and what is secret */
 };
 

@@ -211,11 +211,42 @@ chain_make(struct plugins *p, enum hook h)
 
 /* ---- for each worker -------------------------------------------------------------------------- */
 
+/* The titles in one block, which outlives the settings. false: no memory. */
+static bool
+listeners_copy(const struct string_list *from, char ***out)
+{
+	size_t pointers = (from->count + 1) * sizeof(char *), len = 0;
+	char *text;
+
+	*out = NULL;
+	if (from->count == 0)
+		return true;
+	for (unsigned i = 0; i < from->count; i++)
+		len += strlen(from->items[i]) + 1;
+	if ((*out = malloc(pointers + len)) == NULL)
+		return false;
+	text = (char *)*out + pointers;
+	for (unsigned i = 0; i < from->count; i++) {
+		(*out)[i] = text;
+		text = stpcpy(text, from->items[i]) + 1;
+	}
+	(*out)[from->count] = NULL;
+	return true;
+}
+
+/*
+ * message_deliver is asked about every receiver: a plugin that marks what it lets through, or sends to one client, has
+ * to see all that goes out.
+ */
 static struct chain_entry
-entry_of(const struct plugin_entry *e, unsigned worker)
+entry_of(const struct plugins *p, const struct plugin_entry *e, const struct chain_set *set,
+    enum hook h, unsigned worker)
 {
 	return (struct chain_entry){
-		.iw = &e->in->workers[worker], .timeout_ms = e->timeout_ms, .on_error = e->on_error
+		.iw = &e->in->workers[worker],
+		.listeners = h == HOOK_DELIVER ? NULL : set->members[e - p->entries].listeners,
+		.timeout_ms = e->timeout_ms,
+		.on_error = e->on_error,
 	};
 }
 
@@ -228,10 +259,16 @@ chain_set_new(const struct plugins *p, unsigned worker)
 	if (set == NULL)
 		return NULL;
 	set->refs = 1;
-	set->instances = calloc(p->count > 0 ? p->count : 1, sizeof(*set->instances));
+	set->members = calloc(p->count > 0 ? p->count : 1, sizeof(*set->members));
 	set->groups = calloc(p->group_count + 1, sizeof(*set->groups));
-	if (set->instances == NULL || set->groups == NULL)
+	if (set->members == NULL || set->groups == NULL)
 		goto fail;
+	for (unsigned i = 0; i < p->count; i++) {
+		set->members[i].in = p->entries[i].in;
+		set->member_count++;
+		if (!listeners_copy(p->entries[i].listeners, &set->members[i].listeners))
+			goto fail;
+	}
 	for (unsigned i = 0; i < p->group_count; i++) {
 		set->groups[i].all = p->groups[i].all;
 		if ((set->groups[i].name = strdup(p->groups[i].name)) == NULL)
@@ -248,18 +285,16 @@ chain_set_new(const struct plugins *p, unsigned worker)
 		for (unsigned i = 0; i < p->chain_length[h]; i++) {
 			const struct plugin_place *at = &p->chains[h][i];
 
-			chain->entries[i] = entry_of(at->entry, worker);
+			chain->entries[i] = entry_of(p, at->entry, set, (enum hook)h, worker);
 			chain->entries[i].group = at->group >= 0 ? &set->groups[at->group] : NULL;
 			chain->entries[i].last = at->last;
 		}
 		chain->length = p->chain_length[h];
 		for (unsigned i = 0; i < p->shadow_count[h]; i++)
-			chain->shadows[i] = entry_of(p->shadows[h][i], worker);
+			chain->shadows[i] =
+			    entry_of(p, p->shadows[h][i], set, (enum hook)h, worker);
 		chain->shadow_count = p->shadow_count[h];
 	}
-	for (unsigned i = 0; i < p->count; i++)
-		set->instances[i] = p->entries[i].in;
-	set->instance_count = p->count;
 	return set;
 fail:
 	chain_set_unref(set); /* not installed: it touches no instance */

@@ -277,10 +277,11 @@ event_emit(struct worker *w, struct grapnel_event *ev)
 		event_forward(hs, ev);
 		return;
 	}
-	for (unsigned i = 0; i < set->instance_count; i++) {
-		struct instance_worker *iw = &set->instances[i]->workers[w->index];
+	for (unsigned i = 0; i < set->member_count; i++) {
+		const struct chain_member *m = &set->members[i];
+		struct instance_worker *iw = &m->in->workers[w->index];
 
-		if (!wants(iw, ev->type))
+		if (!wants(iw, ev->type) || !listeners_concern(m->listeners, ev->client))
 			continue;
 		if (!tried) {
 			c = copy_new(hs, ev);
@@ -299,8 +300,8 @@ events_update_mask(struct hook_state *hs)
 {
 	uint64_t mask = 0;
 
-	for (unsigned i = 0; i < hs->set->instance_count; i++) {
-		const struct instance *in = hs->set->instances[i];
+	for (unsigned i = 0; i < hs->set->member_count; i++) {
+		const struct instance *in = hs->set->members[i].in;
 
 		if (in->plugin != NULL && in->plugin->on_events != NULL)
 			mask |= atomic_load_explicit(&in->event_mask, memory_order_relaxed);

@@ -31,9 +31,9 @@ current(struct worker *w, const char *name)
 {
 	const struct chain_set *set = w->hooks->set;
 
-	for (unsigned i = 0; i < set->instance_count; i++)
-		if (strcmp(set->instances[i]->name, name) == 0)
-			return &set->instances[i]->workers[w->index];
+	for (unsigned i = 0; i < set->member_count; i++)
+		if (strcmp(set->members[i].in->name, name) == 0)
+			return &set->members[i].in->workers[w->index];
 	return NULL;
 }
 

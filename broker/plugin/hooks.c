@@ -409,6 +409,12 @@ ask_one(struct ask *a, const struct chain_entry *e)
 	enum grapnel_verdict known;
 	int verdict;
 
+	if (!listeners_concern(e->listeners, &a->question->client)) {
+		a->how = STEP_OTHER_LISTENER;
+		ask_step(a, in, GRAPNEL_NEXT, 0, NULL);
+		return e->group != NULL && !a->single && require_pass_by(a, e) ? OUTCOME_DECIDED
+									       : OUTCOME_NEXT;
+	}
 	switch (policy_before(a, e, timeout_ms, &known, &answer)) {
 	case POLICY_ASK:
 		break;

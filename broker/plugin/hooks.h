@@ -62,6 +62,7 @@ enum step_how {
 	STEP_SHARED,	/* the answer to an equal question that was under way */
 	STEP_STALE,	/* an older answer, since its backend is in trouble */
 	STEP_NOT_ASKED, /* its breaker is open */
+	STEP_OTHER_LISTENER, /* it is for the clients of others */
 };
 /* One line of the record of a decision: kept when asked, for explain and traces. */
 struct decision_step {

@@ -108,6 +108,7 @@ entry_fill(struct plugin_entry *e, const struct plugin_settings *ps)
 	e->breaker_wait_ms = ps->breaker_wait_ms;
 	e->breaker_max_wait_ms = ps->breaker_max_wait_ms;
 	e->shadow = ps->shadow;
+	e->listeners = &ps->listeners;
 }
 
 static void

@@ -21,6 +21,7 @@ struct plugin_entry {
 	struct cache_limits cache;
 	uint32_t breaker_failures, breaker_wait_ms, breaker_max_wait_ms;
 	bool shadow;
+	const struct string_list *listeners; /* of the settings: chains_make copies it */
 	bool fresh; /* made for this set, not taken over from the one before */
 };
 

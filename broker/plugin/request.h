@@ -30,6 +30,7 @@
 #include "cache.h"
 #include "copy.h"
 #include "instance.h"
+#include <string.h>
 
 #define REQUEST_CHUNKS 15u /* of 64, 128, 256 ... slots */
 #define REQUEST_SLOTS  (64u * ((1u << REQUEST_CHUNKS) - 1))
@@ -74,6 +75,7 @@ struct chain_group {
 };
 struct chain_entry {
 	struct instance_worker *iw;
+	char *const *listeners; /* of its struct chain_member */
 	uint32_t timeout_ms; /* 0: limits.auth_timeout */
 	int on_error;        /* of struct plugin_settings */
 	const struct chain_group *group; /* of the set; NULL: it decides alone */
@@ -85,6 +87,11 @@ struct chain {
 	struct chain_entry *shadows; /* asked when all is decided, and not heeded */
 	unsigned shadow_count;
 };
+/* An instance of a set, whatever chains it is in. */
+struct chain_member {
+	struct instance *in;
+	char **listeners; /* titles of those whose clients are its matter, NULL at the end; one block. NULL: all */
+};
 /*
  * What is in force on one worker, or was and still is walked by an ask. Its owner is the worker
  * once installed.
@@ -95,9 +102,21 @@ struct chain_set {
 	struct chain chains[HOOK_COUNT];
 	unsigned group_count;
 	struct chain_group *groups;
-	unsigned instance_count;
-	struct instance **instances;
+	unsigned member_count;
+	struct chain_member *members;
 };
+
+/* Is what is about this client a matter of who has these listeners? c NULL: about no client. */
+static inline bool
+listeners_concern(char *const *listeners, const struct grapnel_client_info *c)
+{
+	if (listeners == NULL || c == NULL)
+		return true;
+	for (; *listeners != NULL; listeners++)
+		if (strlen(*listeners) == c->listener.len && memcmp(*listeners, c->listener.data, c->listener.len) == 0)
+			return true;
+	return false;
+}
 
 /* A plugin's details of most answers fit here, so that an answer at once costs no allocation. */
 #define ASK_SPACE 768u
@@ -225,6 +244,8 @@ void record_nobody(struct record *r); /* nobody decided: what that means */
 /* ---- require.c */
 /* A member of a group has answered; its answer is in a->answers. true: the ask is decided. */
 bool require_take(struct ask *a, const struct chain_entry *e, enum grapnel_verdict verdict, struct answer *answer);
+/* The client is no matter of this member: as if the group did not have it. */
+bool require_pass_by(struct ask *a, const struct chain_entry *e);
 /* ---- shadow.c */
 void shadows_ask(const struct ask *decided);
 /* Put in force on this worker; the old one is let go. Owner of set: hs. */

@@ -101,6 +101,17 @@ take_any(
 }
 
 bool
+require_pass_by(struct ask *a, const struct chain_entry *e)
+{
+	if (!e->group->all)
+		return take_any(a, e, GRAPNEL_NEXT, NULL);
+	if (!e->last)
+		return false;
+	return a->required.allowed ? decide(a, GRAPNEL_ALLOW, e->group->name, a->deciding)
+				   : pass(a);
+}
+
+bool
 require_take(
     struct ask *a, const struct chain_entry *e, enum grapnel_verdict verdict, struct answer *answer)
 {

@@ -73,9 +73,10 @@ chain_set_unref(struct chain_set *set)
 {
 	if (set == NULL || --set->refs > 0)
 		return;
-	for (unsigned i = 0; i < set->instance_count; i++) {
+	for (unsigned i = 0; i < set->member_count; i++) {
 		if (set->hs != NULL)
-			set->instances[i]->workers[set->hs->w->index].sets--;
+			set->members[i].in->workers[set->hs->w->index].sets--;
+		free(set->members[i].listeners);
 	}
 	for (unsigned h = 0; h < HOOK_COUNT; h++) {
 		free(set->chains[h].entries);
@@ -84,7 +85,7 @@ chain_set_unref(struct chain_set *set)
 	for (unsigned i = 0; i < set->group_count; i++)
 		free(set->groups[i].name);
 	free(set->groups);
-	free(set->instances);
+	free(set->members);
 	free(set);
 }
 
@@ -94,8 +95,8 @@ chains_install(struct hook_state *hs, struct chain_set *set)
 	struct chain_set *old = hs->set;
 
 	set->hs = hs;
-	for (unsigned i = 0; i < set->instance_count; i++)
-		set->instances[i]->workers[hs->w->index].sets++;
+	for (unsigned i = 0; i < set->member_count; i++)
+		set->members[i].in->workers[hs->w->index].sets++;
 	hs->set = set;
 	for (unsigned h = 0; h < HOOK_COUNT; h++)
 		hs->head.chain_length[h] = (uint16_t)set->chains[h].length;

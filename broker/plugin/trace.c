@@ -209,6 +209,7 @@ how_name(uint8_t how)
 		[STEP_SHARED] = "shared",
 		[STEP_STALE] = "stale",
 		[STEP_NOT_ASKED] = "not asked",
+		[STEP_OTHER_LISTENER] = "other listener",
 	};
 
 	return how < sizeof(names) / sizeof(names[0]) ? names[how] : "?";

@@ -22,7 +22,6 @@ struct auth_file {
 	struct grapnel_instance *self;
 	struct passwd_file *users;    /* NULL: no password_file */
 	bool identity_login;          /* whom the listener vouches for needs no password */
-	bool some_listeners;          /* `listeners` is set: others' clients are passed on */
 	struct grapnel_rules **rules; /* asked in turn: `rules` as listed, then acl_file */
 	size_t rules_count;
 	int logins_accepted, logins_refused, logins_unknown, logins_unavailable; /* metrics */
@@ -38,9 +37,6 @@ static const struct grapnel_option auth_file_options[] = {
 	    .help =
 		"Whether a client whose user name the listener vouches for needs no password, only "
 		"a line in password_file." },
-	{ .name = "listeners",
-	    .type = GRAPNEL_OPTION_LIST,
-	    .help = "Titles of the listeners whose clients it is for; default: all." },
 	{ .name = "password_file",
 	    .type = GRAPNEL_OPTION_STRING,
 	    .help =
@@ -138,7 +134,6 @@ auth_file_create(const struct grapnel_host *host, struct grapnel_instance *self,
 	a->host = host;
 	a->self = self;
 	a->identity_login = host->option_bool(self, NULL, "identity_login");
-	a->some_listeners = host->option_given(self, NULL, "listeners");
 	if (!load_all(a))
 		goto fail;
 	/* What the options leave nothing for is not this instance's matter. */
@@ -184,22 +179,6 @@ count(const struct auth_file *a, int metric)
 {
 	if (metric >= 0)
 		a->host->metric_add(a->self, metric, 1);
-}
-
-/* Is this client a matter of this instance? */
-static bool
-mine(const struct auth_file *a, const struct grapnel_client_info *client)
-{
-	struct grapnel_str title;
-
-	if (!a->some_listeners)
-		return true;
-	for (size_t n = 0;
-	     (title = a->host->option_list(a->self, NULL, "listeners", n)).data != NULL; n++)
-		if (title.len == client->listener.len &&
-		    memcmp(title.data, client->listener.data, title.len) == 0)
-			return true;
-	return false;
 }
 
 /* result: of password_verify. */
@@ -271,7 +250,7 @@ auth_file_client_authenticate(
 	uint32_t left;
 	bool known;
 
-	if (a->users == NULL || q->client->username.data == NULL || !mine(a, q->client))
+	if (a->users == NULL || q->client->username.data == NULL)
 		return GRAPNEL_NEXT;
 	known = passwd_file_find(a->users, q->client->username, &user);
 	if (a->identity_login && vouched_for(q->client) && q->password.data == NULL) {
@@ -333,7 +312,7 @@ auth_file_client_revalidate(
 	struct passwd_entry user;
 
 	(void)req;
-	if (a->users == NULL || q->client->username.data == NULL || !mine(a, q->client))
+	if (a->users == NULL || q->client->username.data == NULL)
 		return GRAPNEL_NEXT;
 	return passwd_file_find(a->users, q->client->username, &user) ? GRAPNEL_ALLOW
 								      : GRAPNEL_DENY;
@@ -362,7 +341,7 @@ auth_file_acl_check(void *instance, struct grapnel_request *req, const struct gr
 	uint32_t covered = GRAPNEL_ACL_COVERED, flags;
 	char scope[SCOPE_MAX];
 
-	if (a->rules_count == 0 || !mine(a, q->client))
+	if (a->rules_count == 0)
 		return GRAPNEL_NEXT;
 	/* READ goes through the same files in the same order: covered when none of them can refuse. */
 	for (size_t i = 0; i < a->rules_count && verdict == GRAPNEL_NEXT; i++) {

@@ -48,7 +48,6 @@ struct instance {
 	struct load *load;
 	uint32_t start_timeout_ms, slow_after_ms, tick_ms;
 	unsigned queue;
-	bool some_listeners; /* `listeners` is set: others' clients are passed on */
 	bool direct, purge; /* purge: kept answers are forgotten when a command has changed something */
 	int metrics[METRIC_COUNT];
 	_Atomic unsigned workers; /* that run */

@@ -16,22 +16,6 @@ wants(const struct instance *in, int event)
 	    0;
 }
 
-/* Is this client the foreign plugin's matter? */
-static bool
-ours(const struct instance *in, const struct grapnel_client_info *info)
-{
-	struct grapnel_str title;
-
-	if (!in->some_listeners)
-		return true;
-	for (size_t i = 0;
-	     (title = in->host->option_list(in->self, NULL, "listeners", i)).data != NULL; i++)
-		if (title.len == info->listener.len &&
-		    memcmp(title.data, info->listener.data, title.len) == 0)
-			return true;
-	return false;
-}
-
 /* Whom it is about: the one of the connection, or one for this question. */
 static struct client *
 client_of(struct instance *in, const struct grapnel_client_info *info)
@@ -131,7 +115,7 @@ hook_events(void *instance, const struct grapnel_event *const *events, size_t co
 		const struct grapnel_event *ev = events[i];
 		bool connected = ev->type == GRAPNEL_EVENT_CLIENT_DISCONNECTED;
 
-		if (ev->client == NULL || !ours(in, ev->client))
+		if (ev->client == NULL)
 			continue;
 		if (ev->type == GRAPNEL_EVENT_CLIENT_CONNECTED)
 			on_connected(in, ev->client);
@@ -162,7 +146,7 @@ hook_authenticate(void *instance, struct grapnel_request *req, const struct grap
 	struct instance *in = instance;
 	struct call *c;
 
-	if (!wants(in, EVT_BASIC_AUTH) || !ours(in, q->client))
+	if (!wants(in, EVT_BASIC_AUTH))
 		return GRAPNEL_NEXT;
 	/* It would see the part before the NUL, and that may be somebody's password. */
 	if (q->password.len > 0 && memchr(q->password.data, '\0', q->password.len) != NULL)
@@ -184,7 +168,7 @@ hook_exchange(void *instance, struct grapnel_request *req, const struct grapnel_
 	bool first = q->phase != GRAPNEL_EXCHANGE_CONTINUE;
 	struct call *c;
 
-	if (!wants(in, first ? EVT_EXT_AUTH_START : EVT_EXT_AUTH_CONTINUE) || !ours(in, q->client))
+	if (!wants(in, first ? EVT_EXT_AUTH_START : EVT_EXT_AUTH_CONTINUE))
 		return GRAPNEL_NEXT;
 	c = call_new(CALL_EXT_AUTH, in->host, q->method.len + q->data.len + 2);
 	if (c == NULL)
@@ -204,7 +188,7 @@ hook_psk_key(void *instance, struct grapnel_request *req, const struct grapnel_t
 	struct instance *in = instance;
 	struct call *c;
 
-	if (!wants(in, EVT_PSK_KEY) || !ours(in, q->client))
+	if (!wants(in, EVT_PSK_KEY))
 		return GRAPNEL_NEXT;
 	if ((c = call_new(CALL_PSK, in->host, q->identity.len + 1)) == NULL)
 		return GRAPNEL_UNAVAILABLE;
@@ -244,7 +228,7 @@ hook_acl_check(void *instance, struct grapnel_request *req, const struct grapnel
 	struct instance *in = instance;
 	struct call *c;
 
-	if (!wants(in, EVT_ACL_CHECK) || !ours(in, q->client))
+	if (!wants(in, EVT_ACL_CHECK))
 		return GRAPNEL_NEXT;
 	c = call_about(in, CALL_ACL, q->client, q->topic, q->message);
 	if (c == NULL)
@@ -265,8 +249,7 @@ hook_unsubscribe(
 	struct call *c;
 
 	/* Version 4 has no such question. */
-	if (!wants(in, EVT_ACL_CHECK) || atomic_load(&in->engine->version) < 5 ||
-	    !ours(in, q->client))
+	if (!wants(in, EVT_ACL_CHECK) || atomic_load(&in->engine->version) < 5)
 		return GRAPNEL_NEXT;
 	c = call_about(in, CALL_UNSUBSCRIBE, q->client, q->filter, NULL);
 	if (c == NULL)
@@ -285,7 +268,7 @@ hook_publish(void *instance, struct grapnel_request *req, const struct grapnel_m
 	bool control = topic.len >= 9 && memcmp(topic.data, "$CONTROL/", 9) == 0;
 	struct call *c;
 
-	if (!wants(in, control ? EVT_CONTROL : EVT_MESSAGE) || !ours(in, q->client))
+	if (!wants(in, control ? EVT_CONTROL : EVT_MESSAGE))
 		return GRAPNEL_NEXT;
 	c = call_about(in, control ? CALL_CONTROL : CALL_MESSAGE, q->client, topic, q->message);
 	if (c == NULL)

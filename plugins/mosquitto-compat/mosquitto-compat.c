@@ -43,10 +43,6 @@ static const struct grapnel_option compat_options[] = {
 	    .default_value = "yes",
 	    .help = "Whether the plugin may send messages to one client; each delivery is looked "
 		    "at for it." },
-	{ .name = "listeners",
-	    .type = GRAPNEL_OPTION_LIST,
-	    .help = "Titles of the listeners whose clients the Mosquitto plugin is asked about; "
-		    "default: all." },
 	{ .name = "login_depends",
 	    .type = GRAPNEL_OPTION_LIST,
 	    .help =
@@ -326,7 +322,6 @@ compat_create(const struct grapnel_host *host, struct grapnel_instance *self, vo
 	in->tick_ms = (uint32_t)host->option_int(self, NULL, "tick_interval");
 	in->queue = (unsigned)host->option_int(self, NULL, "queue");
 	in->direct = host->option_bool(self, NULL, "direct_messages");
-	in->some_listeners = host->option_given(self, NULL, "listeners");
 	make_metrics(in);
 	if (!set_depends(in) || !open_helper(in) || (in->load = read_load(in)) == NULL ||
 	    !engine_attach(in, title) || !leave_chains(in)) {

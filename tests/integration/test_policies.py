@@ -418,6 +418,114 @@ def test_a_group_that_cannot_be_is_refused_and_said(b, which):
     assert code(b) == 0
 
 
+# ---- plugins for the clients of some listeners --------------------------------------------------
+
+BOTH = {"mqtt": {}, "there": {"anonymous": True}}
+
+
+def verdict(order, **more):
+    return dict({"module": "verdict", "order": order}, **more)
+
+
+def code_at(b, listener, **who):
+    c = b.client(V5, listener=listener)
+    c.send_connect(b.unique("c"), **who)
+    reason = c.expect(CONNACK).reason
+    c.close()
+    return reason
+
+
+@broker(own=True, listeners=BOTH, plugins={
+    "a": verdict(10, client_authenticate="deny", listeners="mqtt"),
+    "b": verdict(20, client_authenticate="allow", acl_check="allow", only_topic="b/*"),
+    "c": verdict(30, message_publish="deny", acl_check="allow", listeners=["mqtt"])})
+def test_a_plugin_is_for_the_clients_of_its_listeners(b):
+    assert [code_at(b, x, username="u", password="p") for x in BOTH] == [0x87, 0]
+    mark = now(b)
+    c = b.connect(V5, "there", listener="there", username="u", password="p")
+    assert c.publish("b/x", "1", qos=1) in (0, 0x10)
+    assert c.publish("c/x", "1", qos=1) == 0x87  # nobody else says what c would
+    assert not b.log_lines(r"decision: .*[( ]c: (allow|deny)", mark)
+    x = b.ctl_json("explain", "--client", "x", "--username", "u", "--listener", "there", "--publish", "c/x")
+    assert (x["right"]["verdict"], [s["how"] for s in x["right"]["steps"] if s["plugin"] == "c"]) == ("deny", ["other listener"]), x
+    assert "other listener" in b.ctl("explain", "--client", "x", "--username", "u", "--listener", "there", "--publish", "c/x").stdout
+    x = b.ctl_json("explain", "--client", "x", "--username", "u", "--listener", "mqtt", "--publish", "c/x")
+    assert x["right"]["verdict"] == "allow" and x["right"]["plugin"] == "c", x
+    # A reload changes it, without new instances, also for who is connected.
+    plugins = b.options["plugins"]
+    b.configure(plugins=dict(plugins, a=dict(plugins["a"], listeners="there"), c=dict(plugins["c"], listeners="all")))
+    b.reload()
+    assert not b.log_lines(r'plugin "[ac]": instance \d+ has left', mark)
+    assert [code_at(b, x, username="u", password="p") for x in BOTH] == [0, 0x87]
+    assert c.publish("b/x", "1", qos=1) == 0x83
+
+
+LISTENED = {  # kind, is first for this listener, is second; first and second would say: the CONNACK. Behind it one that denies.
+    ("all", True, True, "allow", "allow"): 0, ("all", False, True, "deny", "allow"): 0, ("all", True, False, "allow", "deny"): 0,
+    ("all", False, True, "allow", "deny"): 0x87, ("all", False, False, "allow", "allow"): 0x87,
+    ("all", True, False, "unavailable", "allow"): 0x88, ("all", True, False, "next", "allow"): 0x87,
+    ("any", False, True, "allow", "allow"): 0, ("any", True, False, "deny", "allow"): 0x87, ("any", False, False, "allow", "allow"): 0x87,
+    ("any", True, False, "unavailable", "allow"): 0x88,
+}
+
+
+@each(which=range(len(LISTENED)))
+def test_a_group_does_without_who_is_for_other_listeners(which):
+    (kind, one, two, first, second), wanted = list(LISTENED.items())[which]
+    name = {True: ["there", "mqtt"], False: "there"}
+    options = {"first": verdict(10, listeners=name[one], **says(first)), "second": verdict(20, listeners=name[two], **says(second)),
+               "third": verdict(30, **says("deny"))}
+    with Broker(plugins=options, listeners=BOTH, extra='require "%s" { plugins = [first, second] }' % kind) as b:
+        assert code_at(b, "mqtt", username="u", password="p") == wanted
+
+
+@broker(own=True, listeners={"mqtt": {"anonymous": True}, "there": {"anonymous": True}}, plugins={
+    "event-log": {"file": "{dir}/events", "listeners": "mqtt"}, "let": verdict(10, acl_check="allow"),
+    "rewrite": verdict(20, message_deliver="allow", drop=True, only_topic="dropped", listeners="mqtt")})
+def test_events_are_told_of_and_deliveries_of_all_are_looked_at(b):
+    for x in BOTH:
+        c = b.connect(V5, "at-" + x, listener=x)
+        c.subscribe("#", qos=1)
+        c.publish("dropped", "x", qos=1)
+        c.publish("kept", "x", qos=1)
+        assert c.expect(PUBLISH).topic == "kept"
+        c.close()
+    b.connect(V5, "last", listener="mqtt").close()
+
+    def events():
+        with open(b.path("events"), encoding="utf-8") as f:
+            return f.read()
+
+    eventually(lambda: '"last"' in events(), "all before has been written", LONG)
+    assert "at-mqtt" in events() and "at-there" not in events()
+
+
+@broker(own=True, listeners=BOTH, plugins={"a": verdict(10, message_publish="deny", only_topic="will/*", listeners="there"),
+                                           "b": verdict(20, client_authenticate="allow", acl_check="allow")})
+def test_a_session_counts_with_the_listener_that_its_client_had(b):
+    c = b.connect(V5, "r", listener="mqtt", username="u", password="p")
+    c.subscribe("will/#", qos=1)
+    for x in reversed(BOTH):
+        w = b.connect(V5, "w", listener=x, username="u", password="p", props=[(SESSION_EXPIRY, 60)],
+                      will=Will("will/" + x, "gone", 1, props=[(WILL_DELAY, 1)]))
+        w.reset()
+        eventually(lambda: len(b.log_lines("client_disconnected: client \"w\"")) == 1 + (x == "mqtt"), "it has gone")
+        eventually(lambda: b.log_lines("will.*will/" + x), "it is time", LONG)
+    c.expect_message("will/mqtt", "gone", qos=1)
+    c.expect_nothing(0.01)
+
+
+@broker(own=True, listeners=BOTH, plugins={"a": verdict(10, client_authenticate="allow")})
+@each(wrong=(('"thre"', 'no listener "thre" is configured'), ("[]", "must be all, or have at least one"), ('""', "must not be empty")))
+def test_listeners_that_cannot_be_are_refused(b, wrong):
+    text, message = wrong
+    mark = b.mark()
+    b.configure(extra='plugin "x" { module = verdict client_authenticate = allow listeners = %s }' % text)
+    b.reload(good=False)
+    assert b.log_lines(message, mark), b.log_lines(since=mark)
+    assert code_at(b, "mqtt", username="u", password="p") == 0
+
+
 def test_a_member_of_all_takes_no_part_in_enhanced_authentication():
     with Broker(plugins={"first": dict({"module": "verdict", "order": 10}, **says("deny")),
                          "gate": gate(hooks=AUTH + ["client_auth_exchange"], order=20)},

@@ -286,7 +286,7 @@ static const struct {
 	       "count, any, flag, ttl, size, names, "
 	       "hash, code, timeout, server, breaker_failures, breaker_max_wait, breaker_wait, "
 	       "cache, cache_jitter, cache_negative_ttl, cache_size, cache_ttl, drain, enabled, "
-	       "event_queue, max_pending, max_values, max_values_bytes, module, "
+	       "event_queue, listeners, max_pending, max_values, max_values_bytes, module, "
 	       "offload_queue, offload_threads, on_error, "
 	       "order, order_acl_check, order_client_auth_exchange, ..."
 	       "\n" AT "server: \"port\" must be a whole number, not \"x\" (TCP port)" },

@@ -223,6 +223,7 @@ START_TEST(what_is_not_written_has_its_default)
 	ck_assert_uint_eq(p->event_queue, 10000);
 	ck_assert_uint_eq(p->max_values, 10000);
 	ck_assert_uint_eq(p->max_values_bytes, 16 << 20);
+	ck_assert_uint_eq(p->listeners.count, 0);
 	settings_unref(s);
 }
 END_TEST
@@ -390,7 +391,7 @@ START_TEST(every_kind_of_value_reaches_its_place)
 				 "order_acl_check = 5 order_message_publish = 0\n"
 				 "  on_error = next max_pending = 1 timeout = 2s offload_threads = "
 				 "9 offload_queue = 8 event_queue = 7 max_values = 6 "
-				 "max_values_bytes = 5k }\n");
+				 "max_values_bytes = 5k listeners = [b, \"a\"] }\n");
 	const struct plugin_settings *p = &s->plugins[0];
 
 	ck_assert_uint_eq(s->workers, 7);
@@ -442,6 +443,9 @@ START_TEST(every_kind_of_value_reaches_its_place)
 	ck_assert_uint_eq(p->event_queue, 7);
 	ck_assert_uint_eq(p->max_values, 6);
 	ck_assert_uint_eq(p->max_values_bytes, 5120);
+	ck_assert_uint_eq(p->listeners.count, 2);
+	ck_assert_str_eq(p->listeners.items[0], "b");
+	ck_assert_str_eq(p->listeners.items[1], "a");
 	settings_unref(s);
 }
 END_TEST
