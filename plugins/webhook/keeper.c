@@ -400,6 +400,23 @@ tell_what_is_lost(struct keeper *k, bool followed)
 		    w->path == NULL ? "the outbox is in memory" : "the outbox cannot be used");
 }
 
+/* What was lost and is not told yet is known to nobody but us. Room for that may be made of others: then once more. */
+static void
+leave_gaps(struct keeper *k)
+{
+	struct webhook *w = k->w;
+	bool good = w->path != NULL || place_followed(w->place);
+
+	for (unsigned i = 0; i < LAST_TRIES && good; i++) {
+		(void)pthread_mutex_lock(&w->lock);
+		if (!queue_leave_gaps(w)) {
+			(void)pthread_mutex_unlock(&w->lock);
+			return;
+		}
+		good = turn(k); /* unlocks */
+	}
+}
+
 /* ours: it had its turn. */
 static void
 finish(struct keeper *k, bool ours)
@@ -413,6 +430,8 @@ finish(struct keeper *k, bool ours)
 		(void)pthread_mutex_lock(&w->lock);
 		good = turn(k);
 	}
+	if (ours && good)
+		leave_gaps(k);
 	resolve_held(w, true);
 	followed = place_leave(w->place, k->o);
 	if (!followed)

@@ -47,8 +47,8 @@ lane_add(struct lane *l, struct item *it)
 	l->count++;
 }
 
-static void
-parcel_end(struct parcel *p)
+void
+lane_parcel_end(struct parcel *p)
 {
 	struct endpoint *e = p->e;
 
@@ -76,7 +76,7 @@ lane_drop(struct lane *l, uint32_t n)
 			l->last = NULL;
 		l->count--;
 		if (--p->left == 0)
-			parcel_end(p);
+			lane_parcel_end(p);
 	}
 }
 

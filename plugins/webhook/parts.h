@@ -291,6 +291,7 @@ bool queue_sender_may_stop(struct webhook *w); /* [lock] nothing is left in any 
 void queue_job(struct webhook *w, struct job *job);
 struct grapnel_event_id queue_new_id(struct webhook *w); /* [lock] for an event that no worker made */
 void queue_tell_gap(struct endpoint *e); /* once it goes on: the event that says what was lost. Sender */
+bool queue_leave_gaps(struct webhook *w); /* [lock] those of all endpoints, for whoever comes after us. @return whether there were any */
 void queue_free(struct webhook *w); /* what is left in the end */
 struct parcel *parcel_new(struct endpoint *e, struct chunk *c); /* takes the chunk, also when it fails */
 void parcel_free(struct parcel *p);
@@ -309,6 +310,7 @@ void sender_pump(struct endpoint *e); /* takes what is in its window, and lets a
 
 /* lane.c */
 void lane_add(struct lane *l, struct item *it);
+void lane_parcel_end(struct parcel *p); /* none of its events is left */
 /*
  * Send the next request, if there is one to send and a URL to send it to.
  * @return when to call it again without being asked (monotonic ms); UINT64_MAX: never.

@@ -264,19 +264,15 @@ queue_much(const struct webhook *w)
 	return false;
 }
 
-bool
-queue_push(struct endpoint *e, struct chunk *c)
+/* Whether there is room or not. */
+static bool
+append(struct endpoint *e, struct chunk *c)
 {
 	struct webhook *w = e->w;
 	size_t cost = c->len + c->count * sizeof(struct item), before = e->unwritten_bytes;
 	uint32_t count = c->count;
 	struct parcel *p;
 
-	if (full(e)) {
-		queue_lose(e, LOST_FULL, count);
-		chunk_free(c);
-		return false;
-	}
 	w->pushed++;
 	if (e->spilling && put_to_last(e, c)) {
 		chunk_free(c);
@@ -309,6 +305,16 @@ queue_push(struct endpoint *e, struct chunk *c)
 			keeper_call(w);
 	}
 	return true;
+}
+
+bool
+queue_push(struct endpoint *e, struct chunk *c)
+{
+	if (!full(e))
+		return append(e, c);
+	queue_lose(e, LOST_FULL, c->count);
+	chunk_free(c);
+	return false;
 }
 
 /* ---- acknowledgements that wait ---------------------------------------------------------------- */
@@ -414,9 +420,9 @@ queue_new_id(struct webhook *w)
 	return id;
 }
 
-/* Under the lock. */
+/* Under the lock. last: there is no next time, and always room for one. */
 static void
-push_gap(struct endpoint *e)
+push_gap(struct endpoint *e, bool last)
 {
 	struct webhook *w = e->w;
 	struct grapnel_event gap = { .size = sizeof(gap),
@@ -428,12 +434,12 @@ push_gap(struct endpoint *e)
 	bool tellable = (e->possible & GRAPNEL_EVENT_BIT(GRAPNEL_EVENT_GAP)) != 0;
 	struct chunk *c = NULL;
 
-	if (tellable && (!queue_has_room(e) || !chunk_add(&c, &gap, SIZE_MAX)))
+	if (tellable && ((!last && !queue_has_room(e)) || !chunk_add(&c, &gap, SIZE_MAX)))
 		return; /* next time */
 	if (c != NULL)
 		chunk_trim(c);
 	e->lost_untold = 0;
-	if (tellable && !queue_push(e, c)) {
+	if (tellable && !append(e, c)) {
 		e->lost_untold = gap.lost; /* it is none of them */
 		return;
 	}
@@ -449,8 +455,24 @@ queue_tell_gap(struct endpoint *e)
 {
 	(void)pthread_mutex_lock(&e->w->lock);
 	if (e->lost_untold > 0)
-		push_gap(e);
+		push_gap(e, false);
 	(void)pthread_mutex_unlock(&e->w->lock);
+}
+
+bool
+queue_leave_gaps(struct webhook *w)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < w->endpoint_count; i++) {
+		struct endpoint *e = w->endpoints[i];
+
+		if (e->lost_untold == 0)
+			continue;
+		push_gap(e, true);
+		any = any || e->lost_untold == 0;
+	}
+	return any;
 }
 
 void

@@ -66,7 +66,6 @@ spread(struct endpoint *e, struct parcel *p)
 {
 	struct chunk *c = p->chunk;
 	struct record_view v;
-	uint32_t n = 0;
 	size_t at = 0, len;
 
 	p->items = calloc(c->count, sizeof(*p->items));
@@ -75,15 +74,19 @@ spread(struct endpoint *e, struct parcel *p)
 	take_from_window(e, p);
 	p->left =
 	    c->count; /* all of which can be read: they are a worker's, or were looked at by the keeper */
-	while (n < c->count && (len = record_read(&v, c->bytes + at, c->len - at)) > 0) {
-		struct item *it = &p->items[n++];
+	for (uint32_t n = 0;
+	     n < c->count && (len = record_read(&v, c->bytes + at, c->len - at)) > 0; n++) {
+		struct item *it = &p->items[n];
 
-		it->parcel = p;
-		it->at = (uint32_t)at;
-		it->len = (uint32_t)len;
-		lane_add(&e->lanes[order_key(e, &v) % e->lane_count], it);
+		*it = (struct item){ .parcel = p, .at = (uint32_t)at, .len = (uint32_t)len };
 		at += len;
+		if (e->possible & GRAPNEL_EVENT_BIT(v.event.type))
+			lane_add(&e->lanes[order_key(e, &v) % e->lane_count], it);
+		else /* from the outbox, and from before another format was chosen */
+			p->left--;
 	}
+	if (p->left == 0)
+		lane_parcel_end(p);
 	return true;
 }
 

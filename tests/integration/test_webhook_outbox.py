@@ -341,6 +341,42 @@ def test_a_full_outbox_drops_what_it_says_and_tells_of_it(policy, outbox):
         assert b.log_lines("events are lost: its outbox is full") and b.log_lines("goes on; %d events were lost" % lost)
 
 
+@each(how=("restart", "reload"))
+def test_what_was_lost_is_told_by_whoever_comes_next(how):
+    more = dict(max_bytes="200k", memory="64k", when_full="drop_new", events=["message_published", "gap"])
+    with down() as r, hooked(r, **more) as b:
+        publish(b, "c", 3000, pad=100)
+        eventually(lambda: b.status()["lost"]["full"] > 0 and b.status()["waiting"] == b.status()["in_outbox"], "it is full, and written")
+        lost = b.status()["lost"]["full"]
+        b.close_clients()
+        if how == "restart":
+            b.stop()
+            b.start()
+        else:
+            b.configure(plugins=section({"main": endpoint(r, requests=2, **more)}))
+            b.reload()
+        r.start()
+        waits(b, 0)
+        gaps = {e.id: e.data["lost"] for e in r.events("gap")}
+        assert sum(gaps.values()) == lost, (gaps, lost)
+        assert len({e.id for e in r.events("message_published")}) == 3000 - lost
+
+
+def test_what_another_format_cannot_say_is_not_sent():
+    with down() as r, hooked(r, events=["message_published", "subscribed"]) as b:
+        c = b.connect(V5, "c")
+        c.subscribe("x")
+        publish(b, "c", 3, client=c)
+        c.subscribe("y")
+        stored(b, 5)
+        b.configure(plugins=section({"main": endpoint(r, format="nanomq", requests=1)}))
+        b.reload()
+        r.start()
+        waits(b, 0)
+        stored(b, 0)
+        assert [d.json().get("action") for d in r.deliveries()] == ["message_publish"] * 3, r.deliveries()
+
+
 @each(qos=(0, 1))
 def test_publishers_wait_for_room_if_asked_for(qos):
     with down() as r, hooked(r, max_bytes="64k", when_full="stop_publishers") as b:
