@@ -24,6 +24,9 @@ lanes_go(struct endpoint *e)
 	/* Then nothing can be sent before an answer comes, and with it we look again by ourselves. */
 	(void)pthread_mutex_lock(&e->w->lock);
 	e->sender_busy = busy;
+	/* What came since we looked into the window has found all of them busy, and called nobody. */
+	if (!busy && e->window != NULL && !e->short_of_memory)
+		queue_call_sender(e->w);
 	(void)pthread_mutex_unlock(&e->w->lock);
 	if (again == UINT64_MAX)
 		own_loop_host(e->w->loop)->timer_disarm(e->timer);
