@@ -145,8 +145,9 @@ body_template_put(struct text *out, const struct body_template *t, const struct 
 static bool
 is_reserved(const char *name)
 {
-	static const char *const reserved[] = { "Connection", "Content-Length", "Expect", "Host",
-		"Keep-Alive", "Proxy-Connection", "TE", "Trailer", "Transfer-Encoding", "Upgrade" };
+	static const char *const reserved[] = { "Connection", "Content-Length", "Content-Type",
+		"Expect", "Host", "Keep-Alive", "Proxy-Connection", "TE", "Trailer",
+		"Transfer-Encoding", "Upgrade" };
 
 	for (size_t i = 0; i < sizeof(reserved) / sizeof(*reserved); i++)
 		if (strcasecmp(name, reserved[i]) == 0)
@@ -263,6 +264,14 @@ put_value(struct text *out, const struct template *t, const struct template_valu
 	return true;
 }
 
+static bool
+is_blank(const struct text *t, size_t from)
+{
+	while (from < t->len && t->data[from] == ' ')
+		from++;
+	return from == t->len;
+}
+
 unsigned
 header_templates_put(
     struct text *out, const struct header_templates *t, const struct record_view *v)
@@ -277,7 +286,7 @@ header_templates_put(
 		values_of(&values, v, template_fields(value));
 		text_puts(out, t->lines[i].name);
 		from = out->len;
-		if (!put_value(out, value, &values.v) || out->len == from ||
+		if (!put_value(out, value, &values.v) || is_blank(out, from) ||
 		    out->len - from > HEADER_VALUE_MAX) {
 			out->len = start;
 			continue;

@@ -11,7 +11,7 @@
  *
  * In a body, values are escaped for the inside of a JSON string, whatever they hold; what is absent is empty there. In a
  * header, values hold nothing but U+0021 to U+007E: all else, '"' and '%' are percent-encoded, byte by byte. A header with
- * a place whose value is absent, without any value, or with one of more than 2048 bytes is left out.
+ * a place whose value is absent, without any value (or with nothing but blanks), or with one of more than 2048 bytes is left out.
  *
  * Threads:   a template is immutable; use it on any.
  * Ownership: *_new give heap objects that own their text.

@@ -193,10 +193,11 @@ START_TEST(headers_are_filled_or_left_out)
 		GRAPNEL_STR("X-Event:  %e %q"),
 		GRAPNEL_STR("X-Encoded: %u"),
 		GRAPNEL_STR("X-Large: %d"),
+		GRAPNEL_STR("X-Blank: %m %m"),
 	};
 	static const char filled[] = "X-Constant: as it is, 100%\0X-Who: clientid at t1\0"
 				     "X-Event: message_published 1\0X-Encoded: a%20%22%25%C3%A9";
-	struct header_templates *t = headers(lines, 7);
+	struct header_templates *t = headers(lines, 8);
 	struct text out = { 0 };
 	struct record_view v;
 	struct sample s;
@@ -237,6 +238,7 @@ static const struct {
 	{ GRAPNEL_STR("X-A: %z"), "one of u c t a q r h l m e i s d b, by" },
 	{ GRAPNEL_STR("content-length: 3"), "not yours" },
 	{ GRAPNEL_STR("HOST: x"), "not yours" },
+	{ GRAPNEL_STR("Content-type: text/plain"), "not yours" },
 	{ GRAPNEL_STR("Transfer-Encoding: chunked"), "not yours" },
 };
 
