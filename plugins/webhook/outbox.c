@@ -50,7 +50,8 @@ static const char *const texts[STATEMENTS] = {
 	[ENDPOINT_FIND] = "SELECT id FROM endpoint WHERE name = ?",
 	[ENDPOINT_ADD] = "INSERT INTO endpoint (name) VALUES (?)",
 	[ENDPOINT_ALL] =
-	    "SELECT id, name, (SELECT coalesce(sum(events), 0) FROM parcel WHERE endpoint = e.id), "
+	    "SELECT id, name, (SELECT coalesce(sum(" EVENTS
+	    "), 0) FROM parcel WHERE endpoint = e.id), "
 	    "(SELECT count(*) FROM dead WHERE endpoint = e.id) FROM endpoint e ORDER BY name",
 	[ADD] = "INSERT INTO parcel (id, endpoint, events, oldest, newest, bytes, data) "
 		"VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -231,6 +231,40 @@ see_dead(void *arg, const struct dead_letter *d)
 	return true;
 }
 
+static void
+see_endpoint(void *arg, int64_t id, const char *name, uint64_t events, uint64_t dead)
+{
+	uint64_t *sum = arg;
+
+	ck_assert_int_gt(id, 0);
+	ck_assert_str_eq(name, "e");
+	ck_assert_uint_eq(dead, 0);
+	*sum += events;
+}
+
+/* Whoever looks at all endpoints adds up what any row says. */
+START_TEST(numbers_that_no_row_can_have_stop_nobody)
+{
+	struct outbox *o = open_box(path);
+	int64_t e = outbox_endpoint(o, "e");
+	uint64_t sum = 0;
+	sqlite3 *db;
+
+	add(o, e, 10);
+	add(o, e, 20);
+	outbox_close(o);
+	ck_assert_int_eq(sqlite3_open(path, &db), SQLITE_OK);
+	ck_assert_int_eq(
+	    sqlite3_exec(db, "UPDATE parcel SET events = 9223372036854775807", NULL, NULL, NULL),
+	    SQLITE_OK);
+	ck_assert_int_eq(sqlite3_close(db), SQLITE_OK);
+	o = open_box(path);
+	ck_assert_msg(outbox_endpoints(o, see_endpoint, &sum), "%s", outbox_error(o));
+	ck_assert_uint_eq(sum, 2 * (uint64_t)UINT32_MAX);
+	outbox_close(o);
+}
+END_TEST
+
 START_TEST(dead_letters_are_kept_up_to_a_number)
 {
 	struct outbox *o = open_box(NULL);
@@ -458,6 +492,7 @@ main(void)
 	tcase_add_test(c, the_oldest_go_but_not_those_that_are_kept);
 	tcase_add_test(c, as_many_go_as_have_to);
 	tcase_add_test(c, a_row_that_is_not_as_long_as_it_says_is_damaged);
+	tcase_add_test(c, numbers_that_no_row_can_have_stop_nobody);
 	tcase_add_test(c, dead_letters_are_kept_up_to_a_number);
 	tcase_add_test(c, what_is_no_database_is_set_aside);
 	tcase_add_test(c, what_is_damaged_within_can_be_set_aside);
