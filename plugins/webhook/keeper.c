@@ -291,15 +291,21 @@ batch(struct keeper *k)
 
 /* ---- who waited for it ----------------------------------------------------------------------- */
 
-/* What stands before the first that is not written is written, or was delivered, which is as safe. */
+/*
+ * What stands before the first that is not written is written, or was delivered, which is as safe; or it was refused, and is
+ * safe when its dead letter is written.
+ */
 static void
-resolve_held(struct webhook *w, bool ending)
+resolve_held(struct keeper *k, bool ending)
 {
+	struct webhook *w = k->w;
 	struct held *first = NULL, *last = NULL, *h;
 	uint64_t safe;
 
 	(void)pthread_mutex_lock(&w->lock);
 	safe = w->unwritten != NULL ? w->unwritten->ticket - 1 : w->pushed;
+	if (k->dead != NULL)
+		safe = 0;
 	while ((h = w->held) != NULL && (h->ticket <= safe || ending)) {
 		held_remove(h);
 		w->host->request_set_data(h->req, NULL); /* a cancel finds nothing any more */
@@ -352,7 +358,7 @@ turn(struct keeper *k)
 	batch_take(k);
 	(void)pthread_mutex_unlock(&w->lock);
 	good = batch(k);
-	resolve_held(w, false);
+	resolve_held(k, false);
 	run_jobs(k);
 	if (good || k->seen)
 		refill(k, good);
@@ -432,7 +438,7 @@ finish(struct keeper *k, bool ours)
 	}
 	if (ours && good)
 		leave_gaps(k);
-	resolve_held(w, true);
+	resolve_held(k, true);
 	followed = place_leave(w->place, k->o);
 	if (!followed)
 		outbox_close(k->o);

@@ -495,6 +495,24 @@ def test_a_disk_that_fails_holds_acknowledgements_but_no_events(error):
         assert in_order(r.events(), lambda e: e.client) == {"c": 22}, numbers(r)
 
 
+def test_an_acknowledgement_waits_for_the_dead_letter_of_its_event():
+    failures = 'grapnel_plugin_outbox_failures_total{plugin="webhook"}'
+    with down() as r, on_disk(r, dict(AFTER, timeout="60s")) as b:
+        c = publish(b, "c", 1)
+        b.disk.fail("EIO", "write", "sync", "grow")
+        packet_id = c.send_publish("t", "c 2", qos=1)
+        b.wait_log("the outbox cannot be used: ")
+        r.does("status", status=400)
+        r.start()
+        eventually(lambda: b.status()["waiting"] == 0, "it was refused")
+        count = b.metric(failures)
+        b.wait_metric(failures, lambda n: n >= count + 2)
+        c.expect_nothing()
+        b.disk.works()
+        c.expect(PUBACK, packet_id=packet_id)
+        eventually(lambda: b.status()["dead_letters"] == 2, "both are dead letters")
+
+
 def test_a_message_whose_event_cannot_be_kept_is_refused():
     with down() as r, hooked(r, max_bytes="64k", when_full="drop_new", section_options=AFTER) as b:
         c = b.connect(V5, "c")
