@@ -154,36 +154,53 @@ dead_push(struct endpoint *e, struct dead *d)
 	return true;
 }
 
+/* false: it is lost, and that is counted. */
+static bool
+dead_keep(struct endpoint *e, const struct item *it, const struct curl_answer *answer)
+{
+	struct dead *d = dead_new(e, it, answer);
+	bool kept;
+
+	(void)pthread_mutex_lock(&e->w->lock);
+	kept = d != NULL && dead_push(e, d);
+	if (!kept)
+		queue_lose(e, d != NULL ? LOST_FULL : LOST_MEMORY, 1);
+	(void)pthread_mutex_unlock(&e->w->lock);
+	if (!kept && d != NULL)
+		free(d->record);
+	if (!kept)
+		free(d);
+	return kept;
+}
+
 static void
 bury(struct lane *l, const struct curl_answer *answer)
 {
 	struct endpoint *e = l->e;
 	struct webhook *w = e->w;
-	struct dead *d = dead_new(e, l->first, answer);
+	const struct item *it = l->first;
 	char id[EVENT_ID_SIZE] = "";
-	bool kept;
+	struct record_view v;
 
-	if (d != NULL)
-		memcpy(id, d->id, sizeof(id));
-	(void)pthread_mutex_lock(&w->lock);
-	kept = d != NULL && dead_push(e, d);
-	if (!kept)
-		queue_lose(e, d != NULL ? LOST_FULL : LOST_MEMORY, 1);
-	(void)pthread_mutex_unlock(&w->lock);
-	if (!kept) {
-		if (d != NULL)
-			free(d->record);
-		free(d);
+	if (e->dead_letters > 0 && !dead_keep(e, it, answer))
 		return;
-	}
+	if (record_read(&v, it->parcel->chunk->bytes + it->at, it->len) > 0)
+		event_id_text(id, &v.event.id);
 	w->host->metric_add(w->self, w->m.dead, 1);
 	if (w->host->now_ms() < e->dead_log_ms)
 		return;
 	e->dead_log_ms = w->host->now_ms() + LOG_AGAIN_MS;
-	w->host->log(w->self, GRAPNEL_LOG_WARNING,
-	    "endpoint \"%s\": event %s was refused with status %ld and is a dead letter now; see "
-	    "\"grapnelctl webhook dead-letters %s\"",
-	    e->name, id, answer->status, e->name);
+	if (e->dead_letters == 0)
+		w->host->log(w->self, GRAPNEL_LOG_WARNING,
+		    "endpoint \"%s\": event %s was refused with status %ld and is thrown away, as "
+		    "dead_letters = 0 says",
+		    e->name, id, answer->status);
+	else
+		w->host->log(w->self, GRAPNEL_LOG_WARNING,
+		    "endpoint \"%s\": event %s was refused with status %ld and is a dead letter "
+		    "now; "
+		    "see \"grapnelctl webhook dead-letters %s\"",
+		    e->name, id, answer->status, e->name);
 }
 
 static void

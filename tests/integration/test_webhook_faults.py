@@ -204,6 +204,20 @@ def test_dead_letters_have_a_limit():
             assert len(kept) > 0 and b.status()["delivered"] == 0
 
 
+def test_dead_letters_that_nobody_wants_are_thrown_away_and_that_is_said():
+    with Receiver(tls=False).start() as r:
+        r.does("status", status=400, match=r"c 1\b")
+        with hooked(r, batch_events=1, requests=1, dead_letters=0, events=["message_published", "gap"]) as b:
+            publish(b, "c", 2)
+            r.wait_events(1, "message_published")
+            eventually(lambda: b.status()["waiting"] == 0, "one was refused")
+            s = b.status()
+            assert (s["delivered"], s["dead_letters"], s["lost"]["full"]) == (1, 0, 0), s
+            assert b.metric('grapnel_plugin_dead_letters_total{plugin="webhook"}') == 1
+            assert b.log_lines("was refused with status 400 and is thrown away") and not b.log_lines("its outbox is full")
+            assert not r.events("gap"), "its outbox lost nothing"
+
+
 # ---- who is at the other end -----------------------------------------------------------------------------------
 
 
