@@ -4,6 +4,7 @@
 
 #include "common/base64.h"
 #include "common/read_file.h"
+#include "common/utf8.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 #define ANSWER_MAX    (64u << 10)
 
 #define CONTENT_TYPE_MAX 100
+#define ATTRIBUTE_MAX    1024
 
 static const struct grapnel_option key_options[] = {
 	{ .name = "secret",
@@ -290,6 +292,25 @@ copy(struct grapnel_str s)
 	return text;
 }
 
+/* What CloudEvents says of `source` and `type`. */
+static bool
+check_attributes(const struct reader *r)
+{
+	static const char uri[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+				  "-._~:/?#[]@!$&'()*+,;=%";
+	const char *source = r->e->source, *prefix = r->e->type_prefix;
+	size_t len = strlen(source), prefix_len = strlen(prefix);
+
+	if (len == 0 || len > ATTRIBUTE_MAX || strspn(source, uri) != len)
+		return wrong(r, "source",
+		    "it is a URI reference of up to 1024 bytes, as \"/grapnel\"; write %20 and "
+		    "the like for what cannot stand in one");
+	return (prefix_len <= ATTRIBUTE_MAX &&
+		   utf8_is_text((struct grapnel_str){ prefix, prefix_len }, false)) ||
+	    wrong(r, "type_prefix",
+		"it is up to 1024 bytes of UTF-8 without control characters, as \"grapnel.\"");
+}
+
 static bool
 read_format(const struct reader *r)
 {
@@ -323,6 +344,8 @@ read_format(const struct reader *r)
 	e->content_type = copy(str(r, "content_type"));
 	if (e->source == NULL || e->type_prefix == NULL || e->content_type == NULL)
 		return wrong(r, NULL, "no memory");
+	if (!check_attributes(r))
+		return false;
 	for (const char *p = e->content_type; *p != '\0'; p++)
 		if (*p < ' ' || *p == 0x7f || p - e->content_type == CONTENT_TYPE_MAX)
 			return wrong(r, "content_type",
@@ -503,6 +526,7 @@ read_token(const struct reader *r)
 {
 	struct file_text file;
 	char error[512];
+	bool good;
 
 	if (!given(r, "bearer_token_file"))
 		return true;
@@ -514,8 +538,9 @@ read_token(const struct reader *r)
 		return wrong(r, NULL, "no memory");
 	if (!read_file(r->e->token_file, 16u << 10, &file, error, sizeof(error)))
 		return wrong(r, "bearer_token_file", error);
+	good = request_token_length(&file) > 0;
 	file_text_free(&file);
-	return true;
+	return good || wrong(r, "bearer_token_file", "the file does not begin with a token");
 }
 
 static bool

@@ -29,6 +29,7 @@
 #include "events/format.h"
 #include "events/select.h"
 #include "common/own_loop.h"
+#include "common/read_file.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -337,6 +338,7 @@ struct request {
 bool request_make(struct lane *l, uint32_t most, struct request *out);
 /* Of one event that is none of a lane's. */
 bool request_make_one(struct endpoint *e, const struct record_view *v, struct request *out);
+size_t request_token_length(const struct file_text *file); /* of the bearer token that it begins with; 0: there is none */
 void request_free(struct request *r);
 /* r is to be freed all the same. NULL: no memory. */
 struct curl_call *request_send(struct endpoint *e, const struct url *u, struct request *r, curl_answer_fn fn, void *arg);

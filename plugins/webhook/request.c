@@ -99,6 +99,17 @@ token_free(char *token)
 	free(token);
 }
 
+/* Up to the first byte that cannot be of one. */
+size_t
+request_token_length(const struct file_text *file)
+{
+	size_t len = 0;
+
+	while (len < file->len && file->data[len] > ' ' && file->data[len] < 0x7f)
+		len++;
+	return len;
+}
+
 /* The file may be renewed at any time. One that cannot be read leaves the token that was there. */
 static void
 look_at_token(struct endpoint *e)
@@ -117,8 +128,13 @@ look_at_token(struct endpoint *e)
 		    e->name, error);
 		return;
 	}
-	for (len = 0; len < file.len && file.data[len] > ' ' && file.data[len] < 0x7f; len++)
-		continue;
+	len = request_token_length(&file);
+	if (len == 0 && e->token == NULL)
+		w->host->log(w->self, GRAPNEL_LOG_ERROR,
+		    "endpoint \"%s\": bearer_token_file: %s does not begin with a token; events "
+		    "wait "
+		    "until it does",
+		    e->name, e->token_file);
 	token = len > 0 ? malloc(len + 1) : NULL; /* empty: it is just being written */
 	if (token != NULL) {
 		memcpy(token, file.data, len);

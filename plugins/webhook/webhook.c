@@ -387,7 +387,7 @@ set_path(struct webhook *w)
 	}
 	(void)snprintf(folder, sizeof(folder), "%s", w->path);
 	slash = strrchr(folder, '/');
-	if (slash == NULL) {
+	if (slash == NULL || w->path[0] != '/') {
 		w->host->config_error(
 		    w->self, NULL, "path", "write the whole path, beginning with /");
 		return false;

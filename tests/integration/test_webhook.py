@@ -486,6 +486,8 @@ BAD = (
     ({"body": "x"}, "body"), ({"mode": "structured", "batch_events": 5}, "batch_events"), ({"events": ["nothing"]}, "no event"),
     ({"format": "nanomq", "events": ["subscribed"]}, "nanomq"), ({"tls_cert": "/nowhere.pem"}, "write https"), ({"urls": ["https://x/"], "tls_cert": "/nowhere.pem"}, "belong together"), ({"urls": ["https://x/"], "tls_pin": "x"}, "sha256//"),
     ({'key "a"': {"secret": "short"}}, "16 bytes"), ({'key "a b"': {"secret": "x" * 20}}, "ASCII"),
+    ({"source": ""}, "a URI reference"), ({"source": "my broker"}, "a URI reference"), ({"type_prefix": "a\nb"}, "control characters"),
+    ({"headers": ["content-type: a/b"]}, "not yours"),
     ({'key "a"': {"secret": "whsec_%%%"}}, "base64"), ({"url_policy": "random"}, "url_policy"))
 
 
@@ -498,6 +500,19 @@ def test_mistakes_in_the_configuration_are_explained():
             assert said.returncode != 0 and about in said.stderr + said.stdout and "grapnel.conf:" in said.stderr + said.stdout, (
                 options, said.stderr)
             assert "secret@" not in said.stderr + said.stdout
+    finally:
+        b.remove()
+
+
+def test_files_that_are_of_no_use_are_refused():
+    b = Hooked()
+    try:
+        b.write("token", "\n")
+        for options, more, about in (({"bearer_token_file": b.path("token")}, {}, "does not begin with a token"),
+                                     ({}, {"path": os.path.relpath(b.path("outbox/main"))}, "write the whole path")):
+            b.configure(plugins=section({"main": endpoint("http://127.0.0.1:1/", **options)}, **more))
+            said = run_grapneld("-t", "-c", b.conf)
+            assert said.returncode != 0 and about in said.stderr + said.stdout, said.stderr
     finally:
         b.remove()
 
