@@ -310,7 +310,7 @@ def test_it_becomes_a_package():
         files = [n for n in all_files(s.dir + "/unpacked") if "/share/doc/" not in n]
         assert [n.replace(".5.gz", ".5") for n in files] == installed(s), files
         control = s.run(["dpkg-deb", "-f", package], s.dir)
-        assert "Package: grapnel-watch\n" in control and "Depends: grapnel, libc6" in control, control
+        assert "Package: grapnel-watch\n" in control and "Depends: grapnel-plugin-abi-1, libc6" in control, control
         s.run(["make", "-f", "debian/rules", "clean"], folder)
         assert sorted(os.listdir(folder + "/debian")) == ["changelog", "control", "copyright", "rules", "source"]
 
