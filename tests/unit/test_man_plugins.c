@@ -396,6 +396,8 @@ START_TEST(each_plugin_has_a_page_with_all_sections_and_a_link_to_it)
 			snprintf(line, sizeof(line), "\n.Sh %s\n", wanted[i]);
 			ck_assert_msg(count_of(page, line) == 1,
 			    "man/grapnel-%s.5 has no section %s", e->d_name, wanted[i]);
+			ck_assert_msg(strncmp(strstr(page, line) + strlen(line), ".Sh ", 4) != 0,
+			    "man/grapnel-%s.5: nothing is in section %s", e->d_name, wanted[i]);
 		}
 		snprintf(line, sizeof(line), "Xr grapnel-%s 5", e->d_name);
 		ck_assert_msg(strstr(general, line) != NULL,
