@@ -101,6 +101,8 @@ lane_expire(struct lane *l)
 	if (n == 0)
 		return;
 	l->sent = l->sent > n ? l->sent - n : 0;
+	if (l->sent == 0)
+		l->attempts = 0;
 	l->careful = l->careful > n ? l->careful - n : 0;
 	(void)pthread_mutex_lock(&e->w->lock);
 	queue_lose(e, LOST_OLD, n);

@@ -193,6 +193,17 @@ def test_after_max_attempts_an_event_is_given_up():
             assert len([d for d in r.deliveries() if b"c 3" in d.body]) == 3
 
 
+def test_failures_of_what_was_too_old_do_not_count_for_the_next():
+    with Receiver(tls=False).start() as r:
+        r.does("status", status=500)
+        with hooked(r, batch_events=1, requests=1, max_attempts=2, max_age="700ms", retry_min="2s", retry_max="2s") as b:
+            for n in (1, 2):
+                publish(b, "c%d" % n, 1)
+                eventually(lambda n=n: b.status()["lost"]["too_old"] + b.status()["dead_letters"] == n, "it is given up")
+            s = b.status()
+            assert (s["lost"]["too_old"], s["dead_letters"]) == (2, 0), "each had its first attempt only: %s" % s
+
+
 def test_dead_letters_have_a_limit():
     with Receiver(tls=False).start() as r:
         r.does("status", status=400)
