@@ -242,6 +242,7 @@ struct letters {
 	struct endpoint *e;
 	struct to to;
 	bool replay;
+	bool full;  /* there was no room for all of them */
 	int64_t id; /* 0: all */
 	struct text text;
 	uint64_t count, more;
@@ -288,6 +289,7 @@ replay_letter(void *arg, const struct dead_letter *d)
 		return false;
 	(void)pthread_mutex_lock(&w->lock);
 	good = queue_has_room(l->e);
+	l->full = !good;
 	if (!good)
 		chunk_free(c);
 	else
@@ -319,6 +321,13 @@ replay(struct letters *l, struct outbox *o)
 	good = outbox_dead_each(o, l->e->id, l->id, replay_letter, l);
 	if (!good && l->count == 0) {
 		(void)complain(l->to, outbox_error(o));
+		return;
+	}
+	if (l->full && l->count == 0) {
+		(void)complain(l->to,
+		    "there is no room for them beside the events that wait (max_bytes, memory); "
+		    "try "
+		    "again when there are fewer");
 		return;
 	}
 	w->host->log(w->self, GRAPNEL_LOG_NOTICE,

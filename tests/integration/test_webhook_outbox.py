@@ -290,6 +290,22 @@ def test_dead_letters_outlive_the_broker():
         assert {e.id for e in r.events()} == {x["event"]["id"] for x in before}
 
 
+def test_dead_letters_that_have_no_room_stay_and_that_is_said():
+    with Receiver(tls=False).start() as r, hooked(r, max_bytes="64k", when_full="drop_new") as b:
+        r.does("status", status=400)
+        publish(b, "c", 1)
+        eventually(lambda: b.status()["dead_letters"] == 1, "it was refused")
+        r.does("hang")
+        r.kill9()
+        publish(b, "d", 500, pad=1000)
+        eventually(lambda: b.status()["lost"]["full"] > 0 and b.status()["waiting"] == b.status()["in_outbox"], "it is full, and written")
+        if b.status()["outbox_bytes"] < 65536:
+            publish(b, "e", 1, pad=60000)
+            eventually(lambda: b.status()["outbox_bytes"] >= 65536, "really")
+        assert "no room" in b.run("replay", "main")["error"]
+        assert len(dead_letters(b)) == 1
+
+
 def test_two_endpoints_do_not_wait_for_each_other():
     with Receiver(tls=False).start() as r, Receiver(tls=False).start() as stuck:
         stuck.does("hang")
