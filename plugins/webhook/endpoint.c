@@ -553,6 +553,9 @@ read_all(const struct reader *r)
 	if (!read_format(r))
 		return false;
 	read_numbers(r);
+	if (e->retry_min_ms > e->retry_max_ms)
+		return wrong(r, "retry_min",
+		    "it is longer than retry_max (60s by default); raise that, too");
 	(void)snprintf(why, sizeof(why), "format = %.*s", (int)format.len, format.data);
 	e->possible = format_possible(e->format.kind);
 	e->selection = select_new(r->w->host, r->w->self, r->block, e->possible, why);

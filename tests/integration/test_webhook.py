@@ -486,7 +486,7 @@ BAD = (
     ({"body": "x"}, "body"), ({"mode": "structured", "batch_events": 5}, "batch_events"), ({"events": ["nothing"]}, "no event"),
     ({"format": "nanomq", "events": ["subscribed"]}, "nanomq"), ({"tls_cert": "/nowhere.pem"}, "write https"), ({"urls": ["https://x/"], "tls_cert": "/nowhere.pem"}, "belong together"), ({"urls": ["https://x/"], "tls_pin": "x"}, "sha256//"),
     ({'key "a"': {"secret": "short"}}, "16 bytes"), ({'key "a b"': {"secret": "x" * 20}}, "ASCII"),
-    ({"source": ""}, "a URI reference"), ({"source": "my broker"}, "a URI reference"), ({"type_prefix": "a\nb"}, "control characters"),
+    ({"retry_min": "5m", "retry_max": None}, "raise that, too"), ({"source": ""}, "a URI reference"), ({"source": "my broker"}, "a URI reference"), ({"type_prefix": "a\nb"}, "control characters"),
     ({"headers": ["content-type: a/b"]}, "not yours"),
     ({'key "a"': {"secret": "whsec_%%%"}}, "base64"), ({"url_policy": "random"}, "url_policy"))
 
