@@ -56,8 +56,8 @@ const struct grapnel_option endpoint_options[] = {
 	    .help = "Path of a file with that token; it is read again when it may have changed." },
 	{ .name = "body",
 	    .type = GRAPNEL_OPTION_STRING,
-	    .help = "Text of the body, with format = template: %e %i %s %d %u %c %t %a %q %r %h %l "
-		    "%m %{attribute}." },
+	    .help = "Text of the body, with format = template: %e %i %s %d %b %u %c %t %a %q %r %h "
+		    "%l %m %{attribute}." },
 	SELECT_ROW_CLIENTS,
 	{ .name = "connect_timeout",
 	    .type = GRAPNEL_OPTION_DURATION,
