@@ -96,13 +96,13 @@ parse_list(char *list, const char *what, int (*find)(const char *name), uint64_t
 static bool
 name_valid(const char *name)
 {
-	/* They would be the tags of structs: "struct int", "struct grapnel_plugin". */
+	/* They would be the tags of structs: "struct int", "struct grapnel_plugin"; some are macros, "linux" of the compiler. */
 	static const char *const taken[] = { "asm", "auto", "bool", "break", "case", "char",
 		"const", "continue", "default", "do", "double", "drand48-data", "else", "enum",
-		"extern", "float", "for", "goto", "if", "inline", "int", "long", "pending",
-		"random-data", "register", "restrict", "return", "short", "signed", "sizeof",
-		"static", "struct", "switch", "timespec", "timeval", "typedef", "typeof", "union",
-		"unsigned", "void", "volatile", "while" };
+		"extern", "false", "float", "for", "goto", "if", "inline", "int", "linux", "long",
+		"NULL", "pending", "random-data", "register", "restrict", "return", "short",
+		"signed", "sizeof", "static", "struct", "switch", "timespec", "timeval", "true",
+		"typedef", "typeof", "union", "unix", "unsigned", "void", "volatile", "while" };
 	size_t len = strlen(name);
 
 	if (len == 0 || len > NEW_NAME_MAX || strspn(name, LETTERS DIGITS "-") != len ||

@@ -223,7 +223,8 @@ def test_what_cannot_be_made_is_refused():
     cases = [
         ("", [], "cannot be the name"), ("../x", [], "cannot be the name"), ("a/b", [], "cannot be the name"),
         ("1st", [], "cannot be the name"), ("a_b", [], "cannot be the name"), ("-", [], "cannot be the name"),
-        ("x" * 41, [], "at most 40"), ("int", [], "word of C"), ("grapnel-plugin", [], "are the SDK's"),
+        ("x" * 41, [], "at most 40"), ("int", [], "word of C"), ("true", [], "word of C"),
+        ("linux", [], "word of C"), ("unix", [], "word of C"), ("grapnel-plugin", [], "are the SDK's"),
         ("here", [], "here exists"), ("link", [], "link exists"), ("x", ["--directory", "no/such"], "cannot be made"),
         ("x", ["--hooks", "acl_chek"], 'no hook "acl_chek"'), ("x", ["--events", "gap"], 'no event "gap"'),
         ("x", ["--license", "../conf"], "no SPDX identifier"), ("x", ["--license", "GPL-9"], "--license-file"),
