@@ -135,6 +135,7 @@ private:
 	static std::optional<int64_t> parse(std::string_view verb, std::string_view seconds, bool &good);
 	void carry_out(Order &order);
 	void set(int64_t seconds);
+	int begin();
 	void arm();
 	void on_timer();
 	void on_message(const grapnel_message_info *message);
@@ -188,10 +189,18 @@ int64_t Window::load() const
 	return number(std::string_view(buffer.data(), len)).value_or(0);
 }
 
+/* Where it fails, worker_stop is not called: what there is goes here, as the destructor runs on another thread, and too late. */
 int Window::worker_start(unsigned worker)
 {
-	if (worker != 0)
-		return GRAPNEL_OK;
+	int err = worker == 0 ? begin() : GRAPNEL_OK;
+
+	if (err != GRAPNEL_OK)
+		worker_stop(worker);
+	return err;
+}
+
+int Window::begin()
+{
 	timer_.reset(host_->timer_new(
 	    self_, [](void *w) { guarded([w] { static_cast<Window *>(w)->on_timer(); }); }, this));
 	if (!timer_)
