@@ -46,7 +46,7 @@ struct job {
 	const struct grapnel_authenticate *question;
 	const struct user *user;
 	struct grapnel_job *job;
-	bool right; /* work writes it, done reads it */
+	bool computed, right; /* work writes them, done reads them */
 };
 
 /* ------------------------------------------------------------------------------- a job */
@@ -66,6 +66,7 @@ work(void *arg)
 	password[j->question->password.len] = '\0';
 	/* crypt_r() would answer a hash it does not know with another one; this one says so. */
 	hash = crypt_rn(password, j->user->hash, scratch, (int)sizeof(*scratch));
+	j->computed = hash != NULL;
 	if (hash != NULL)
 		j->right = j->o->host->secret_equal((struct grapnel_str){ hash, strlen(hash) },
 		    (struct grapnel_str){ j->user->hash, strlen(j->user->hash) });
@@ -74,7 +75,8 @@ work(void *arg)
 	free(scratch);
 }
 
-/* On the worker again. Not run: it was cancelled, or could not start in time. */
+/* On the worker again. Not run: it was cancelled, or could not start in time. Not computed: no memory, or crypt() does not know such
+ * a hash; that is our trouble, and no wrong password. */
 static void
 done(void *arg)
 {
@@ -84,7 +86,7 @@ done(void *arg)
 		.reason_code = BAD_CREDENTIALS };
 
 	/* ECANCELED says that the client has gone meanwhile: nothing to undo. */
-	if (!host->job_ran(j->job))
+	if (!host->job_ran(j->job) || !j->computed)
 		(void)host->auth_resolve(j->req, GRAPNEL_UNAVAILABLE, NULL);
 	else if (j->right)
 		(void)host->auth_resolve(j->req, GRAPNEL_ALLOW, NULL);
@@ -181,14 +183,14 @@ read_file(const struct offloaded *o, const char *path)
 	char *text = NULL;
 	struct stat st;
 	size_t len = 0;
-	ssize_t n = -1;
+	ssize_t n = 0;
 
 	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
 	    st.st_size <= (off_t)FILE_MAX && (text = malloc((size_t)st.st_size + 1)) != NULL)
 		while (len < (size_t)st.st_size &&
 		    (n = read(fd, text + len, (size_t)st.st_size - len)) > 0)
 			len += (size_t)n;
-	if (text != NULL && (n >= 0 || st.st_size == 0)) {
+	if (text != NULL && n >= 0) {
 		text[len] = '\0';
 	} else {
 		o->host->config_error(o->self, NULL, "file", "%s: %s", path,
