@@ -2,10 +2,11 @@
 """A plugin is built and installed with autoconf, with CMake, with Meson and with pkg-config alone; the broker takes it."""
 import glob
 import os
+import re
 import shutil
 
 from lib import sdk
-from lib.broker import Broker, run_grapneld
+from lib.broker import SRC, Broker, run_grapneld
 from lib.case import skip_if
 from lib.sdk import Sdk
 
@@ -123,3 +124,19 @@ def test_pkg_config_is_enough():
                           ("templatedir", "/share/grapnel/template"), ("mandir", "/share/man")):
             assert s.variable(name) == s.prefix + end, (name, s.variable(name))
         assert s.variable("abi") == "%s.%s" % (s.variable("abi_major"), s.variable("abi_minor"))
+
+
+@skip_if(WHY, WHY)
+def test_the_plugin_of_the_manual_is_built_as_the_manual_says():
+    with open(os.path.join(SRC, "man/grapnel-sdk.7"), encoding="utf-8") as f:
+        literal = [x.replace("\\e", "\\") for x in re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed", f.read(), re.M | re.S)]
+    source, = (x for x in literal if "GRAPNEL_PLUGIN(" in x)
+    command, = (x for x in literal if "-o keep-out.so" in x)
+    with Sdk() as s:
+        folder = s.folder("manual", keep_out__c=source)
+        os.rename(folder + "/keep_out.c", folder + "/keep-out.c")
+        s.run(["sh", "-ec", command.replace("cc ", "gcc -Wall -Wextra -Werror ", 1)], folder)
+        assert sdk.exported(folder + "/keep-out.so") == ["grapnel_plugin"]
+        if os.path.exists(os.path.join(sdk.BUILD, "grapnel-plugin")):
+            out = s.run(["grapnel-plugin", "check", "keep-out.so"], folder)
+            assert "FAIL" not in out and "keep-out.so: in order" in out, out
