@@ -27,11 +27,32 @@ check_say(struct check *c, enum checked how, const char *what, const char *forma
 	printf("\n");
 }
 
-static void
+/* Would this process not survive it? */
+static bool
+deadly(const char *error)
+{
+	static const char *const begins[] = { "loading it crashes", "loading it does not end",
+		"loading it ends the process" };
+
+	for (size_t i = 0; i < sizeof(begins) / sizeof(*begins); i++) {
+		if (strncmp(error, begins[i], strlen(begins[i])) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* false: it is not to be loaded here. */
+static bool
 check_loading(struct check *c)
 {
-	char error[512];
+	char error[512] = "";
 
+	if (c->runtime != NULL && dlsym(RTLD_DEFAULT, c->runtime) == NULL) {
+		check_say(c, CHECK_OK, "loading",
+		    "not looked at, nor what is inside: built with a sanitizer, whose library has "
+		    "to come first (LD_PRELOAD)");
+		return false;
+	}
 	switch (grapnel_harness_load_check(c->path, error, sizeof(error))) {
 	case GRAPNEL_OK:
 		check_say(c, CHECK_OK, "loading",
@@ -52,6 +73,7 @@ check_loading(struct check *c)
 		check_say(c, CHECK_FAIL, "loading", "%s", error);
 		break;
 	}
+	return !deadly(error);
 }
 
 /* The descriptor, and how large the object says it is. */
@@ -185,10 +207,8 @@ check_one(struct check *c, bool strict, const char *section)
 {
 	bool bad;
 
-	if (check_elf(c)) {
-		check_loading(c);
+	if (check_elf(c) && check_loading(c))
 		check_inside(c, section);
-	}
 	bad = c->count[CHECK_FAIL] > 0 || (strict && c->count[CHECK_WARNING] > 0);
 	printf("%s: %s (%u in order, %u warning(s), %u fault(s))\n", c->path,
 	    bad ? "NOT in order" : "in order", c->count[CHECK_OK], c->count[CHECK_WARNING],

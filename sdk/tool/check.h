@@ -15,6 +15,7 @@ struct check {
 	bool quiet; /* only what is not in order */
 	unsigned count[3];
 	bool sanitized; /* built with a sanitizer: some of it says nothing then */
+	const char *runtime; /* a function of that sanitizer's library, if it cannot be loaded late; NULL: it can */
 };
 void check_say(struct check *c, enum checked how, const char *what, const char *format, ...) __attribute__((format(printf, 4, 5)));
 

@@ -106,6 +106,10 @@ import_seen(struct check *c, struct object *o, const char *name)
 	if (strncmp(name, "__asan_", 7) == 0 || strncmp(name, "__tsan_", 7) == 0 ||
 	    strncmp(name, "__ubsan_", 8) == 0)
 		c->sanitized = true;
+	if (strncmp(name, "__asan_", 7) == 0)
+		c->runtime = "__asan_init";
+	else if (strncmp(name, "__tsan_", 7) == 0)
+		c->runtime = "__tsan_init";
 }
 
 static void
@@ -148,8 +152,9 @@ read_symbols(struct check *c, struct object *o, Elf_Scn *section, const GElf_Shd
 			o->unique = true;
 		if (s.st_shndx == SHN_UNDEF)
 			import_seen(c, o, name);
-		else if (GELF_ST_VISIBILITY(s.st_other) == STV_DEFAULT ||
-		    GELF_ST_VISIBILITY(s.st_other) == STV_PROTECTED)
+		else if (s.st_shndx != SHN_ABS && /* the name of a version */
+		    (GELF_ST_VISIBILITY(s.st_other) == STV_DEFAULT ||
+			GELF_ST_VISIBILITY(s.st_other) == STV_PROTECTED))
 			export_seen(o, name);
 	}
 }

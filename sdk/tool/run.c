@@ -50,6 +50,7 @@ slurp(const char *path, size_t *len)
 	FILE *f = from_stdin ? stdin : fopen(path, "re");
 	char *text = NULL;
 	size_t size = 0, n;
+	bool bad;
 
 	*len = 0;
 	if (f == NULL) {
@@ -66,8 +67,15 @@ slurp(const char *path, size_t *len)
 		n = fread(text + *len, 1, size - *len, f);
 		*len += n;
 	} while (n > 0 && *len <= SCRIPT_MAX);
+	bad = ferror(f) != 0; /* a folder, for example */
+	if (bad)
+		fprintf(stderr, "grapnel-plugin: %s: %s\n", path, strerror(errno));
 	if (!from_stdin)
 		fclose(f);
+	if (bad) {
+		free(text);
+		return NULL;
+	}
 	if (text != NULL)
 		text[*len] = '\0';
 	return text;
@@ -87,12 +95,18 @@ run_script(struct options *o, const char *path)
 	size_t len;
 	char *text = slurp(path, &len);
 	unsigned failures, findings;
+	int err;
 
 	if (text == NULL)
 		return -1;
-	if (grapnel_harness_new(&config, &h) != GRAPNEL_OK) {
-		fprintf(stderr, "grapnel-plugin: out of memory or descriptors\n");
+	if ((err = grapnel_harness_new(&config, &h)) != GRAPNEL_OK) {
 		free(text);
+		if (err == GRAPNEL_ESTATE) {
+			printf("%s: not run: a call of the script before it has not come back\n",
+			    path);
+			return 1;
+		}
+		fprintf(stderr, "grapnel-plugin: out of memory or descriptors\n");
 		return -1;
 	}
 	(void)grapnel_harness_script(h, text, len, strcmp(path, "-") == 0 ? "stdin" : path);
