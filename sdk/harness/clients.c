@@ -62,9 +62,10 @@ client_add(harness *h, const char *name)
 /* ---- what the script says of one --------------------------------------------------------------------- */
 
 static bool
-is_yes(struct grapnel_str value)
+yes_of(struct grapnel_str value, bool *out)
 {
-	return (value.len == 3 && memcmp(value.data, "yes", 3) == 0) || value.data == NULL;
+	*out = value.len == 3 && memcmp(value.data, "yes", 3) == 0;
+	return *out || (value.len == 2 && memcmp(value.data, "no", 2) == 0);
 }
 
 static bool
@@ -148,10 +149,8 @@ client_set(
 		}
 	}
 	for (unsigned k = 0; k < sizeof(flags) / sizeof(*flags); k++) {
-		if (strcmp(flags[k].key, key) == 0) {
-			*flags[k].to = is_yes(value);
+		if (strcmp(flags[k].key, key) == 0 && yes_of(value, flags[k].to))
 			return GRAPNEL_OK;
-		}
 	}
 	if (strncmp(key, "attribute.", 10) == 0 && key[10] != '\0') {
 		struct grapnel_str name = { key + 10, strlen(key + 10) };
@@ -192,15 +191,15 @@ client_login(struct sim_client *c, const struct grapnel_auth_answer *a, bool aga
 {
 	if (a == NULL)
 		return;
-	if (again) { /* what it says replaces what the login said */
-		while (c->own_count > c->connection_count) {
-			struct grapnel_pair *pair = &c->own[--c->own_count];
+	/* What it says replaces what the login before said. */
+	while (c->own_count > c->connection_count) {
+		struct grapnel_pair *pair = &c->own[--c->own_count];
 
-			free((void *)(uintptr_t)pair->name.data);
-			free((void *)(uintptr_t)pair->value.data);
-		}
-		c->info.attribute_count = c->own_count;
-	} else {
+		free((void *)(uintptr_t)pair->name.data);
+		free((void *)(uintptr_t)pair->value.data);
+	}
+	c->info.attribute_count = c->own_count;
+	if (!again) {
 		if (a->username.data != NULL)
 			str_set(&c->info.username, a->username);
 		if (a->mountpoint.data != NULL)
@@ -336,6 +335,7 @@ client_leave(struct sim_client *c)
 	}
 	(void)on_worker(h, c->worker, leave_here, c);
 	c->left = true;
+	c->info.client = NULL; /* what comes now, a Will Message or an event, has none any more */
 }
 
 /* ---- looking one up ------------------------------------------------------------------------------------------ */

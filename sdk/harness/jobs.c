@@ -96,7 +96,7 @@ thread_new(harness *h, void *(*fn)(void *), void *arg)
 	return ok;
 }
 
-/* With the lock: the oldest that waits and may go on. */
+/* With the lock: the oldest that waits and may go on; its done comes at its deadline even while all threads are taken. */
 static struct thing *
 job_pick(harness *h)
 {
@@ -104,7 +104,8 @@ job_pick(harness *h)
 
 	for (struct thing *t = h->things; t != NULL; t = t->next) {
 		if (t->kind == THING_JOB && t->job == JOB_WAITS &&
-		    (t->cancelled || t->plug->jobs_running < t->plug->section->offload_threads))
+		    (t->cancelled || (t->has_deadline && t->deadline_ms <= clock_now(h)) ||
+			t->plug->jobs_running < t->plug->section->offload_threads))
 			oldest = t;
 	}
 	return oldest;

@@ -303,6 +303,7 @@ pump_once(harness *h)
 	bool any = false;
 
 	asks_due(h);
+	(void)jobs_next(h);
 	route(h);
 	for (unsigned i = 0; i < h->worker_count && !h->stuck; i++) {
 		if (worker_ready(h, i))
@@ -357,6 +358,10 @@ next_due(harness *h)
 	for (const struct asked *a = h->asks; a != NULL; a = a->next) {
 		if (a->state == ASK_PENDING)
 			sooner(&at, a->deadline_ms);
+	}
+	for (const struct thing *t = h->things; t != NULL; t = t->next) {
+		if (t->kind == THING_JOB && t->job == JOB_WAITS && t->has_deadline)
+			sooner(&at, t->deadline_ms);
 	}
 	pthread_mutex_unlock(&h->lock);
 	return at;

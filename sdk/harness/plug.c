@@ -84,28 +84,83 @@ errors_tell(struct conf_errors *errs, char *error, size_t size)
 	conf_errors_clear(errs);
 }
 
-/* The section as conf.d would have it, at the lines where it stands in the script. */
-static bool
-section_read(struct plug *p, struct conf_errors *errs)
+/* The section as conf.d would have it, at the lines where it stands in the script, and more listeners behind it. */
+static struct conf_node *
+section_parse(
+    const struct plug *p, const char *shown, const char *listeners, struct conf_errors *errs)
 {
-	harness *h = p->h;
+	const harness *h = p->h;
 	int above = h->section_line > 1 ? h->section_line - 1 : 0;
-	const char *shown = h->shown_as != NULL ? h->shown_as : "section";
 	struct conf_node *tree;
 	char *text, *padding = calloc(1, (size_t)above + 1);
 	int len;
 
 	if (padding == NULL)
-		return false;
+		return NULL;
 	memset(padding, '\n', (size_t)above);
 	len = asprintf(&text,
-	    "%slistener \"mqtt\" { bind = \"127.0.0.1:1883\" } plugin \"%s\" {\n%s\n}\n", padding,
-	    p->name, h->section != NULL ? h->section : "");
+	    "%slistener \"mqtt\" { bind = \"127.0.0.1:1883\" } plugin \"%s\" { %s\n}\n%s", padding,
+	    p->name, h->section != NULL ? h->section : "", listeners);
 	free(padding);
 	if (len < 0)
-		return false;
+		return NULL;
 	tree = conf_parse(text, (size_t)len, shown, errs);
 	free(text);
+	return tree;
+}
+
+static bool
+named_before(const struct conf_node *list, unsigned n, const char *title)
+{
+	for (unsigned i = 0; i < n; i++) {
+		if (list[i].value != NULL && strcmp(list[i].value, title) == 0)
+			return true;
+	}
+	return strcmp(title, "mqtt") == 0;
+}
+
+/* Sections of the listeners that the option `listeners` names: which there are is not the plugin's matter. Heap. */
+static char *
+listeners_named(const struct conf_node *tree)
+{
+	static const char plain[] =
+	    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+	const struct conf_node *plugin = conf_find(tree, "plugin");
+	const struct conf_node *node = plugin != NULL ? conf_find(plugin, "listeners") : NULL;
+	const struct conf_node *list = node != NULL && node->kind == CONF_LIST ? node->items : node;
+	unsigned count = node == NULL ? 0 : node->kind == CONF_LIST ? node->item_count : 1;
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	for (unsigned i = 0; out != NULL && i < count; i++) {
+		const char *title = list[i].value;
+
+		/* Others are no titles: the broker's own words say so. */
+		if (title != NULL && title[strspn(title, plain)] == '\0' &&
+		    !named_before(list, i, title))
+			fprintf(
+			    out, "listener \"%s\" { bind = \"127.0.0.1:%u\" }\n", title, 1884 + i);
+	}
+	if (out != NULL && fclose(out) != 0) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}
+
+static bool
+section_read(struct plug *p, struct conf_errors *errs)
+{
+	const char *shown = p->h->shown_as != NULL ? p->h->shown_as : "section";
+	struct conf_node *tree = section_parse(p, shown, "", errs);
+	char *listeners = tree != NULL ? listeners_named(tree) : NULL;
+
+	if (listeners != NULL && *listeners != '\0') {
+		conf_free(tree);
+		tree = section_parse(p, shown, listeners, errs);
+	}
+	free(listeners);
 	if (tree == NULL || settings_from_tree(tree, shown, errs, &p->settings) != GRAPNEL_OK)
 		return false;
 	if (p->settings->plugin_count != 1)

@@ -101,6 +101,8 @@ here_read(struct source *src, struct step *s, const char *end)
 	while (s->here != NULL && line_next(src, &line, &n)) {
 		size_t skip = 0;
 
+		while (n > 0 && line[n - 1] == '\r')
+			n--;
 		while (skip < n && (line[skip] == ' ' || line[skip] == '\t'))
 			skip++;
 		if (n - skip == strlen(end) && memcmp(line + skip, end, n - skip) == 0)
@@ -131,15 +133,38 @@ def_find(const char *name)
 	return NULL;
 }
 
+/* One that is mistyped would match nothing, and "expect no log" would hold whatever happens. */
+static const struct word *
+regex_wrong(const struct step *s)
+{
+	static const char *const matching[] = { "expect", "start", "reload" };
+	bool all = false;
+
+	for (unsigned i = 0; i < 3; i++)
+		all = all || word_is(&s->words[0], matching[i]);
+	for (unsigned i = 1; all && i < s->count; i++) {
+		if (!regex_valid(&s->words[i]))
+			return &s->words[i];
+	}
+	for (unsigned i = 0; i < s->expected_count; i++) {
+		if (!regex_valid(&s->expected[i]))
+			return &s->expected[i];
+	}
+	return NULL;
+}
+
 static enum outcome
 step_do(struct step *s)
 {
 	const struct step_def *d = def_find(s->words[0].text);
+	const struct word *wrong = regex_wrong(s);
 
 	if (d == NULL)
 		return broken(s, "there is no such step; grapnel-harness(7) lists them");
 	if (s->count - 1 < d->min_words)
 		return broken(s, "usage: %s", d->usage);
+	if (wrong != NULL)
+		return broken(s, "%s is no extended regular expression", wrong->text);
 	if (s->h->stopped)
 		return broken(s, "the plugin has been stopped, and the script is over");
 	return d->run(s);

@@ -100,6 +100,8 @@ const char *facts_show(const struct facts *f, char *out, size_t size);
 bool facts_hold(const struct facts *f, struct word *words, unsigned count, char *error, size_t size);
 /* The same for an answer: the first word is a verdict. */
 bool answer_holds(struct step *s, struct asked *a, struct word *words, unsigned count);
+/* false: it looks like /regex/ (behind its key, if it has one), and cannot be understood. */
+bool regex_valid(const struct word *w);
 bool regex_matches(const char *pattern, size_t len, struct grapnel_str text); /* extended; without its slashes */
 uint32_t property_id(const char *name); /* 0: no such */
 

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define PROPERTIES_MAX 256u /* of a publication, as in the broker */
+
 /* ---- descriptors ---------------------------------------------------------------------------------- */
 
 static struct grapnel_watch *
@@ -124,6 +126,26 @@ this_worker(void)
 
 /* ---- messages ------------------------------------------------------------------------------------------ */
 
+/* Those that the broker takes. */
+static bool
+properties_valid(const struct grapnel_property *list, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		switch (list[i].id) {
+		case PROP_MESSAGE_EXPIRY:
+		case PROP_PAYLOAD_FORMAT:
+		case PROP_CONTENT_TYPE:
+		case PROP_RESPONSE_TOPIC:
+		case PROP_CORRELATION_DATA:
+		case PROP_USER_PROPERTY:
+			break;
+		default:
+			return false;
+		}
+	}
+	return count <= PROPERTIES_MAX;
+}
+
 static int
 publish(struct grapnel_instance *self, const struct grapnel_publication *pub)
 {
@@ -135,13 +157,14 @@ publish(struct grapnel_instance *self, const struct grapnel_publication *pub)
 	    !topic_name_valid(pub->topic_name) || pub->topic_name.len > 65535 ||
 	    !utf8_valid(pub->topic_name.data, pub->topic_name.len) ||
 	    (pub->payload.data == NULL && pub->payload.len > 0) ||
-	    (pub->properties == NULL && pub->property_count > 0)) {
+	    (pub->properties == NULL && pub->property_count > 0) ||
+	    !properties_valid(pub->properties, pub->property_count)) {
 		if (p != NULL)
 			finding(p->h,
 			    "contract: publish was given what is no message: a topic name that is "
 			    "not "
-			    "valid, a QoS above 2, a length without data, or a size that is not "
-			    "set");
+			    "valid, a QoS above 2, a length without data, a property that is none "
+			    "of an Application Message, or a size that is not set");
 		return GRAPNEL_EINVAL;
 	}
 	r = record_new(RECORD_PUBLISHED, pub->topic_name.data, pub->topic_name.len);

@@ -60,8 +60,10 @@ properties_read(struct step *s, size_t *len, uint32_t *expiry, bool *has_expiry)
 		if (key <= 9 || key - 9 >= sizeof(name) || strncmp(w->text, "property.", 9) != 0)
 			continue;
 		s->used[i] = true;
-		if (!word_value(w, key + 1, &value, error, sizeof(error)))
+		if (!word_value(w, key + 1, &value, error, sizeof(error))) {
+			failure(s->h, "%.*s: %s", (int)key, w->text, error);
 			continue;
+		}
 		memcpy(name, w->text + 9, key - 9);
 		name[key - 9] = '\0';
 		*p = (struct grapnel_property){ .id = property_id(name) };
@@ -121,16 +123,18 @@ message_read(struct step *s, struct message_words *m, struct grapnel_str topic,
 void
 ask_settle(struct asked *a)
 {
-	const struct grapnel_auth_answer *answer;
+	/* A login that says no more than yes leaves nothing of the one before; a client that is looked at again keeps all. */
+	static const struct grapnel_auth_answer plain = { .size = sizeof(plain) };
+	const struct grapnel_auth_answer *answer = a->hook == HOOK_REVALIDATE ? NULL : &plain;
 
 	if (a->applied || !ask_decided(a->h, a))
 		return;
 	a->applied = true;
-	if (a->client == NULL || a->verdict != GRAPNEL_ALLOW || a->answer == NULL ||
-	    a->answer->kind != ANSWER_AUTH)
+	if (a->client == NULL || a->verdict != GRAPNEL_ALLOW || answer_kind(a->hook) != ANSWER_AUTH)
 		return;
-	answer = &a->answer->u.auth;
-	if (!answer->more)
+	if (a->answer != NULL)
+		answer = &a->answer->u.auth;
+	if (answer != NULL && !answer->more)
 		client_login(a->client, answer, a->hook == HOOK_REVALIDATE);
 }
 

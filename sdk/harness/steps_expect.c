@@ -188,7 +188,11 @@ static enum outcome
 metric_expect(struct step *s, const struct word *name, const struct word *number)
 {
 	const struct plug *p = s->h->running;
-	struct metric_wait w = { NULL, strtoll(number->text, NULL, 10) };
+	char *end;
+	struct metric_wait w = { NULL, strtoll(number->text, &end, 10) };
+
+	if (number->len == 0 || *end != '\0')
+		return broken(s, "\"%s\" is no number", number->text);
 
 	for (unsigned i = 0; p != NULL && i < atomic_load(&p->metric_count); i++) {
 		if (word_is(name, p->metrics[i].name))
@@ -223,12 +227,15 @@ static enum outcome
 pending_expect(struct step *s, const struct word *number)
 {
 	unsigned n = 0;
+	uint64_t want;
 
+	if (!number_of(word_str(number), UINT32_MAX, &want))
+		return broken(s, "\"%s\" is no number", number->text);
 	pthread_mutex_lock(&s->h->lock);
 	for (const struct asked *a = s->h->asks; a != NULL; a = a->next)
 		n += a->state == ASK_PENDING;
 	pthread_mutex_unlock(&s->h->lock);
-	return n == strtoul(number->text, NULL, 10) ? STEP_OK : failed(s, "%u are pending", n);
+	return n == want ? STEP_OK : failed(s, "%u are pending", n);
 }
 
 /* ---- the step ------------------------------------------------------------------------------------------------ */

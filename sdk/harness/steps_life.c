@@ -44,7 +44,7 @@ section_set(struct step *s)
 		return broken(s, "out of memory");
 	free(h->section);
 	h->section = text;
-	h->section_line = s->here != NULL ? s->here_line : h->line + 1;
+	h->section_line = s->here != NULL ? s->here_line : h->line;
 	s->here = NULL;
 	return STEP_OK;
 }

@@ -63,11 +63,13 @@ event_give(struct step *s, const struct grapnel_event *e, unsigned worker)
 	if (s->expected_count == 1 && word_is(&s->expected[0], "unwanted"))
 		return err == GRAPNEL_ENOENT ? STEP_OK : failed(s, "the plugin wants this event");
 	if (s->expected_count == 2 && word_is(&s->expected[0], "taken")) {
+		uint64_t want;
+
+		if (!number_of(word_str(&s->expected[1]), UINT32_MAX, &want))
+			return broken(s, "\"%s\" is no number", s->expected[1].text);
 		if (err == GRAPNEL_ENOENT)
 			return failed(s, "the plugin does not want this event");
-		return o.taken == strtoul(s->expected[1].text, NULL, 10)
-		    ? STEP_OK
-		    : failed(s, "%zu taken", o.taken);
+		return o.taken == want ? STEP_OK : failed(s, "%zu taken", o.taken);
 	}
 	return broken(s, "\"taken N\" or \"unwanted\" can be expected");
 }

@@ -381,6 +381,26 @@ regex_matches(const char *pattern, size_t len, struct grapnel_str text)
 	return ok;
 }
 
+bool
+regex_valid(const struct word *w)
+{
+	size_t key = word_key(w), at = key > 0 && *w->text != '/' ? key + 1 : 0;
+	size_t len = w->len - at;
+	regex_t regex;
+	char *p;
+	bool ok;
+
+	if (len < 2 || w->text[at] != '/' || w->text[w->len - 1] != '/')
+		return true;
+	if ((p = copy_text(w->text + at + 1, len - 2)) == NULL)
+		return false;
+	ok = regcomp(&regex, p, REG_EXTENDED | REG_NOSUB) == 0;
+	if (ok)
+		regfree(&regex);
+	free(p);
+	return ok;
+}
+
 /* Numbers are equal however they are written. */
 static bool
 same_number(struct grapnel_str a, struct grapnel_str b)

@@ -3,6 +3,7 @@
 should have none."""
 import os
 import re
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -68,6 +69,7 @@ FAULTS = {
     "counter-down": (ASK, r'contract: counter "questions_total" goes down'),
     "metric-too-late": (ASK, r"contract: metric_new outside create\(\)"),
     "bad-topic": (ASK, r"contract: publish was given what is no message"),
+    "bad-property": (ASK, r"contract: publish was given what is no message: .* a property that is none"),
     "take-too-many": ("event client_connected c1", r"contract: on_events took 2 of 1 events"),
     "own-thread": (ASK, r"wrong thread: timer_new is for workers; .* \[in a thread of the plugin's\]"),
     "other-worker": (ASK + "\nclient c2 worker=1\nacl publish c2 a/b",
@@ -444,8 +446,16 @@ WRONG = {
     "here": ("<<END\nx\nEND", r"5: <<END has to be the last word of a step"),
     "here, with an answer": ("reload <<END -> fails\nx\nEND", r"5: <<END has to be the last word of a step"),
     "usage": ("publish c1", r"5: publish: usage: publish CLIENT TOPIC"),
+    "regex": ("expect no log /(/", r"5: expect: /\(/ is no extended regular expression"),
+    "regex with a sign": ("expect no log /x=(/", r"5: expect: /x=\(/ is no extended regular expression"),
+    "regex of an answer": ("acl publish c1 a/b -> allow rule=/[/", r"5: acl: rule=/\[/ is no extended regular expression"),
+    "number": ("expect metric questions_total none", r'5: expect: "none" is no number'),
+    "number of questions": ("expect pending none", r'5: expect: "none" is no number'),
+    "number of events": ("event client_connected c1 -> taken all", r'5: event: "all" is no number'),
+    "property": ("publish c1 a/b property.x=hex:zz -> next", r"5: property.x: hex: wants pairs"),
+    "flag of a client": ("client c2 superuser=true", r"5: client: a client has no superuser=true"),
     "variable": ("publish c1 ${SURELY_NOT_SET}", r"5: \$\{SURELY_NOT_SET\} is not set"),
-    "reload": ("reload <<END\nfalt = x\nEND", r'5: reload: stdin:7: plugin "faulty": unknown option "falt"; did you mean "fault"\?'),
+    "reload": ("reload <<END\nfalt = x\nEND", r'5: reload: stdin:6: plugin "faulty": unknown option "falt"; did you mean "fault"\?'),
 }
 
 
@@ -457,6 +467,51 @@ def test_what_does_not_hold_is_a_failure_with_its_line(case):
     assert code == 1 and len(found) == 1 and re.match("stdin:(?:%s)" % message, found[0]), said
 
 
+def test_a_section_has_the_lines_where_it_stands():
+    for section in ("section falt = x", "section <<END\nfalt = x\nEND"):
+        code, said = run("faulty", section + '\nstart fails /^stdin:%d:.*falt/\n' % (1 + section.count("<<")))
+        assert code == 0, said
+
+
+def test_a_section_can_name_any_listeners():
+    for listeners in ("all", "mqtt", "[mqtt]", "[tls, mqtt, ws-1]", "[tls, tls]"):
+        code, said = run("faulty", "section listeners = %s\nstart\nclient c1 listener=tls\n%s -> allow\n" % (listeners, ASK))
+        assert code == 0, (listeners, said)
+    code, said = run("faulty", "section <<END\nlisteners = [\"no title\"]\nEND\nstart fails /no.listener/\n")
+    assert code == 0, said
+
+
+def test_lines_may_end_as_they_do_elsewhere():
+    code, said = run("faulty", "section <<END\r\nfault = none\r\nEND\r\nstart\r\n")
+    assert code == 0, said
+
+
+def test_who_has_left_has_no_handle_any_more():
+    steps = "leave c1\n%s -> allow\nevent client_connected c1 -> taken 1" % ASK
+    code, said = run("faulty", script_of("keep-slot", ASK + "\n" + steps))
+    assert code == 0, said
+
+
+def test_a_login_leaves_nothing_of_the_one_before():
+    login = "client_authenticate = allow\nacl_check = deny\n"
+    code, said = run("verdict", "section <<END\n%sattribute = \"tenant=acme\"\nrules = \"allow all %%{tenant}/#\"\nEND\nstart\n"
+                     "client c1\nauthenticate c1 -> allow rules\nacl publish c1 acme/x -> allow by=rules\n"
+                     "reload <<END\n%sattribute = \"site=a\"\nrules = \"allow all %%{tenant}/#\"\nEND\n"
+                     "authenticate c1 -> allow rules\nacl publish c1 acme/x -> deny by=plugin\n"
+                     "reload <<END\n%srules = \"allow all #\"\nEND\nauthenticate c1 -> allow rules\n"
+                     "reload <<END\n%sEND\nauthenticate c1 -> allow !rules\nacl publish c1 acme/x -> deny by=plugin\n"
+                     % (login, login, login, login))
+    assert code == 0, said
+
+
+def test_a_job_that_cannot_start_in_time_is_done_at_its_deadline():
+    code, said = run("faulty", "section <<END\nfault = jobs\noffload_threads = 1\nEND\nstart\nclient c1\n"
+                     "acl publish c1 a/b as one -> pending\nacl publish c1 a/b as two -> pending\nadvance 49ms\n"
+                     "expect two -> pending\nadvance 1ms\nexpect two -> unavailable by=plugin\nexpect one -> pending\n"
+                     "acl publish c1 go -> next\nwait one\nexpect one -> allow\n")
+    assert code == 0, said
+
+
 @each(count=("0", "2x", "-1", "1000000", "''"))
 def test_a_number_of_workers_is_a_number(count):
     code, said = run("faulty", "workers %s\nstart\n" % count)
@@ -466,6 +521,30 @@ def test_a_number_of_workers_is_a_number(count):
 def test_several_scripts_run_one_after_the_other():
     code, said = tool("run", os.path.join(PLUGINS, "faulty.so"), "-s", "-", "-s", "/nowhere/x", script="start\n")
     assert code == 2 and said.startswith("stdin: ok\n") and "/nowhere/x: No such file" in said, said
+
+
+def test_a_script_that_cannot_be_read_is_no_empty_one():
+    with tempfile.TemporaryDirectory() as folder:
+        code, said = tool("run", os.path.join(PLUGINS, "faulty.so"), "-s", folder)
+    assert code == 2 and "Is a directory" in said, said
+
+
+def test_no_script_runs_behind_one_that_never_came_back():
+    with tempfile.NamedTemporaryFile("w", suffix=".steps", encoding="utf-8") as f:
+        f.write("start\n")
+        f.flush()
+        code, said = run("faulty", "patience 80ms\n" + script_of("hangs", ASK), "-s", "-", "-s", f.name, quiet=True)
+    assert code == 1 and "%s: not run: a call of the script before it has not come back" % f.name in said, said
+
+
+def test_a_file_can_have_a_name_that_no_section_can_have():
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "my 'plugin\" {" + "x" * 100 + ".so")
+        shutil.copy(os.path.join(PLUGINS, "verdict.so"), path)
+        code, said = tool("run", path, script="start\n")
+        assert code == 0, said
+        said = tool("check", path)[1]
+    assert "life: created, started on two workers" in said, said
 
 
 # ---- check -----------------------------------------------------------------------------------------------------------
@@ -534,6 +613,39 @@ def test_the_kit_sees_how_a_plugin_loads():
     assert "FAIL    loading: loading it sets a signal handler" in said, said
     code, said = tool("check", os.path.join(PLUGINS, "faulty-stack.so"))
     assert code == 1 and re.search("^FAIL    stack: executable", said, re.M), said
+
+
+MINIMAL = """
+#include <grapnel/plugin.h>
+#include <stdlib.h>
+#include <unistd.h>
+static int create(const struct grapnel_host *h, struct grapnel_instance *s, void **i) { (void)h; *i = s; return GRAPNEL_OK; }
+static void destroy(void *i) { (void)i; }
+__attribute__((constructor)) static void begin(void) { %s; }
+GRAPNEL_PLUGIN(small, .version = "1", .license = "MIT-0", .description = "x", .create = create, .destroy = destroy);
+"""
+BUILDS = {
+    "crashes": ("abort()", (), 1, r"^FAIL    loading: loading it crashes \(signal 6\)"),
+    "ends": ("_exit(0)", (), 1, r"^FAIL    loading: loading it ends the process \(status 0\)"),
+    "names a version": ("(void)0", ("-Wl,--version-script=map",), 0, "^ok      exports: grapnel_plugin and nothing else"),
+    "has a sanitizer": ("(void)0", ("-fsanitize=address",), 0, "^ok      loading: not looked at, nor what is inside"),
+}
+
+
+@each(build=BUILDS)
+def test_the_kit_survives_what_it_looks_at(build):
+    if SANITIZED or shutil.which("gcc") is None:
+        raise Skip("built once, with gcc, is enough")
+    begin, flags, expected, line = BUILDS[build]
+    with tempfile.TemporaryDirectory() as folder:
+        with open(os.path.join(folder, "small.c"), "w", encoding="utf-8") as f:
+            f.write(MINIMAL % begin)
+        with open(os.path.join(folder, "map"), "w", encoding="utf-8") as f:
+            f.write("SMALL_1 { global: grapnel_plugin; local: *; };\n")
+        subprocess.run(["gcc", "-I" + os.path.join(os.environ["GRAPNEL_SRC"], "sdk/include"), "-shared", "-fPIC", "-Wl,-z,relro,-z,now",
+                        *flags, "-o", "small.so", "small.c"], cwd=folder, check=True)
+        code, said = tool("check", os.path.join(folder, "small.so"))
+    assert code == expected and re.search(line, said, re.M) and re.search(r"in order \(\d+ in order", said), (code, said)
 
 
 def test_what_is_no_plugin_is_refused():

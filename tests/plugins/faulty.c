@@ -368,6 +368,21 @@ bad_topic(struct faulty *f, struct grapnel_request *req, const struct grapnel_ac
 	return GRAPNEL_ALLOW;
 }
 
+static enum grapnel_verdict
+bad_property(struct faulty *f, struct grapnel_request *req, const struct grapnel_acl_check *q)
+{
+	const struct grapnel_property alias = { .id = 0x23, .u.number = 1 };
+	const struct grapnel_publication p = { .size = sizeof(p),
+		.topic_name = GRAPNEL_STR("a/b"),
+		.properties = &alias,
+		.property_count = 1 };
+
+	(void)req;
+	(void)q;
+	(void)f->host->publish(f->self, &p);
+	return GRAPNEL_ALLOW;
+}
+
 /* ---- threads and time ------------------------------------------------------------------------------------ */
 
 static void *
@@ -463,6 +478,51 @@ closed_first(struct faulty *f, struct grapnel_request *req, const struct grapnel
 	return GRAPNEL_ALLOW;
 }
 
+/* A job that blocks until somebody asks about "go". */
+struct job {
+	struct faulty *f;
+	struct grapnel_request *req;
+	struct grapnel_job *job;
+};
+
+static void
+job_work(void *arg)
+{
+	const struct job *j = arg;
+	char c;
+
+	(void)!read(j->f->pipe[0], &c, 1);
+}
+
+static void
+job_done(void *arg)
+{
+	struct job *j = arg;
+	const struct grapnel_host *host = j->f->host;
+
+	(void)host->acl_resolve(
+	    j->req, host->job_ran(j->job) ? GRAPNEL_ALLOW : GRAPNEL_UNAVAILABLE, NULL);
+	free(j);
+}
+
+static enum grapnel_verdict
+jobs(struct faulty *f, struct grapnel_request *req, const struct grapnel_acl_check *q)
+{
+	struct job *j;
+
+	if (q->topic.len == 2)
+		return write(f->pipe[1], "x", 1) == 1 ? GRAPNEL_NEXT : GRAPNEL_DENY;
+	if ((j = calloc(1, sizeof(*j))) == NULL)
+		return GRAPNEL_UNAVAILABLE;
+	j->f = f;
+	j->req = req;
+	j->job = f->host->offload(f->self, 50, job_work, job_done, j);
+	if (j->job != NULL)
+		return GRAPNEL_PENDING;
+	free(j);
+	return GRAPNEL_UNAVAILABLE;
+}
+
 static enum grapnel_verdict
 harmless(struct faulty *f, struct grapnel_request *req, const struct grapnel_acl_check *q)
 {
@@ -505,11 +565,13 @@ static const struct {
 	{ "answer-to-pending", answer_to_pending },
 	{ "answer-too-late", answer_too_late },
 	{ "answer-without-size", answer_without_size },
+	{ "bad-property", bad_property },
 	{ "bad-topic", bad_topic },
 	{ "closed-first", closed_first },
 	{ "computes", computes },
 	{ "counter-down", counter_down },
 	{ "hangs", hangs },
+	{ "jobs", jobs },
 	{ "keep-question", keep_question },
 	{ "keep-request", keep_request },
 	{ "keep-slot", keep_slot },
