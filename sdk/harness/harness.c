@@ -154,7 +154,7 @@ name_of(const struct grapnel_harness_config *c)
 	if (c->name != NULL)
 		return strdup(c->name);
 	if (c->path == NULL)
-		return strdup(c->plugin->name);
+		return strdup(c->plugin->name != NULL ? c->plugin->name : "plugin");
 	slash = strrchr(c->path, '/');
 	base = slash != NULL ? slash + 1 : c->path;
 	len = strlen(base);

@@ -112,6 +112,7 @@ struct plug {
 	_Atomic unsigned metric_count;
 	struct command *commands;
 	struct plug_worker workers[WORKERS_MAX];
+	uint64_t retiring_since_ms;
 	unsigned pending;		     /* asks; lock */
 	unsigned jobs_running, jobs_waiting; /* lock */
 };

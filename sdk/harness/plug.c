@@ -177,6 +177,14 @@ descriptor_get(struct plug *p, char *error, size_t size)
 	char why[MODULE_ERROR_SIZE];
 	const struct grapnel_plugin *d = h->linked;
 
+	if (d != NULL &&
+	    (d->magic != GRAPNEL_PLUGIN_MAGIC || d->create == NULL ||
+		(d->events != 0 && d->on_events == NULL))) {
+		snprintf(error, size,
+		    "the descriptor has no magic number, no create, or events and no on_events; "
+		    "the broker would refuse it");
+		return false;
+	}
 	if (d != NULL) {
 		memcpy(&p->plugin, d, d->size < sizeof(p->plugin) ? d->size : sizeof(p->plugin));
 		return true;
@@ -358,6 +366,25 @@ stop_here(harness *h, unsigned worker, void *arg)
 	pw->started = pw->callable = false;
 }
 
+static void
+plug_retiring(struct plug *p)
+{
+	if (p->state != PLUG_RETIRING)
+		p->retiring_since_ms = clock_now(p->h);
+	p->state = PLUG_RETIRING;
+}
+
+/* Events that it has not taken yet are offered for a while, as in the broker. */
+static bool
+events_left(const struct plug *p)
+{
+	bool some = false;
+
+	for (unsigned i = 0; i < p->h->worker_count; i++)
+		some = some || (p->workers[i].started && p->workers[i].event_count > 0);
+	return some && clock_now(p->h) - p->retiring_since_ms < GRACE_MS;
+}
+
 static bool
 plug_busy(struct plug *p)
 {
@@ -370,7 +397,7 @@ plug_busy(struct plug *p)
 	pthread_mutex_unlock(&h->lock);
 	for (unsigned i = 0; i < h->worker_count && !busy; i++)
 		busy = things_busy(p, i);
-	return busy;
+	return busy || events_left(p);
 }
 
 static void
@@ -391,7 +418,7 @@ plug_leave(struct plug *p)
 bool
 plug_retire(struct plug *p)
 {
-	p->state = PLUG_RETIRING;
+	plug_retiring(p);
 	if (plug_busy(p))
 		return false;
 	plug_leave(p);
@@ -431,7 +458,7 @@ plugs_stop(harness *h)
 	for (struct plug *p = h->plugs; p != NULL && !h->stuck; p = p->next) {
 		if (p->state != PLUG_RUNS && p->state != PLUG_RETIRING)
 			continue;
-		p->state = PLUG_RETIRING;
+		plug_retiring(p);
 		pump(h);
 		(void)wait_until(
 		    h, GRACE_MS, plug_quiet, p); /* as long as the broker waits at its end */

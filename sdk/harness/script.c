@@ -153,6 +153,13 @@ regex_wrong(const struct step *s)
 	return NULL;
 }
 
+/* Of which steps something can be expected, their usage says. */
+static bool
+expects(const struct step_def *d)
+{
+	return strstr(d->usage, "->") != NULL;
+}
+
 static enum outcome
 step_do(struct step *s)
 {
@@ -163,6 +170,8 @@ step_do(struct step *s)
 		return broken(s, "there is no such step; grapnel-harness(7) lists them");
 	if (s->count - 1 < d->min_words)
 		return broken(s, "usage: %s", d->usage);
+	if (s->expected != NULL && !expects(d))
+		return broken(s, "nothing can be expected of it with \"->\"");
 	if (wrong != NULL)
 		return broken(s, "%s is no extended regular expression", wrong->text);
 	if (s->h->stopped)

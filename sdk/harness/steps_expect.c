@@ -252,6 +252,20 @@ static const struct {
 	{ "connection", RECORD_CONNECTION, true },
 };
 
+/* And no question, of which something can be expected. */
+static bool
+happening(const struct word *what)
+{
+	static const char *const others[] = { "log", "metric", "pending", "value" };
+	bool found = false;
+
+	for (unsigned i = 0; i < sizeof(others) / sizeof(*others); i++)
+		found = found || word_is(what, others[i]);
+	for (unsigned i = 0; i < sizeof(record_names) / sizeof(*record_names); i++)
+		found = found || word_is(what, record_names[i].name);
+	return found;
+}
+
 static enum outcome
 do_expect(struct step *s)
 {
@@ -263,6 +277,8 @@ do_expect(struct step *s)
 
 	if (at >= s->count)
 		return broken(s, "what?");
+	if (s->expected != NULL && (not || happening(what)))
+		return broken(s, "only of a question can be something expected with \"->\"");
 	pump(s->h);
 	if (word_is(what, "log") && next != NULL) {
 		q.kind = RECORD_LOG;

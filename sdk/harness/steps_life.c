@@ -159,6 +159,21 @@ expected_failure(const struct step *s)
 	return NULL;
 }
 
+/* Words that nobody looks at would be an expectation that always holds. */
+static bool
+start_words(struct step *s)
+{
+	const struct word *first = s->count > 1 ? &s->words[1] : s->expected;
+	unsigned n = s->count > 1 ? s->count - 1 : s->expected_count;
+
+	if (s->count == 1 && s->expected == NULL)
+		return true;
+	if (n > 0 && n <= 2 && word_is(first, "fails") && (s->count == 1 || s->expected == NULL))
+		return true;
+	broken(s, "only \"fails\" and a /REGEX/ can be expected of it");
+	return false;
+}
+
 static enum outcome
 start_judge(struct step *s, const struct plug *p, const char *error)
 {
@@ -179,6 +194,8 @@ do_start(struct step *s)
 	harness *h = s->h;
 	char error[TEXT_MAX * 3];
 
+	if (!start_words(s))
+		return STEP_BROKEN;
 	if (h->running != NULL)
 		return broken(s, "it runs already");
 	if (workers_start(h) != GRAPNEL_OK)
@@ -197,7 +214,7 @@ do_reload(struct step *s)
 	int line = h->section_line;
 	enum outcome outcome;
 
-	if (need_running(s) != STEP_OK)
+	if (need_running(s) != STEP_OK || !start_words(s))
 		return STEP_BROKEN;
 	if (s->here != NULL) {
 		before = h->section;
@@ -350,10 +367,10 @@ const struct step_def steps_life[] = {
 	{ "listener", 1, do_listener, "listener NAME [tcp|udp]" },
 	{ "name", 1, do_name, "name INSTANCE" },
 	{ "patience", 1, do_patience, "patience DURATION" },
-	{ "reload", 0, do_reload, "reload [fails /REGEX/] [<<END]" },
+	{ "reload", 0, do_reload, "reload [[->] fails /REGEX/] [<<END]" },
 	{ "run", 0, do_run, "run" },
 	{ "section", 0, do_section, "section <<END" },
-	{ "start", 0, do_start, "start [fails /REGEX/]" },
+	{ "start", 0, do_start, "start [[->] fails /REGEX/]" },
 	{ "stop", 0, do_stop, "stop" },
 	{ "value", 2, do_value, "value KEY VALUE" },
 	{ "wait", 0, do_wait, "wait [QUESTION] [DURATION]" },

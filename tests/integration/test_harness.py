@@ -114,7 +114,7 @@ def test_a_call_that_does_not_come_back_ends_the_run():
 def test_a_create_that_gives_no_reason_is_told_so():
     code, said = run("faulty", script_of("no-reason", ASK))
     assert code == 1 and re.search(r"stdin:3: start: .*create failed \(error -6\) and gave no reason", said), said
-    code, said = run("faulty", "section fault = complain-and-start\nstart fails /I complain/\n")
+    code, said = run("faulty", "section fault = complain-and-start\nstart fails /I.complain/\n")
     assert code == 1 and "finding: contract: create called config_error and returned GRAPNEL_OK" in said, said
 
 
@@ -452,6 +452,11 @@ WRONG = {
     "number": ("expect metric questions_total none", r'5: expect: "none" is no number'),
     "number of questions": ("expect pending none", r'5: expect: "none" is no number'),
     "number of events": ("event client_connected c1 -> taken all", r'5: event: "all" is no number'),
+    "misplaced ->": ("advance 1s -> deny", r"5: advance: nothing can be expected of it"),
+    "-> of what happened": ("expect no published a/b -> payload=x", r"5: expect: only of a question can be something expected"),
+    "-> of questions": ("expect pending -> 0", r"5: expect: only of a question can be something expected"),
+    "fails": ("reload fials /x/", r"5: reload: only .fails. and a /REGEX/ can be expected"),
+    "fails, and more": ("reload fails /x/ y", r"5: reload: only .fails. and a /REGEX/ can be expected"),
     "property": ("publish c1 a/b property.x=hex:zz -> next", r"5: property.x: hex: wants pairs"),
     "flag of a client": ("client c2 superuser=true", r"5: client: a client has no superuser=true"),
     "variable": ("publish c1 ${SURELY_NOT_SET}", r"5: \$\{SURELY_NOT_SET\} is not set"),
@@ -501,6 +506,12 @@ def test_a_login_leaves_nothing_of_the_one_before():
                      "reload <<END\n%srules = \"allow all #\"\nEND\nauthenticate c1 -> allow rules\n"
                      "reload <<END\n%sEND\nauthenticate c1 -> allow !rules\nacl publish c1 acme/x -> deny by=plugin\n"
                      % (login, login, login, login))
+    assert code == 0, said
+
+
+def test_what_was_not_taken_is_offered_to_an_instance_that_leaves():
+    code, said = run("faulty", script_of("take-later", "event client_connected c1 -> taken 0\nreload\nexpect no log /took/\n"
+                                         "advance 100ms\nexpect log info /took.1/"))
     assert code == 0, said
 
 

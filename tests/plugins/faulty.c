@@ -34,7 +34,7 @@ struct faulty {
 	int metric;
 	int pipe[2];
 	pthread_t thread;
-	bool has_thread;
+	bool has_thread, offered;
 };
 
 /* The last instance that was destroyed, and a thread that outlives all of them. */
@@ -697,6 +697,12 @@ faulty_events(void *instance, const struct grapnel_event *const *events, size_t 
 		sink = (char)f->event->reason_code;
 	if (is(f, "keep-event"))
 		f->event = events[0];
+	if (is(f, "take-later")) {
+		f->offered = !f->offered;
+		if (f->offered)
+			return 0;
+		f->host->log(f->self, GRAPNEL_LOG_INFO, "took %zu", count);
+	}
 	return is(f, "take-too-many") ? count + 1 : count;
 }
 

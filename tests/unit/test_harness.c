@@ -95,6 +95,24 @@ START_TEST(a_configuration_is_one_plugin)
 }
 END_TEST
 
+START_TEST(what_the_broker_would_refuse_does_not_start)
+{
+	struct grapnel_plugin nobody = unit;
+	const struct grapnel_harness_config config = {
+		.size = sizeof(config), .plugin = &nobody, .report = on_report
+	};
+	struct grapnel_harness *h = NULL;
+
+	nobody.name = NULL;
+	nobody.create = NULL;
+	failures = 0;
+	ck_assert_int_eq(grapnel_harness_new(&config, &h), GRAPNEL_OK);
+	ck_assert_int_eq(grapnel_harness_step(h, "start"), GRAPNEL_EFAULT);
+	ck_assert_ptr_nonnull(strstr(last, "no create"));
+	ck_assert_uint_eq(grapnel_harness_free(h), 1);
+}
+END_TEST
+
 START_TEST(steps_are_run_as_by_printf)
 {
 	struct grapnel_harness *h = harness_new();
@@ -179,6 +197,7 @@ main(void)
 	int failed;
 
 	tcase_add_test(tc, a_configuration_is_one_plugin);
+	tcase_add_test(tc, what_the_broker_would_refuse_does_not_start);
 	tcase_add_test(tc, steps_are_run_as_by_printf);
 	tcase_add_test(tc, questions_can_be_made_by_hand);
 	tcase_add_test(tc, a_script_ends_with_stop_and_names_its_lines);
