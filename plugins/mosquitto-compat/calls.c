@@ -42,6 +42,16 @@ verdict_of(struct engine *e, int event, int rc)
 	}
 }
 
+/* The host has not taken an answer (err): of a Topic Name with wildcards, say. The request is still there. */
+static void
+settle(struct engine *e, const struct call *c, struct grapnel_request *req, int err)
+{
+	if (err != GRAPNEL_EINVAL)
+		return;
+	engine_count(e, METRIC_FAILED, 1);
+	call_resolve(c->kind, c->host, req, GRAPNEL_UNAVAILABLE);
+}
+
 static struct mosquitto *
 show(struct call *c)
 {
@@ -64,10 +74,9 @@ resolve_auth(struct engine *e, struct call *c, enum grapnel_verdict verdict,
 	struct grapnel_request *req = engine_answer(e, c);
 
 	answer->size = sizeof(*answer);
-	if (c->renamed)
-		answer->username = str(c->client->seen.username);
+	answer->username = str(c->client->named);
 	if (req != NULL)
-		(void)c->host->auth_resolve(req, verdict, answer);
+		settle(e, c, req, c->host->auth_resolve(req, verdict, answer));
 }
 
 static void
@@ -166,7 +175,8 @@ ask_psk(struct engine *e, struct call *c)
 		}
 	}
 	if ((req = engine_answer(e, c)) != NULL)
-		(void)c->host->psk_resolve(req, verdict, verdict == GRAPNEL_ALLOW ? &answer : NULL);
+		settle(e, c, req,
+		    c->host->psk_resolve(req, verdict, verdict == GRAPNEL_ALLOW ? &answer : NULL));
 	explicit_bzero(text, sizeof(text));
 	explicit_bzero(key, sizeof(key));
 }
@@ -229,7 +239,7 @@ ask_control(struct engine *e, struct call *c)
 
 	calls_rights_changed(e);
 	if ((req = engine_answer(e, c)) != NULL)
-		(void)c->host->publish_resolve(req, verdict, &answer);
+		settle(e, c, req, c->host->publish_resolve(req, verdict, &answer));
 	free(ed.reason_string);
 }
 
@@ -342,7 +352,7 @@ ask_message(struct engine *e, struct call *c)
 	else if (verdict == GRAPNEL_ALLOW && !changes(c, &h.ed, &answer, &properties))
 		verdict = GRAPNEL_UNAVAILABLE;
 	if ((req = engine_answer(e, c)) != NULL)
-		(void)c->host->publish_resolve(req, verdict, &answer);
+		settle(e, c, req, c->host->publish_resolve(req, verdict, &answer));
 	free(properties);
 	take_back(&h);
 }
@@ -354,19 +364,7 @@ tell_disconnect(struct engine *e, struct call *c)
 {
 	struct evt_disconnect ed = { .client = &c->client->seen, .reason = c->reason };
 
-	(void)foreign_call(e, EVT_DISCONNECT, &ed, NULL, false);
-}
-
-/* The name under which the client was let in may be another one than it came with. */
-static void
-tell_username(struct call *c)
-{
-	char *name = c->username != NULL ? strdup(c->username) : NULL;
-
-	if (name == NULL && c->username != NULL)
-		return;
-	free(c->client->seen.username);
-	c->client->seen.username = name;
+	(void)foreign_tell(e, EVT_DISCONNECT, &ed);
 }
 
 void
@@ -378,16 +376,16 @@ calls_tick(struct engine *e)
 	(void)clock_gettime(CLOCK_REALTIME, &now);
 	ed.now_s = now.tv_sec;
 	ed.now_ns = now.tv_nsec;
-	(void)foreign_call(e, EVT_TICK, &ed, NULL, true);
+	(void)foreign_tell(e, EVT_TICK, &ed);
 }
 
 void
 calls_reload(struct engine *e)
 {
 	struct evt_reload ed = { .options = e->loaded->options, .option_count = e->loaded->count };
-	int rc = foreign_call(e, EVT_RELOAD, &ed, NULL, true);
+	int rc = foreign_tell(e, EVT_RELOAD, &ed);
 
-	if (rc != MOSQ_SUCCESS && rc != MOSQ_PLUGIN_DEFER)
+	if (rc != MOSQ_SUCCESS)
 		engine_log(e, GRAPNEL_LOG_ERROR,
 		    "the Mosquitto plugin returned %d (%s) to MOSQ_EVT_RELOAD; what it has logged "
 		    "may say why",
@@ -408,17 +406,49 @@ calls_rights_changed(struct engine *e)
 	(void)pthread_mutex_unlock(&e->lock);
 }
 
+/*
+ * The name under which the client was let in may be another one than it came with, so that each question brings it along: the
+ * foreign plugin never decides by one that nobody has proved. In a login, what it has called the client itself counts until the
+ * last step. false: no memory.
+ */
+static bool
+name_client(struct call *c)
+{
+	struct client *client = c->client;
+	bool begins = c->kind == CALL_BASIC_AUTH || (c->kind == CALL_EXT_AUTH && c->first);
+	const char *name = c->username;
+	char *copy = NULL;
+
+	if (c->kind == CALL_DISCONNECT)
+		return true;
+	if (begins) {
+		free(client->named);
+		client->named = NULL;
+	}
+	if (c->kind == CALL_EXT_AUTH && client->named != NULL)
+		name = client->named;
+	if (name != NULL && client->seen.username != NULL &&
+	    strcmp(name, client->seen.username) == 0)
+		return true;
+	if (name != NULL && (copy = strdup(name)) == NULL)
+		return false;
+	free(client->seen.username);
+	client->seen.username = copy;
+	return true;
+}
+
 void
 calls_run(struct engine *e, struct call *c)
 {
 	struct grapnel_request *req;
 
-	if (e->loaded == NULL) {
+	if (e->loaded == NULL || !name_client(c)) {
 		if (c->kind < CALL_DISCONNECT && (req = engine_answer(e, c)) != NULL)
 			call_resolve(c->kind, c->host, req, GRAPNEL_UNAVAILABLE);
 		call_free(c);
 		return;
 	}
+	e->about = c->client;
 	switch (c->kind) {
 	case CALL_BASIC_AUTH:
 		ask_basic_auth(e, c);
@@ -442,9 +472,9 @@ calls_run(struct engine *e, struct call *c)
 	case CALL_DISCONNECT:
 		tell_disconnect(e, c);
 		break;
-	case CALL_USERNAME:
-		tell_username(c);
+	case CALL_USERNAME: /* name_client has done it */
 		break;
 	}
+	e->about = NULL;
 	call_free(c);
 }

@@ -66,6 +66,7 @@ client_unref(struct client *c)
 		return;
 	free(c->seen.id);
 	free(c->seen.username);
+	free(c->named);
 	free(c->seen.address);
 	free(c->mountpoint);
 	free(c->listener);
@@ -341,4 +342,26 @@ clients_each(struct clients *cs, bool (*fn)(void *arg, const struct client *c), 
 			if (c->connected)
 				more = fn(arg, c);
 	pthread_mutex_unlock(&cs->lock);
+}
+
+bool
+clients_mountpoint(
+    struct clients *cs, const char *client_id, const struct client *about, char **out)
+{
+	bool first = about != NULL && strcmp(about->seen.id, client_id) == 0, several = false;
+	const struct client *found = first ? about : NULL;
+
+	pthread_mutex_lock(&cs->lock);
+	for (size_t i = 0; i < cs->bucket_count && !first; i++) {
+		for (const struct client *c = cs->buckets[i]; c != NULL; c = c->next) {
+			if (!c->connected || strcmp(c->seen.id, client_id) != 0)
+				continue;
+			several = several ||
+			    (found != NULL && strcmp(found->mountpoint, c->mountpoint) != 0);
+			found = c;
+		}
+	}
+	*out = several ? NULL : strdup(found != NULL ? found->mountpoint : "");
+	pthread_mutex_unlock(&cs->lock);
+	return !several;
 }

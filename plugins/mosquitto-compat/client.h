@@ -26,6 +26,7 @@ struct client {
 	struct mosquitto seen; /* stands first */
 	_Atomic unsigned refs;
 	_Atomic bool shown;    /* the foreign plugin had it in a callback: it wants to hear of its end */
+	char *named;	       /* the engine's thread's: what the foreign plugin called it in its last login; NULL: nothing */
 	char *mountpoint;      /* constant from when it is connected; under the lock */
 	/* constant */
 	char *listener, *peer;
@@ -64,5 +65,11 @@ void client_unref(struct client *c); /* NULL is fine */
 
 /* Those that are let in, until fn says false, under the lock: fn must not call what takes it. On the engine's thread. */
 void clients_each(struct clients *cs, bool (*fn)(void *arg, const struct client *c), void *arg);
+
+/*
+ * Into *out, heap, the mountpoint of whoever that Client Identifier is; "" if nobody is. about: who counts before all others,
+ * if it is called so; NULL: nobody does. false: several have it (*out NULL then, without memory, too).
+ */
+bool clients_mountpoint(struct clients *cs, const char *client_id, const struct client *about, char **out);
 
 #endif

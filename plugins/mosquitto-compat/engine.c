@@ -77,6 +77,7 @@ engine_free(struct engine *e)
 	free((char *)(uintptr_t)e->claim.path);
 	clients_fini(&e->clients);
 	free(e->title);
+	free(e->token);
 	(void)pthread_cond_destroy(&e->changed);
 	(void)pthread_mutex_destroy(&e->lock);
 	free(e);
@@ -145,7 +146,6 @@ adopt(struct engine *e, struct load *l)
 
 	if (e->loaded != NULL && load_equal(e->loaded, l) && !foreign_replaced(e, l->path)) {
 		calls_reload(e);
-		say_if_others(e, before);
 		return;
 	}
 	if (e->loaded != NULL) {
@@ -216,7 +216,7 @@ run(struct engine *e)
 {
 	(void)pthread_mutex_lock(&e->lock);
 	for (;;) {
-		uint64_t left = tick(e);
+		uint64_t left = e->stopping ? UINT64_MAX : tick(e);
 
 		if (work(e) || left == 0)
 			continue;
@@ -349,8 +349,12 @@ engine_new(const struct grapnel_host *host, const char *title, const char *path)
 		engine_free(e);
 		return NULL;
 	}
-	(void)snprintf(
-	    e->token, sizeof(e->token), "for-%016" PRIx64 "%016" PRIx64, random[0], random[1]);
+	if (asprintf(&e->token, TOKEN_PREFIX "%s-%016" PRIx64 "%016" PRIx64, title, random[0],
+		random[1]) < 0) {
+		e->token = NULL;
+		engine_free(e);
+		return NULL;
+	}
 	e->claim.engine = &e->head;
 	e->claim.title = e->title;
 	e->claim.path = strdup(path);

@@ -28,6 +28,10 @@
 
 #include <grapnel/plugin.h>
 
+/* Of struct engine's token: TOKEN_PREFIX, the section's title, "-", hexadecimal digits. */
+#define TOKEN_PREFIX "grapnel-for-"
+#define TOKEN_RANDOM 32u
+
 enum metric {
 	METRIC_CALLS,
 	METRIC_CANCELLED,
@@ -49,6 +53,7 @@ struct instance {
 	uint32_t start_timeout_ms, slow_after_ms, tick_ms;
 	unsigned queue;
 	bool direct, purge; /* purge: kept answers are forgotten when a command has changed something */
+	uint32_t events;    /* bits of enum mosq_event that the host asks about: those that had callbacks */
 	int metrics[METRIC_COUNT];
 	_Atomic unsigned workers; /* that run */
 	struct grapnel_timer *watch; /* worker 0's */
@@ -78,14 +83,13 @@ struct call {
 	/* the engine's thread's, once it has been handed over */
 	struct client *client;
 	char *topic;	/* Topic Name, Topic Filter; identity of CALL_PSK */
-	char *username, *password, *method;
+	char *username, *password, *method; /* username: as the host has it now */
 	char *data;	/* payload, Authentication Data; NULL: none */
 	size_t data_len, password_len;
 	struct mqtt5__property *properties;
 	int access, reason;
 	uint8_t qos;
 	bool retain, first; /* first: EXT_AUTH_START */
-	bool renamed;	    /* the foreign plugin called mosquitto_set_username */
 	size_t size;
 	char *end;	    /* of what is used of bytes */
 	char bytes[];
@@ -98,7 +102,7 @@ struct engine {
 	struct claim claim;
 	char *title;
 	struct clients clients;
-	char token[40]; /* name of the User Property that says for whom a message is */
+	char *token; /* name of the User Property that says for whom a message is: the same for this title, and what nobody knows */
 	pthread_t thread;
 	struct load *begin; /* what the thread begins with */
 	_Atomic uint32_t events; /* bits of enum mosq_event that have callbacks */
@@ -123,6 +127,7 @@ struct engine {
 	struct load *loaded;
 	uint64_t next_tick_ms, said_failed_ms;
 	struct call *in_login;	       /* mosquitto_set_username is possible */
+	struct client *about;	       /* whom the call that is running is about; NULL: nobody */
 	const char *said_unsupported[8];
 	unsigned said_unsupported_count;
 };

@@ -158,6 +158,18 @@ foreign_leave(struct engine *e)
 	atomic_store(&e->since_ms, 0);
 }
 
+static int
+call(struct engine *e, const struct callback *c, void *event_data)
+{
+	callback_fn fn = c->fn;
+	int event = c->event, said;
+
+	foreign_enter(e, foreign_event_name(event));
+	said = fn(event, event_data, c->userdata);
+	foreign_leave(e);
+	return said == MOSQ_PLUGIN_IGNORE ? MOSQ_PLUGIN_DEFER : said;
+}
+
 int
 foreign_call(struct engine *e, int event, void *event_data, const char *topic, bool all)
 {
@@ -166,21 +178,38 @@ foreign_call(struct engine *e, int event, void *event_data, const char *topic, b
 
 	f->walking++;
 	for (unsigned i = 0; i < f->count; i++) {
-		struct callback c = f->callbacks[i];
+		const struct callback *c = &f->callbacks[i];
 		int said;
 
-		if (c.fn == NULL || c.event != event ||
-		    (topic != NULL && !same_topic(c.topic, topic)))
+		if (c->fn == NULL || c->event != event ||
+		    (topic != NULL && !same_topic(c->topic, topic)))
 			continue;
-		foreign_enter(e, foreign_event_name(event));
-		said = c.fn(event, event_data, c.userdata);
-		foreign_leave(e);
-		if (said == MOSQ_PLUGIN_IGNORE)
-			said = MOSQ_PLUGIN_DEFER;
+		said = call(e, c, event_data);
 		if (all ? said != MOSQ_SUCCESS : said != MOSQ_PLUGIN_DEFER) {
 			rc = said;
 			break;
 		}
+	}
+	if (--f->walking == 0)
+		sweep(f);
+	return rc;
+}
+
+int
+foreign_tell(struct engine *e, int event, void *event_data)
+{
+	struct foreign *f = &e->foreign;
+	int rc = MOSQ_SUCCESS;
+
+	f->walking++;
+	for (unsigned i = 0; i < f->count; i++) {
+		int said;
+
+		if (f->callbacks[i].fn == NULL || f->callbacks[i].event != event)
+			continue;
+		said = call(e, &f->callbacks[i], event_data);
+		if (rc == MOSQ_SUCCESS && said != MOSQ_PLUGIN_DEFER)
+			rc = said;
 	}
 	if (--f->walking == 0)
 		sweep(f);

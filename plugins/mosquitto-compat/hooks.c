@@ -170,13 +170,15 @@ hook_exchange(void *instance, struct grapnel_request *req, const struct grapnel_
 
 	if (!wants(in, first ? EVT_EXT_AUTH_START : EVT_EXT_AUTH_CONTINUE))
 		return GRAPNEL_NEXT;
-	c = call_new(CALL_EXT_AUTH, in->host, q->method.len + q->data.len + 2);
+	c = call_new(
+	    CALL_EXT_AUTH, in->host, q->method.len + q->data.len + q->client->username.len + 3);
 	if (c == NULL)
 		return GRAPNEL_UNAVAILABLE;
 	c->first = first;
 	c->method = call_text(c, not_null(q->method));
 	c->data = call_text(c, q->data);
 	c->data_len = q->data.len;
+	c->username = call_text(c, q->client->username);
 	c->client =
 	    q->phase == GRAPNEL_EXCHANGE_CONNECT ? login(in, q->client) : client_of(in, q->client);
 	return ask(in, req, c);
@@ -190,9 +192,11 @@ hook_psk_key(void *instance, struct grapnel_request *req, const struct grapnel_t
 
 	if (!wants(in, EVT_PSK_KEY))
 		return GRAPNEL_NEXT;
-	if ((c = call_new(CALL_PSK, in->host, q->identity.len + 1)) == NULL)
+	c = call_new(CALL_PSK, in->host, q->identity.len + q->client->username.len + 2);
+	if (c == NULL)
 		return GRAPNEL_UNAVAILABLE;
 	c->topic = call_text(c, not_null(q->identity));
+	c->username = call_text(c, q->client->username);
 	c->client = client_new(&in->engine->head, q->client);
 	return ask(in, req, c);
 }
@@ -205,11 +209,12 @@ call_about(struct instance *in, enum call_kind kind, const struct grapnel_client
     struct grapnel_str topic, const struct grapnel_message_info *m)
 {
 	struct grapnel_str payload = m != NULL ? m->payload : (struct grapnel_str){ 0 };
-	struct call *c = call_new(kind, in->host, topic.len + payload.len + 2);
+	struct call *c = call_new(kind, in->host, topic.len + payload.len + info->username.len + 3);
 
 	if (c == NULL)
 		return NULL;
 	c->topic = call_text(c, not_null(topic));
+	c->username = call_text(c, info->username);
 	if (m != NULL) {
 		c->data = call_text(c, not_null(payload));
 		c->data_len = payload.len;
@@ -284,31 +289,38 @@ contains(struct grapnel_str s, const char *text)
 	return s.len > 0 && memmem(s.data, s.len, text, strlen(text)) != NULL;
 }
 
+/* Its name of the property, or the one that it had before a restart: what has waited since then is for nobody any more. */
+static bool
+is_token(const struct engine *e, struct grapnel_str name)
+{
+	size_t len = strlen(e->token);
+
+	return name.len == len && memcmp(name.data, e->token, len - TOKEN_RANDOM) == 0;
+}
+
 /* A message that the foreign plugin has sent to one client: others do not get it, and it does not say so. */
 enum grapnel_verdict
 hook_deliver(void *instance, struct grapnel_request *req, const struct grapnel_message_deliver *q)
 {
 	struct instance *in = instance;
-	const char *token = in->engine->token;
+	const struct engine *e = in->engine;
 	struct grapnel_property kept[PROPERTIES_MAX], p;
 	struct grapnel_publish_answer answer = { .size = sizeof(answer), .has_properties = true };
 	struct grapnel_str id = q->client->client_id;
 	bool other = false, found = false;
 	size_t at = 0;
 
-	if (!contains(q->message->properties, token))
+	if (!contains(q->message->properties, TOKEN_PREFIX))
 		return GRAPNEL_NEXT;
 	while (in->host->property_next(q->message->properties, &at, &p) > 0) {
-		bool ours = p.id == 0x26 && p.u.pair.name.len == strlen(token) &&
-		    memcmp(p.u.pair.name.data, token, strlen(token)) == 0;
-
-		if (!ours) {
+		if (p.id != 0x26 || !is_token(e, p.u.pair.name)) {
 			if (answer.property_count < PROPERTIES_MAX)
 				kept[answer.property_count++] = p;
 			continue;
 		}
 		found = true;
-		other = other || p.u.pair.value.len != id.len ||
+		other = other || memcmp(p.u.pair.name.data, e->token, p.u.pair.name.len) != 0 ||
+		    p.u.pair.value.len != id.len ||
 		    memcmp(p.u.pair.value.data, id.data, id.len) != 0;
 	}
 	if (!found)

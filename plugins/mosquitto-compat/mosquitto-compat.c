@@ -266,6 +266,7 @@ leave_chains(struct instance *in)
 		{ "tls_psk_key", (events & (1u << EVT_PSK_KEY)) != 0 },
 	};
 
+	in->events = events;
 	for (size_t i = 0; i < sizeof(hooks) / sizeof(hooks[0]); i++)
 		if (!hooks[i].wanted &&
 		    in->host->hook_disable(in->self, hooks[i].hook) != GRAPNEL_OK)

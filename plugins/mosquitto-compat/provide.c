@@ -7,7 +7,6 @@
 #include <string.h>
 
 #define REASON_ADMINISTRATIVE 0x98
-#define MOUNTPOINT_MAX        1024
 
 static struct engine *
 engine_of(struct engine_head *head)
@@ -40,6 +39,27 @@ check_callback(struct engine *e, int event, const void **topic, const char *what
 	return MOSQ_SUCCESS;
 }
 
+/* The instance in force has left the chains of what there was no callback for when it was made. */
+static void
+say_if_late(struct engine *e, int event)
+{
+	static const uint32_t asked = 1u << EVT_ACL_CHECK | 1u << EVT_BASIC_AUTH |
+	    1u << EVT_EXT_AUTH_START | 1u << EVT_CONTROL | 1u << EVT_MESSAGE | 1u << EVT_PSK_KEY;
+	uint32_t events;
+
+	if (!e->foreign.ready || !(asked & (1u << event)))
+		return;
+	(void)pthread_mutex_lock(&e->lock);
+	events = e->current != NULL ? e->current->events : 0;
+	(void)pthread_mutex_unlock(&e->lock);
+	if (!(events & (1u << event)))
+		engine_log(e, GRAPNEL_LOG_WARNING,
+		    "the Mosquitto plugin has registered a callback for %s after its start; "
+		    "reload, "
+		    "so that the broker asks it",
+		    foreign_event_name(event));
+}
+
 static int
 on_register(
     struct engine_head *head, int event, callback_fn fn, const void *event_data, void *userdata)
@@ -47,7 +67,10 @@ on_register(
 	struct engine *e = engine_of(head);
 	int rc = check_callback(e, event, &event_data, "mosquitto_callback_register");
 
-	return rc == MOSQ_SUCCESS ? foreign_register(e, event, fn, event_data, userdata) : rc;
+	if (rc == MOSQ_SUCCESS &&
+	    (rc = foreign_register(e, event, fn, event_data, userdata)) == MOSQ_SUCCESS)
+		say_if_late(e, event);
+	return rc;
 }
 
 static int
@@ -105,9 +128,10 @@ static int
 on_set_username(struct mosquitto *client, const char *username)
 {
 	struct engine *e = engine_of(client->engine);
-	char *copy;
+	struct client *c = (struct client *)(void *)client;
+	char *copy, *named;
 
-	if (e->in_login == NULL || &e->in_login->client->seen != client) {
+	if (!engine_is_here(e) || e->in_login == NULL || &e->in_login->client->seen != client) {
 		on_unsupported(client->engine, "mosquitto_set_username outside of a login",
 		    "MOSQ_ERR_NOT_SUPPORTED is returned");
 		return MOSQ_NOT_SUPPORTED;
@@ -119,11 +143,17 @@ on_set_username(struct mosquitto *client, const char *username)
 		    "MOSQ_ERR_NOT_SUPPORTED is returned");
 		return MOSQ_NOT_SUPPORTED;
 	}
-	if ((copy = strdup(username)) == NULL)
+	copy = strdup(username);
+	named = strdup(username);
+	if (copy == NULL || named == NULL) {
+		free(copy);
+		free(named);
 		return MOSQ_NOMEM;
+	}
 	free(client->username);
 	client->username = copy;
-	e->in_login->renamed = true;
+	free(c->named);
+	c->named = named;
 	return MOSQ_SUCCESS;
 }
 
@@ -193,20 +223,25 @@ on_kick_username(struct engine_head *head, const char *username)
 
 /* ---- messages ---------------------------------------------------------------------------- */
 
-struct find_mountpoint {
-	const char *client_id;
-	char mountpoint[MOUNTPOINT_MAX];
-};
-
-static bool
-find_mountpoint(void *arg, const struct client *c)
+/* The topic as the broker has it. NULL: no memory (MOSQ_NOMEM), or it is not known whose is meant. */
+static char *
+whole_topic(struct engine *e, const char *client_id, const char *topic, int *rc)
 {
-	struct find_mountpoint *f = arg;
+	char *mountpoint, *whole = NULL;
 
-	if (strcmp(c->seen.id, f->client_id) != 0)
-		return true;
-	(void)snprintf(f->mountpoint, sizeof(f->mountpoint), "%s", c->mountpoint);
-	return false;
+	*rc = MOSQ_NOMEM;
+	if (!clients_mountpoint(
+		&e->clients, client_id, engine_is_here(e) ? e->about : NULL, &mountpoint)) {
+		on_unsupported(&e->head,
+		    "mosquitto_broker_publish for a Client Identifier that several mountpoints "
+		    "have",
+		    "MOSQ_ERR_NOT_SUPPORTED is returned");
+		*rc = MOSQ_NOT_SUPPORTED;
+	} else if (mountpoint != NULL && asprintf(&whole, "%s%s", mountpoint, topic) < 0) {
+		whole = NULL;
+	}
+	free(mountpoint);
+	return whole;
 }
 
 static int
@@ -241,7 +276,6 @@ on_publish(struct engine_head *head, const char *client_id, const char *topic, i
 		.payload = { len > 0 ? payload : "", (size_t)len },
 		.qos = (uint8_t)qos,
 		.retain = retain };
-	struct find_mountpoint found = { .client_id = client_id };
 	struct grapnel_property *all;
 	char *whole = NULL;
 	size_t count;
@@ -253,14 +287,11 @@ on_publish(struct engine_head *head, const char *client_id, const char *topic, i
 	if (client_id != NULL) {
 		struct grapnel_property *more = realloc(all, (count + 1) * sizeof(*all));
 
-		clients_each(&e->clients, find_mountpoint, &found);
 		if (more == NULL)
 			goto out;
 		all = more;
-		if (asprintf(&whole, "%s%s", found.mountpoint, topic) < 0) {
-			whole = NULL;
+		if ((whole = whole_topic(e, client_id, topic, &rc)) == NULL)
 			goto out;
-		}
 		all[count++] = (struct grapnel_property){ .id = 0x26,
 			.u.pair = {
 			    { e->token, strlen(e->token) }, { client_id, strlen(client_id) } } };

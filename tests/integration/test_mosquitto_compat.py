@@ -127,10 +127,40 @@ def test_a_name_that_it_gives_counts(b):
         b.wait_log("the Mosquitto plugin calls %s, which has no counterpart" % what)
 
 
-def ext_auth(b, method="two-steps", answer=b"second"):
+@broker(own=True, plugins={"mosq": section(order=10), "other": {"module": "verdict", "order": 20, "client_authenticate": "allow", "username": "alice"}})
+def test_a_name_that_another_plugin_gives_counts_from_the_first_packet_on(b):
+    for version in (V5, V311):
+        c, mark = b.client(version), b.mark()
+        c.send_connect(b.unique("c"), username="defer-admin", password=b"x")
+        c.send_publish("who/am/i", "x", qos=1, packet_id=3)
+        c.expect(CONNACK)
+        c.expect(PUBACK)
+        said(b, "acl_check access=2 topic=who/am/i .* user=alice", mark)
+        c.disconnect()
+        said(b, "disconnect id=%s user=alice" % c.client_id, mark)
+
+
+def test_a_name_is_given_on_its_thread_only(b):
+    mark, c = b.mark(), login(b, username="threaded")
+    said(b, "named on a thread of its own, rc=10", mark)
+    assert b.ctl_json("clients", "show", c.client_id)["username"] == "threaded"
+
+
+@broker(own=True, plugins=plain(max_pending=1))
+def test_an_answer_that_the_broker_does_not_take_is_no_answer(b):
+    c = login(b)
+    for _ in range(2):
+        assert c.publish("change/junk", "x", qos=1) == 0x83
+        b.client(V5).connect(b.unique("c"), reason=0x88, username="junk", password=b"secret")
+    passes(c, "open/x")  # and the plugin has nothing under way any more
+    assert not b.log_lines("was not answered within")
+    assert metric(b, "failed_total") == 4
+
+
+def ext_auth(b, method="two-steps", answer=b"second", **options):
     c = b.client(V5)
-    c.send_connect(b.unique("ext"), props=[(P.AUTH_METHOD, method), (P.AUTH_DATA, b"first")])
-    if method != "two-steps":
+    c.send_connect(b.unique("ext"), props=[(P.AUTH_METHOD, method), (P.AUTH_DATA, b"first")], **options)
+    if method not in ("two-steps", "name-first"):
         return c
     p = c.expect(AUTH, reason=CONTINUE)
     assert p.prop(P.AUTH_DATA) == b"and then?", p
@@ -146,6 +176,19 @@ def test_enhanced_authentication(b):
     assert b.ctl_json("clients", "show", c.client_id)["username"] == "proved"
     said(b, "ext_auth start method=two-steps data=first known=0", mark)
     said(b, "ext_auth continue method=two-steps data=second known=1", mark)
+
+
+def test_a_name_given_before_the_last_step_counts(b):
+    c = ext_auth(b, method="name-first", username="admin")
+    c.expect(CONNACK, reason=0)
+    assert b.ctl_json("clients", "show", c.client_id)["username"] == "proved"
+    for answer, reason in ((b"second", 0), (b"wrong", 0x87)):  # also in a login anew
+        c.send_raw(P.auth(REAUTH, [(P.AUTH_METHOD, "name-first"), (P.AUTH_DATA, b"again")]))
+        c.expect(AUTH, reason=CONTINUE)
+        c.send_raw(P.auth(CONTINUE, [(P.AUTH_METHOD, "name-first"), (P.AUTH_DATA, answer)]))
+        if reason == 0:
+            c.expect(AUTH, reason=0)
+    c.expect_close(0x87)
 
 
 def test_rights_can_be_proved_anew(b):
@@ -366,6 +409,44 @@ def test_messages_to_one_client_behind_a_mountpoint(b):
     said(b, "kicked rc=0", mark)
 
 
+@broker(own=True, plugins=plain(), listeners={"one": {"mountpoint": "one/"}, "two": {"mountpoint": "two/"}, "mqtt": {}})
+def test_a_message_to_one_client_is_for_the_one_that_asks(b):
+    """Behind two mountpoints two clients have one Client Identifier."""
+    both = [login(b, client_id="same", listener=x) for x in ("one", "two")]
+    for c in both:
+        c.subscribe("answer", qos=1)
+    for i, c in enumerate(both):
+        command(c, "direct answer to-%d" % i)
+        c.expect_message("answer", "to-%d" % i)
+    mark = b.mark()
+    command(login(b), "send same answer x")
+    said(b, "published rc=10", mark)
+    b.wait_log("mosquitto_broker_publish for a Client Identifier that several mountpoints have, which has no counterpart")
+    for c in both:
+        c.expect_nothing()
+
+
+@broker(own=True, plugins=plain(), top={"store": {"durability": "strict"}})
+def test_a_message_to_one_client_is_for_no_other_after_a_restart(b):
+    kept = [(P.SESSION_EXPIRY, 3600)]
+    two, other = login(b, client_id="two", props=kept), login(b, client_id="other", props=kept)
+    for c in (two, other):
+        c.subscribe(["to/one", "to/all"], qos=1)
+        c.disconnect()
+    one = login(b, client_id="one", props=kept)
+    one.subscribe("to/one", qos=1)
+    command(one, "direct to/one psst")
+    one.expect_message("to/one", "psst")
+    passes(one, "to/all", "all")
+    b.close_clients()
+    b.stop()
+    b.start()
+    for name in ("two", "other"):
+        c = login(b, client_id=name, clean=False, props=kept)
+        c.expect_message("to/all", "all")
+        c.expect_nothing()
+
+
 @broker(own=True, plugins=plain(direct_messages=False))
 def test_messages_to_one_client_can_be_switched_off(b):
     c = login(b)
@@ -415,6 +496,22 @@ def test_the_end_of_a_client_is_told_with_the_same_pointer(b):
 @broker(own=True, plugins=plain(opts={"only": "tick"}, tick_interval="10ms"))
 def test_ticks_come(b):
     said(b, "tick 3 now=1")
+
+
+@broker(own=True, plugins=plain(opts={"only": "tick", "slow_tick": "yes"}, tick_interval="10ms"))
+def test_ticks_that_take_longer_than_their_interval_do_not_keep_it_from_ending(b):
+    said(b, "tick 3 now=1")
+    mark = b.mark()
+    b.configure(plugins={}, listeners={"mqtt": {"anonymous": True}})
+    b.reload()
+    said(b, "cleanup ", mark)
+    assert not b.log_lines("the Mosquitto plugin hangs")
+
+
+def test_all_callbacks_hear_of_an_end(b):
+    c, mark = login(b), b.mark()
+    c.disconnect()
+    said(b, "second to hear of the end of %s" % c.client_id, mark)
 
 
 def test_several_workers_and_one_thread(b):
@@ -589,6 +686,17 @@ def test_a_file_that_was_replaced_is_loaded(b):
     mark = b.mark()
     b.reload()
     said(b, "cleanup ", mark)
+
+
+@broker(own=True, plugins={"mosq": section(opts={"only": "basic_auth control"}, order=10), "all": {"module": "verdict", "order": 20, "acl_check": "allow"}})
+def test_a_callback_that_comes_late_is_asked_after_a_reload(b):
+    c, mark = login(b), b.mark()
+    passes(c, "deny/x")
+    command(c, "register")
+    said(b, "the Mosquitto plugin has registered a callback for MOSQ_EVT_ACL_CHECK after its start; reload", mark)
+    b.reload()
+    assert c.publish("deny/x", qos=1) == 0x87
+    assert len(b.log_lines("has registered", mark)) == 1
 
 
 @broker(own=True, plugins=plain())

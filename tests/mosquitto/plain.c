@@ -5,7 +5,7 @@
  *
  * Options: only = "basic_auth acl_check ..." (default: all but tick), hang = a path (whoever is called "hang", and topics below hang/,
  * wait until nothing stands there), init = a number that mosquitto_plugin_init returns, greeting = a text for the log,
- * quiet = anything: nothing is said of rights.
+ * quiet = anything: nothing is said of rights, slow_tick = anything: a tick takes longer than the time to the next one.
  */
 #include "functions.h"
 
@@ -24,7 +24,7 @@
 
 static mosquitto_plugin_id_t *self;
 static const char *hang_path = "";
-static bool quiet;
+static bool quiet, slow_tick;
 static struct {
 	char id[64];
 	struct mosquitto *client;
@@ -108,10 +108,19 @@ known(struct mosquitto *client, bool forget)
 
 /* ---- logins ------------------------------------------------------------------------------ */
 
+static void *
+name_it(void *client)
+{
+	mosquitto_log_printf(MOSQ_LOG_INFO, "named on a thread of its own, rc=%d",
+	    mosquitto_set_username(client, "somebody-else"));
+	return NULL;
+}
+
 static int
 basic_auth(int event, struct mosquitto_evt_basic_auth *ed, const void *userdata)
 {
 	const char *name = text(ed->username);
+	pthread_t other;
 
 	if (event != MOSQ_EVT_BASIC_AUTH || userdata != &seen)
 		return MOSQ_ERR_INVAL;
@@ -132,6 +141,13 @@ basic_auth(int event, struct mosquitto_evt_basic_auth *ed, const void *userdata)
 		return MOSQ_ERR_UNKNOWN;
 	if (begins(name, "renamed"))
 		return mosquitto_set_username(ed->client, "somebody-else");
+	if (begins(name, "junk"))
+		return mosquitto_set_username(ed->client, "\xff\xfe");
+	if (begins(name, "threaded"))
+		return pthread_create(&other, NULL, name_it, ed->client) == 0 &&
+			pthread_join(other, NULL) == 0
+		    ? MOSQ_ERR_SUCCESS
+		    : MOSQ_ERR_UNKNOWN;
 	if (begins(name, "certificate") && mosquitto_client_certificate(ed->client) != NULL)
 		return MOSQ_ERR_UNKNOWN;
 	return ed->password != NULL && strcmp(ed->password, "secret") == 0 ? MOSQ_ERR_SUCCESS
@@ -158,21 +174,24 @@ static int
 on_ext_auth(int event, void *event_data, void *userdata)
 {
 	struct mosquitto_evt_extended_auth *ed = event_data;
+	bool names_first = strcmp(ed->auth_method, "name-first") == 0;
 
 	(void)userdata;
 	mosquitto_log_printf(MOSQ_LOG_INFO, "ext_auth %s method=%s data=%.*s known=%d",
 	    event == MOSQ_EVT_EXT_AUTH_START ? "start" : "continue", ed->auth_method,
 	    (int)ed->data_in_len, ed->data_in != NULL ? (const char *)ed->data_in : "",
 	    known(ed->client, false));
-	if (strcmp(ed->auth_method, "two-steps") != 0)
+	if (strcmp(ed->auth_method, "two-steps") != 0 && !names_first)
 		return MOSQ_ERR_NOT_SUPPORTED;
 	if (event == MOSQ_EVT_EXT_AUTH_START) {
 		remember(ed->client);
+		if (names_first)
+			(void)mosquitto_set_username(ed->client, "proved");
 		return give(ed, "and then?", MOSQ_ERR_AUTH_CONTINUE);
 	}
 	if (ed->data_in_len != 6 || memcmp(ed->data_in, "second", 6) != 0)
 		return MOSQ_ERR_AUTH;
-	if (mosquitto_set_username(ed->client, "proved") != MOSQ_ERR_SUCCESS)
+	if (!names_first && mosquitto_set_username(ed->client, "proved") != MOSQ_ERR_SUCCESS)
 		return MOSQ_ERR_UNKNOWN;
 	return give(ed, "welcome", MOSQ_ERR_SUCCESS);
 }
@@ -252,6 +271,8 @@ on_message(int event, void *event_data, void *userdata)
 	(void)userdata;
 	if (strcmp(ed->topic, "change/topic") == 0) {
 		ed->topic = mosquitto_strdup("change/other");
+	} else if (strcmp(ed->topic, "change/junk") == 0) {
+		ed->topic = mosquitto_strdup("change/#");
 	} else if (strcmp(ed->topic, "change/in-place") == 0) {
 		for (uint32_t i = 0; i < ed->payloadlen; i++)
 			if (((char *)ed->payload)[i] == 'a')
@@ -301,9 +322,9 @@ own_thread(void *arg)
 	return NULL;
 }
 
-/* "publish topic payload" */
+/* "topic payload", to that client; NULL: to all */
 static int
-control_publish(struct mosquitto *client, const char *rest, bool direct)
+control_publish(const char *client_id, const char *rest)
 {
 	char topic[64], payload[64];
 	mosquitto_property *properties = NULL;
@@ -314,8 +335,8 @@ control_publish(struct mosquitto *client, const char *rest, bool direct)
 		return MOSQ_ERR_INVAL;
 	(void)mosquitto_property_add_string(&properties, MQTT_PROP_CONTENT_TYPE, "sent");
 	heap = mosquitto_strdup(payload);
-	rc = mosquitto_broker_publish(direct ? mosquitto_client_id(client) : NULL, topic,
-	    (int)strlen(payload), heap, 1, !direct && begins(topic, "kept/"), properties);
+	rc = mosquitto_broker_publish(client_id, topic, (int)strlen(payload), heap, 1,
+	    client_id == NULL && begins(topic, "kept/"), properties);
 	if (rc != MOSQ_ERR_SUCCESS) {
 		mosquitto_property_free_all(&properties);
 		free(heap);
@@ -336,9 +357,11 @@ on_control(int event, void *event_data, void *userdata)
 	snprintf(command, sizeof(command), "%.*s", (int)ed->payloadlen, (const char *)ed->payload);
 	mosquitto_log_printf(MOSQ_LOG_INFO, "control topic=%s command=%s", ed->topic, command);
 	if (begins(command, "publish "))
-		return control_publish(ed->client, command + 8, false);
+		return control_publish(NULL, command + 8);
 	if (begins(command, "direct "))
-		return control_publish(ed->client, command + 7, true);
+		return control_publish(mosquitto_client_id(ed->client), command + 7);
+	if (begins(command, "send same "))
+		return control_publish("same", command + 10);
 	if (begins(command, "kick-user "))
 		return mosquitto_kick_client_by_username(command + 10, false);
 	if (begins(command, "kick-nobody"))
@@ -348,6 +371,9 @@ on_control(int event, void *event_data, void *userdata)
 		    mosquitto_kick_client_by_clientid(command + 5, true));
 		return MOSQ_ERR_SUCCESS;
 	}
+	if (begins(command, "register"))
+		return mosquitto_callback_register(
+		    self, MOSQ_EVT_ACL_CHECK, on_acl_check, NULL, NULL);
 	if (begins(command, "rename")) {
 		mosquitto_log_printf(MOSQ_LOG_INFO, "renamed rc=%d subscriptions=%d",
 		    mosquitto_set_username(ed->client, "x"),
@@ -378,6 +404,8 @@ on_tick(int event, void *event_data, void *userdata)
 
 	(void)event;
 	(void)userdata;
+	if (slow_tick)
+		usleep(30000);
 	if (++ticks <= 3)
 		mosquitto_log_printf(
 		    MOSQ_LOG_INFO, "tick %d now=%d", ticks, ed->now_s > 1600000000);
@@ -395,6 +423,18 @@ on_disconnect(int event, void *event_data, void *userdata)
 	    mosquitto_client_id(ed->client), text(mosquitto_client_username(ed->client)),
 	    ed->reason, known(ed->client, true));
 	return MOSQ_ERR_SUCCESS;
+}
+
+static int
+on_disconnect_too(int event, void *event_data, void *userdata)
+{
+	const struct mosquitto_evt_disconnect *ed = event_data;
+
+	(void)event;
+	(void)userdata;
+	mosquitto_log_printf(
+	    MOSQ_LOG_INFO, "second to hear of the end of %s", mosquitto_client_id(ed->client));
+	return MOSQ_ERR_UNKNOWN;
 }
 
 static int
@@ -434,6 +474,7 @@ mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userdata,
 		{ "basic_auth", MOSQ_EVT_BASIC_AUTH, on_basic_auth, NULL },
 		{ "control", MOSQ_EVT_CONTROL, on_control, FUNCTIONS_CONTROL },
 		{ "disconnect", MOSQ_EVT_DISCONNECT, on_disconnect, NULL },
+		{ "disconnect", MOSQ_EVT_DISCONNECT, on_disconnect_too, NULL },
 		{ "ext_auth", MOSQ_EVT_EXT_AUTH_START, on_ext_auth, NULL },
 		{ "ext_auth", MOSQ_EVT_EXT_AUTH_CONTINUE, on_ext_auth, NULL },
 		{ "message", MOSQ_EVT_MESSAGE, on_message, NULL },
@@ -450,6 +491,7 @@ mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userdata,
 	*userdata = &seen;
 	hang_path = option(options, option_count, "hang", "");
 	quiet = option(options, option_count, "quiet", NULL) != NULL;
+	slow_tick = option(options, option_count, "slow_tick", NULL) != NULL;
 	mosquitto_log_printf(MOSQ_LOG_NOTICE, "init options=%d greeting=%s", option_count,
 	    option(options, option_count, "greeting", "(none)"));
 	if (begins(option(options, option_count, "greeting", ""), "hang"))
