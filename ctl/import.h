@@ -130,6 +130,10 @@ void import_converted(struct import_directive *d);
 /* d NULL, or a value that is none (it is lost then): what was in *out stays, and false. */
 bool import_bool(struct import *im, struct import_directive *d, bool *out);
 bool import_int(struct import *im, struct import_directive *d, int64_t min, int64_t max, int64_t *out);
+/* Is it one of plugin_load, which is for those with plugin_use alone? */
+bool import_is_loaded(const struct import *im, size_t plugin);
+/* The last one of plugin_load that has that name; -1: there is none. */
+int import_plugin_named(const struct import *im, const char *name);
 /* The first word of the value, cut to the size. */
 const char *import_word(const struct import_directive *d, char *out, size_t size);
 /* An absolute path, heap. NULL: it is lost, or no memory. What cannot be read here gets a note. */
@@ -181,6 +185,8 @@ void import_listeners(struct import *im, struct import_out *o);
 void import_auth(struct import *im, struct import_out *o);
 /* Is there a plugin, or an ACL file that is one, that decides about clients of that listener? */
 bool import_has_plugin(struct import *im, int listener);
+/* One of these that cannot be written; NULL: there is none. It has been said. */
+struct import_directive *import_lacks_plugin(struct import *im, int listener);
 void import_general(struct import *im, struct import_out *o);
 /* All of it, in the right order; then every directive has its fate. false: no memory. */
 bool import_convert(struct import *im, struct import_out *o);

@@ -75,16 +75,33 @@ plugin_option(struct import *im, int plugin, const char *name)
 	return found;
 }
 
+/* Is it asked about clients of that listener? One of plugin_load about those of the listeners with plugin_use alone. */
+static bool
+concerns(const struct import *im, size_t plugin, int listener)
+{
+	const struct import_plugin *p = &im->plugins[plugin];
+
+	if (!import_is_loaded(im, plugin))
+		return p->listener < 0 || p->listener == listener;
+	for (size_t i = 0; i < im->count; i++) {
+		const struct import_directive *d = &im->directives[i];
+
+		if (d->known != NULL && strcmp(d->known->name, "plugin_use") == 0 &&
+		    d->under == listener && listener >= 0 &&
+		    import_plugin_named(im, d->value) == (int)plugin)
+			return true;
+	}
+	return false;
+}
+
 /* Mosquitto 2.1 has its files as plugins, too: what auth-file reads. */
 static struct import_directive *
 plugin_file(struct import *im, const char *module, const char *option, int listener)
 {
 	for (size_t i = 0; i < im->plugin_count; i++) {
-		struct import_plugin *p = &im->plugins[i];
-		struct import_directive *d = &im->directives[p->at], *file;
+		struct import_directive *d = &im->directives[im->plugins[i].at], *file;
 
-		if (strstr(base_name(plugin_path(d)), module) == NULL ||
-		    (p->listener >= 0 && p->listener != listener))
+		if (strstr(base_name(plugin_path(d)), module) == NULL || !concerns(im, i, listener))
 			continue;
 		if ((file = plugin_option(im, (int)i, option)) != NULL) {
 			import_converted(d);
@@ -101,6 +118,13 @@ is_file_plugin(const struct import_directive *d)
 
 	return strstr(name, "mosquitto_password_file") != NULL ||
 	    strstr(name, "mosquitto_acl_file") != NULL;
+}
+
+/* It keeps things, and decides nothing. */
+static bool
+is_store(const struct import_directive *d)
+{
+	return strstr(base_name(plugin_path(d)), "persist_sqlite") != NULL;
 }
 
 /* Which sections of ours do what mosquitto-go-auth did. */
@@ -141,7 +165,7 @@ hint(struct import *im, struct import_directive *d, int plugin)
 		import_fate(im, d, IMPORT_OTHER,
 		    "clients, groups and roles are in a file of the plugin, which goes on to use "
 		    "it");
-	else if (strstr(name, "persist_sqlite") != NULL)
+	else if (is_store(d))
 		import_fate(im, d, IMPORT_LOST, "the store is Grapnel's own (store { })");
 }
 
@@ -243,10 +267,45 @@ put_listeners(struct import *im, struct import_file *f,
 }
 
 static bool
-is_this(struct import *im, int listener, const void *arg)
+is_of_plugin(struct import *im, int listener, const void *arg)
 {
-	(void)im;
-	return listener == *(const int *)arg;
+	return im->listeners[listener].title[0] != '\0' &&
+	    concerns(im, *(const size_t *)arg, listener);
+}
+
+static bool
+is_for_all(const struct import *im, size_t plugin)
+{
+	return im->plugins[plugin].listener < 0 && !import_is_loaded(im, plugin);
+}
+
+/* Is any of those that it is for there? */
+static bool
+has_listener(struct import *im, size_t plugin)
+{
+	if (is_for_all(im, plugin))
+		return true;
+	for (size_t i = 0; i < im->listener_count; i++)
+		if (is_of_plugin(im, (int)i, &plugin))
+			return true;
+	return false;
+}
+
+/* plugin_use is in what is written, or said. */
+static void
+take_uses(struct import *im, size_t plugin, bool put)
+{
+	for (size_t i = 0; i < im->count; i++) {
+		struct import_directive *d = &im->directives[i];
+
+		if (d->known == NULL || strcmp(d->known->name, "plugin_use") != 0 ||
+		    import_plugin_named(im, d->value) != (int)plugin)
+			continue;
+		if (put)
+			import_converted(d);
+		else
+			import_fate(im, d, IMPORT_LOST, "see its plugin_load");
+	}
 }
 
 static void
@@ -266,8 +325,8 @@ put_plugin(struct import *im, struct import_file *f, int plugin, unsigned number
 	}
 	import_line(f, NULL, "order = %u", order_of(im, d, number));
 	import_string(f, d, "path", path);
-	if (im->plugins[plugin].listener >= 0)
-		put_listeners(im, f, is_this, &im->plugins[plugin].listener);
+	if (!is_for_all(im, (size_t)plugin))
+		put_listeners(im, f, is_of_plugin, &(size_t){ (size_t)plugin });
 	put_plugin_options(im, f, plugin);
 	if (import_bool(im, special, &deny)) {
 		import_line(f, special, "deny_special_chars = %s", deny ? "yes" : "no");
@@ -289,9 +348,11 @@ put_plugins(struct import *im, struct import_out *o)
 
 		if (d->fate == IMPORT_LOST || is_file_plugin(d))
 			continue;
-		if (im->plugins[i].listener >= 0 && im->listener_count > 0 &&
-		    im->listeners[im->plugins[i].listener].title[0] == '\0') {
-			import_fate(im, d, IMPORT_LOST, "its listener is left out");
+		if (!has_listener(im, i)) {
+			import_fate(im, d, IMPORT_LOST,
+			    import_is_loaded(im, i)
+				? "no listener that is there uses it (plugin_use)"
+				: "its listener is left out");
 			continue;
 		}
 		hint(im, d, (int)i);
@@ -309,6 +370,7 @@ put_plugins(struct import *im, struct import_out *o)
 			return;
 		put_plugin(im, f, (int)i, ++number);
 		im->plugins[i].put = true;
+		take_uses(im, i, true);
 	}
 }
 
@@ -316,8 +378,7 @@ static bool
 is_put(const struct import *im, int listener)
 {
 	for (size_t i = 0; i < im->plugin_count; i++)
-		if (im->plugins[i].put &&
-		    (im->plugins[i].listener < 0 || im->plugins[i].listener == listener))
+		if (im->plugins[i].put && concerns(im, i, listener))
 			return true;
 	return false;
 }
@@ -328,10 +389,38 @@ import_has_plugin(struct import *im, int listener)
 	for (size_t i = 0; i < im->plugin_count; i++) {
 		const struct import_directive *d = &im->directives[im->plugins[i].at];
 
-		if ((im->plugins[i].listener < 0 || im->plugins[i].listener == listener) &&
+		if (concerns(im, i, listener) &&
 		    strstr(base_name(plugin_path(d)), "mosquitto_password_file") == NULL)
 			return true;
 	}
+	return false;
+}
+
+struct import_directive *
+import_lacks_plugin(struct import *im, int listener)
+{
+	for (size_t i = 0; i < im->plugin_count; i++) {
+		struct import_directive *d = &im->directives[im->plugins[i].at];
+		const char *path = plugin_path(d);
+
+		if (!concerns(im, i, listener) || is_file_plugin(d) || is_store(d) ||
+		    (path[0] != '\0' && utf8_plain(path, strlen(path))))
+			continue;
+		import_fate(im, d, IMPORT_LOST, "this is not a path; its listeners are left out");
+		return d;
+	}
+	return NULL;
+}
+
+/* Without its file it decides, too. */
+static bool
+has_acl_plugin(struct import *im, int listener)
+{
+	for (size_t i = 0; i < im->plugin_count; i++)
+		if (concerns(im, i, listener) &&
+		    strstr(base_name(plugin_path(&im->directives[im->plugins[i].at])),
+			"mosquitto_acl_file") != NULL)
+			return true;
 	return false;
 }
 
@@ -347,7 +436,8 @@ group_of(struct import *im, int listener)
 		g.passwords = plugin_file(im, "mosquitto_password_file", "password_file", listener);
 	if (g.acl == NULL)
 		g.acl = plugin_file(im, "mosquitto_acl_file", "acl_file", listener);
-	g.open = g.acl == NULL && !is_put(im, listener);
+	g.open = g.acl == NULL && !is_put(im, listener) && !has_acl_plugin(im, listener) &&
+	    import_lacks_plugin(im, listener) == NULL;
 	return g;
 }
 

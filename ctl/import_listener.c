@@ -448,6 +448,7 @@ rights_possible(const struct import_one *x)
 	struct import_directive *const need[] = { import_own(x, "mount_point"),
 		import_security(x->im, "acl_file", x->number),
 		import_security(x->im, "password_file", x->number) };
+	const struct import_directive *plugin;
 
 	for (size_t i = 0; i < sizeof(need) / sizeof(need[0]); i++) {
 		if (is_text(need[i]))
@@ -455,6 +456,10 @@ rights_possible(const struct import_one *x)
 		import_fate(
 		    x->im, need[i], IMPORT_LOST, "its value is no text; the listener is left out");
 		import_fate(x->im, x->at, IMPORT_LOST, "left out, see %s", need[i]->name);
+		return false;
+	}
+	if ((plugin = import_lacks_plugin(x->im, x->number)) != NULL) {
+		import_fate(x->im, x->at, IMPORT_LOST, "left out, see %s", plugin->name);
 		return false;
 	}
 	if (need[0] != NULL &&
@@ -589,7 +594,7 @@ not_opened(struct import *im, const struct import_listener *l, int number)
 static void
 local_only(struct import *im, struct import_file *f)
 {
-	struct import_directive *d = import_find(im, "allow_anonymous", -1);
+	struct import_directive *d = import_find(im, "allow_anonymous", -1), *lacks;
 	bool anonymous = true;
 
 	for (size_t i = 0; i < im->count; i++)
@@ -603,6 +608,10 @@ local_only(struct import *im, struct import_file *f)
 	im->listener_count = 0;
 	if (import_bool(im, d, &anonymous))
 		import_converted(d);
+	if ((lacks = import_lacks_plugin(im, -1)) != NULL) {
+		import_fate(im, lacks, IMPORT_LOST, "all is left out, see %s", lacks->name);
+		return;
+	}
 	import_line(
 	    f, NULL, "# Without a listener, Mosquitto 2 can be reached from this machine alone.");
 	for (int i = 0; i < (im->look_around && loopback_6() ? 2 : 1); i++) {

@@ -65,11 +65,18 @@ standard_listener(struct import *im, size_t at, int *listener)
 	return listener_new(im, at, true, listener);
 }
 
+/* It stands under no listener, wherever it stands. */
+static bool
+is_global_plugin(const struct import_directive *d)
+{
+	return strcmp(d->name, "global_plugin") == 0 || strcmp(d->name, "plugin_load") == 0;
+}
+
 static bool
 plugin_new(struct import *im, size_t at, struct place *p)
 {
 	struct import_plugin *more = realloc(im->plugins, (im->plugin_count + 1) * sizeof(*more));
-	bool global = strcmp(im->directives[at].name, "global_plugin") == 0;
+	bool global = is_global_plugin(&im->directives[at]);
 
 	if (more == NULL)
 		return no_memory(im);
@@ -107,6 +114,9 @@ put_in_place(struct import *im, size_t at, struct place *p)
 		return false;
 	} else if (is_one(d, "plugin") && !plugin_new(im, at, p)) {
 		return false;
+	} else if (is_one(d, "plugin_use")) {
+		p->plugin =
+		    import_plugin_named(im, d->value); /* options behind it are of that one */
 	} else if (is_one(d, "connection")) {
 		p->bridge = (int)im->bridge_count++;
 	} else if (is_one(d, "per_listener_settings")) {
@@ -117,7 +127,7 @@ put_in_place(struct import *im, size_t at, struct place *p)
 	case IMPORT_GLOBAL:
 		break;
 	case IMPORT_SECURITY:
-		if (!im->per_listener)
+		if (!im->per_listener || is_global_plugin(d))
 			break;
 		if (p->listener < 0 && !standard_listener(im, at, &p->listener))
 			return false;

@@ -124,7 +124,7 @@ static const struct import_known table[] = {
 	{ "pid_file", IMPORT_GLOBAL, IMPORT_OPEN, NULL, NULL },
 	{ "plugin", IMPORT_SECURITY, IMPORT_OPEN, NULL, NULL },
 	OLD("plugin_load", "plugin"),
-	{ "plugin_use", IMPORT_LISTENER, IMPORT_LOST, "the plugin is asked about the clients of all listeners; listeners = [...] in its section says otherwise", NULL },
+	{ "plugin_use", IMPORT_LISTENER, IMPORT_OPEN, "there is no plugin_load of that name", NULL },
 	{ "port", IMPORT_LISTENER, IMPORT_OPEN, NULL, NULL },
 	{ "protocol", IMPORT_LISTENER, IMPORT_OPEN, NULL, NULL },
 	{ "proxy_protocol_v2_require_tls", IMPORT_LISTENER, IMPORT_OPEN, NULL, NULL },

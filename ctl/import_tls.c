@@ -33,6 +33,22 @@ left_out(const struct import_one *x, struct import_directive *d, const char *why
 	return false;
 }
 
+/* Who is asked for no certificate has no name in it, and Mosquitto lets nobody in without one. */
+static bool
+name_possible(const struct import_one *x)
+{
+	static const char *const names[] = { "use_identity_as_username",
+		"use_subject_as_username" };
+
+	if (import_own(x, "psk_hint") != NULL || import_own(x, "enable_proxy_protocol") != NULL)
+		return true;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (import_own_flag(x, names[i]))
+			return left_out(x, import_own(x, names[i]),
+			    "without require_certificate nobody shows one, so nobody comes in");
+	return true;
+}
+
 bool
 import_tls_possible(const struct import_one *x)
 {
@@ -53,7 +69,10 @@ import_tls_possible(const struct import_one *x)
 		return left_out(x, certificate != NULL ? certificate : key,
 		    "certfile and keyfile need each other");
 	d = import_own(x, "require_certificate");
-	if (!import_bool(x->im, d, &must) || !must || certificate == NULL)
+	(void)import_bool(x->im, d, &must);
+	if (certificate != NULL && !must && !name_possible(x))
+		return false;
+	if (!must || certificate == NULL)
 		return true;
 	if (import_own(x, "cafile") == NULL && import_own(x, "capath") == NULL)
 		return left_out(x, d, "without cafile or capath nobody's certificate is good");

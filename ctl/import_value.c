@@ -82,6 +82,27 @@ import_converted(struct import_directive *d)
 		d->fate = IMPORT_CONVERTED;
 }
 
+bool
+import_is_loaded(const struct import *im, size_t plugin)
+{
+	return strcmp(im->directives[im->plugins[plugin].at].name, "plugin_load") == 0;
+}
+
+int
+import_plugin_named(const struct import *im, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (size_t i = im->plugin_count; i-- > 0;) {
+		const char *value = im->directives[im->plugins[i].at].value;
+
+		if (import_is_loaded(im, i) && strcspn(value, " \t") == len &&
+		    strncmp(value, name, len) == 0)
+			return (int)i;
+	}
+	return -1;
+}
+
 /* ---- values -------------------------------------------------------------------------------------- */
 
 const char *
@@ -122,7 +143,7 @@ import_int(struct import *im, struct import_directive *d, int64_t min, int64_t m
 		return false;
 	import_word(d, word, sizeof(word));
 	errno = 0;
-	n = strtoll(word, &end, 0);
+	n = strtoll(word, &end, 10); /* as atoi() does */
 	if (end == word || *end != '\0' || errno != 0) {
 		import_fate(im, d, IMPORT_LOST, "it must be a number");
 		return false;

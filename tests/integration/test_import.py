@@ -338,6 +338,7 @@ CONVERSIONS = [
     ("listener 1884\nmax_queued_messages 0\nmax_inflight_messages 0", ["max_queued_messages = 1000000000", "max_inflight = 65535"], []),
     ("listener 1884\npersistent_client_expiration 1y", ["max_session_expiry = 31536000s"], []),
     ("listener 1884\npersistent_client_expiration soon", ["max_session_expiry = 4294967295s"], ["soon\n.*one of s"]),
+    ("listener 1884\nmax_connections 010", ["max_connections = 10"], []),
     ("listener 1884\nmax_qos 1\nmax_qos 2", ["max_qos = 2"], [":2: max_qos 1\n.*mosquitto.conf:3 has it again"]),
     ("listener 1884\nupgrade_outgoing_qos true", [], ["upgrade_outgoing_qos true\n.*never gets a higher QoS"]),
     ("listener 1884\nuse_username_as_clientid true", ["takeover = owner"], ["the client id stays"]),
@@ -384,6 +385,42 @@ def test_a_certificate_that_nobody_can_have_opens_no_listener():
         assert re.search(r"listener 18831\n.*left out", said), said
 
 
+@each(which=("use_identity_as_username", "use_subject_as_username"))
+def test_a_name_that_nobody_can_have_opens_no_listener(which):
+    """Mosquitto asks for no certificate then, and refuses all who come without one."""
+    c = pki.get().root.issue("import")
+    tls = "certfile %s\nkeyfile %s\n%s true\nallow_anonymous true\n" % (c.cert, c.key, which)
+    with Folder("listener 18831\n%slistener 18832\n" % tls) as f:
+        said = f.convert()
+        assert 'bind = "*:18831"' not in f.read() and 'bind = "*:18832"' in f.read()
+        assert re.search(r"listener 18831\n.*left out, see %s" % which, said), said
+
+
+@each(row=(
+    # The plugin that would decide is not there.
+    (b"listener 18831\nplugin /lib/\xff.so\n", []),
+    (b"per_listener_settings true\nlistener 18831\nplugin /lib/\xff.so\nlistener 18832\nallow_anonymous true\n", ['bind = "*:18832"']),
+    (b"plugin /lib/\xff.so\nacl_file /x\n", []),
+    (b"plugin /lib/\xff_persist_sqlite.so\n", ['bind = "127.0.0.1:1883"']),
+))
+def test_without_a_plugin_that_decides_no_listener_is_opened(row):
+    text, binds = row
+    with Folder() as f:
+        with open(f.path("mosquitto.conf"), "wb") as out:
+            out.write(text)
+        said = f.convert()
+        got = [line for line in settings(f.read()) if line.startswith("bind") and "[::1]" not in line]
+        assert got == binds and (not binds or re.search(r"left out, see plugin|store is Grapnel's own", said)), (got, said)
+        if not binds:
+            assert "left out, see plugin" in said and not os.path.exists(f.path("out", "rules")), said
+
+
+def test_a_plugin_for_rights_that_has_no_file_opens_nothing():
+    with Folder("listener 18831\nallow_anonymous true\nplugin /lib/mosquitto_acl_file.so\n") as f:
+        f.convert()
+        assert "rules = " not in f.read() and not os.path.exists(f.path("out", "rules")), f.read()
+
+
 @each(row=(
     # Rules that are about other topics than they were, or that are not there.
     ("listener 18831\nmount_point m/\nacl_file {dir}/acl\nlistener 18832\n", "mount_point"),
@@ -409,6 +446,20 @@ def test_what_stands_before_the_first_listener_opens_none_that_mosquitto_does_no
     with Folder(text.replace("max_qos 2", "max_qos 1"), acl="topic #\n") as f:
         f.convert()
         assert 'bind = "*:1883"' in f.read()
+
+
+@each(per_listener=("false", "true"))
+def test_plugins_of_mosquitto_2_1_are_for_those_that_use_them(per_listener):
+    text = ("per_listener_settings %s\nplugin_load one /lib/one.so\nplugin_load two /lib/two.so\nglobal_plugin /lib/all.so\n"
+            "listener 18831 127.0.0.1\nplugin_use one\nplugin_opt_a 1\nlistener 18832 127.0.0.1\nplugin_use nobody\n" % per_listener)
+    with Folder(text) as f:
+        said = f.convert()
+        got = "\n".join(settings(f.read()))
+        assert re.findall("bind = .*", got) == ['bind = "127.0.0.1:18831"', 'bind = "127.0.0.1:18832"'], got
+        assert 'path = "/lib/one.so"\nlisteners = ["mqtt-18831"]\noption "a" {' in got, got
+        assert 'path = "/lib/all.so"\n}' in got and "two.so" not in got, got
+        assert re.search("two.so\n.*no listener that is there uses it", said), said
+        assert re.search("plugin_use nobody\n.*no plugin_load", said), said
 
 
 def test_a_plugin_of_one_listener_is_asked_about_its_clients():
