@@ -53,7 +53,7 @@ struct instance {
 	uint32_t start_timeout_ms, slow_after_ms, tick_ms;
 	unsigned queue;
 	bool direct, purge; /* purge: kept answers are forgotten when a command has changed something */
-	uint32_t events;    /* bits of enum mosq_event that the host asks about: those that had callbacks */
+	uint32_t events;    /* bits of enum mosq_event that the host asks about: those that had callbacks; the engine's lock */
 	int metrics[METRIC_COUNT];
 	_Atomic unsigned workers; /* that run */
 	struct grapnel_timer *watch; /* worker 0's */

@@ -266,7 +266,9 @@ leave_chains(struct instance *in)
 		{ "tls_psk_key", (events & (1u << EVT_PSK_KEY)) != 0 },
 	};
 
+	(void)pthread_mutex_lock(&in->engine->lock);
 	in->events = events;
+	(void)pthread_mutex_unlock(&in->engine->lock);
 	for (size_t i = 0; i < sizeof(hooks) / sizeof(hooks[0]); i++)
 		if (!hooks[i].wanted &&
 		    in->host->hook_disable(in->self, hooks[i].hook) != GRAPNEL_OK)
