@@ -282,8 +282,9 @@ socket_permit(const char *path, const char *group, mode_t mode)
 			return GRAPNEL_EINVAL;
 		}
 		if (lchown(path, (uid_t)-1, found->gr_gid) != 0) {
-			log_error("admin socket %s: cannot give it to group \"%s\": %s", path,
-			    group, strerror(errno));
+			log_error("admin socket %s: cannot give it to group \"%s\": %s; unless "
+				  "the broker starts as root, its user has to be in that group",
+			    path, group, strerror(errno));
 			return GRAPNEL_ESYS;
 		}
 	}
