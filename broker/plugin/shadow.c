@@ -75,5 +75,6 @@ shadows_ask(const struct ask *decided)
 	const struct chain *chain = &decided->set->chains[decided->hook];
 
 	for (unsigned i = 0; decided->question != NULL && i < chain->shadow_count; i++)
-		shadow_ask(decided, &chain->shadows[i]);
+		if (listeners_concern(chain->shadows[i].listeners, &decided->question->client))
+			shadow_ask(decided, &chain->shadows[i]);
 }

@@ -561,6 +561,17 @@ def test_a_shadow_is_asked_and_not_heeded(b):
     b.wait_metric('grapnel_plugin_shadow_differed_total{plugin="gate"}', 3)
 
 
+@broker(own=True, plugins={"real": dict({"module": "verdict", "order": 20}, **says("allow", acl_check="allow")),
+                           "gate": gate(hooks=AUTH + ["acl_check"], order=10, shadow=True, listeners="there")}, listeners=BOTH)
+def test_a_shadow_does_not_differ_about_clients_of_other_listeners(b):
+    for x in BOTH:
+        c = b.connect(V5, "at-" + x, listener=x, username="alice", password="pw")
+        assert c.publish("a", "x", qos=1) == 0x10
+    b.wait_metric('grapnel_plugin_shadow_agreed_total{plugin="gate"}', 2)
+    assert not b.log_lines("shadow_differs")
+    assert b.metric('grapnel_plugin_shadow_differed_total{plugin="gate"}') == 0
+
+
 # ---- explain ----------------------------------------------------------------------------------------
 
 
