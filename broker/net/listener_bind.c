@@ -48,7 +48,8 @@ tcp_advice(int err, const struct listener_settings *ls, char *buf, size_t size)
 		return buf;
 	case EACCES:
 		return "ports below 1024 need root or CAP_NET_BIND_SERVICE: start as root with "
-		       "\"user\" set, or choose another port";
+		       "\"user\" set, let systemd open it (bind = \"systemd:NAME\"), or choose "
+		       "another port";
 	case EADDRNOTAVAIL:
 		return "no interface of this machine has that address (\"ip address\" lists them)";
 	case ENODEV: /* of SO_BINDTODEVICE alone */
