@@ -229,8 +229,10 @@ ask_control(struct engine *e, struct call *c)
 		.payloadlen = (uint32_t)c->data_len,
 		.qos = c->qos,
 		.retain = c->retain };
+	bool command = foreign_commands(e, c->topic);
 	int rc = foreign_call(e, EVT_CONTROL, &ed, c->topic, false);
-	enum grapnel_verdict verdict = verdict_of(e, EVT_CONTROL, rc);
+	enum grapnel_verdict verdict =
+	    command && rc == MOSQ_PLUGIN_DEFER ? GRAPNEL_ALLOW : verdict_of(e, EVT_CONTROL, rc);
 	struct grapnel_publish_answer answer = { .size = sizeof(answer),
 		.drop = verdict == GRAPNEL_ALLOW,
 		.reason_code = verdict == GRAPNEL_DENY ? refusal(rc, ed.reason_code) : 0,

@@ -195,6 +195,18 @@ foreign_call(struct engine *e, int event, void *event_data, const char *topic, b
 	return rc;
 }
 
+bool
+foreign_commands(const struct engine *e, const char *topic)
+{
+	const struct foreign *f = &e->foreign;
+
+	for (unsigned i = 0; i < f->count; i++)
+		if (f->callbacks[i].fn != NULL && f->callbacks[i].event == EVT_CONTROL &&
+		    same_topic(f->callbacks[i].topic, topic))
+			return true;
+	return false;
+}
+
 int
 foreign_tell(struct engine *e, int event, void *event_data)
 {

@@ -79,6 +79,8 @@ int foreign_unregister(struct engine *e, int event, callback_fn fn, const char *
  * @return what the last one said; MOSQ_PLUGIN_DEFER: none decided.
  */
 int foreign_call(struct engine *e, int event, void *event_data, const char *topic, bool all);
+/* Is there a callback for commands to that topic? */
+bool foreign_commands(const struct engine *e, const char *topic);
 /* Call all of an event, whatever they say. @return the first thing said that is neither MOSQ_SUCCESS nor MOSQ_PLUGIN_DEFER. */
 int foreign_tell(struct engine *e, int event, void *event_data);
 const char *foreign_event_name(int event);

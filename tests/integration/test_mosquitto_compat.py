@@ -341,6 +341,7 @@ def test_commands_go_no_further(b):
     c.send_publish(CONTROL, "fly", qos=1, packet_id=9)
     p = c.expect(PUBACK, packet_id=9, reason=0x83)
     assert p.prop(P.REASON_STRING) == "no such command", p
+    command(c, "defer")  # nor when it is not answered
     other.expect_nothing()
     assert c.publish("$CONTROL/nobodys/v1", "x", qos=1) == 0  # not its matter
     other.expect_message("$CONTROL/nobodys/v1", "x")

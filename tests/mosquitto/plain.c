@@ -371,6 +371,8 @@ on_control(int event, void *event_data, void *userdata)
 		    mosquitto_kick_client_by_clientid(command + 5, true));
 		return MOSQ_ERR_SUCCESS;
 	}
+	if (begins(command, "defer"))
+		return MOSQ_ERR_PLUGIN_DEFER;
 	if (begins(command, "register"))
 		return mosquitto_callback_register(
 		    self, MOSQ_EVT_ACL_CHECK, on_acl_check, NULL, NULL);
