@@ -623,6 +623,28 @@ def test_a_client_identifier_has_to_belong_to_its_user(b):
 # ---- all of them -------------------------------------------------------------------------------
 
 
+@skip_if(not os.path.exists(TOOL), "there is no grapnel-plugin in this build")
+def test_a_reason_that_is_cut_is_text_all_the_same():
+    if not built("payload-validator"):
+        raise Skip("payload-validator is not built")
+    with tempfile.TemporaryDirectory() as place:
+        for name in ("\u00e4" * 200, "x" + "\u00e4" * 200, "\u20ac" * 100, "x" + "\u20ac" * 100, "\U0001f600" * 80):
+            with open(place + "/schema", "w", encoding="utf-8") as f:
+                json.dump({"required": [name]}, f)
+            script = """section <<END
+    schema "#" {
+        file = "%s/schema"
+    }
+END
+start
+client c
+publish c a payload={} -> deny reason_code=0x99
+""" % place
+            r = subprocess.run([TOOL, "run", PLUGINS + "/payload-validator.so", "--hold", "50ms"], input=script, text=True,
+                               timeout=10 * TIMEOUT, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            assert r.returncode == 0, r.stdout
+
+
 @each(folder=FOLDERS)
 @skip_if(not os.path.exists(TOOL), "there is no grapnel-plugin in this build")
 def test_its_steps_are_as_expected_and_the_harness_finds_nothing(folder):

@@ -87,6 +87,20 @@ put_place(struct why *why, const struct place *place)
 	return at + (size_t)n < why->size ? at + (size_t)n : why->size - 1;
 }
 
+/* One that was cut may end within a character, and would be no text that a client can be told. */
+static void
+whole_characters(char *text)
+{
+	size_t len = strlen(text), at = len;
+	unsigned char first;
+
+	while (at > 0 && ((unsigned char)text[at - 1] & 0xC0) == 0x80)
+		at--;
+	first = at > 0 ? (unsigned char)text[at - 1] : 0;
+	if (first >= 0xC0 && len - at + 1 < (first >= 0xF0 ? 4u : first >= 0xE0 ? 3u : 2u))
+		text[at - 1] = '\0';
+}
+
 static bool no(struct why *why, const struct place *place, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -100,11 +114,11 @@ no(struct why *why, const struct place *place, const char *format, ...)
 	if (place == NULL)
 		at += (size_t)snprintf(why->text, why->size, "the payload");
 	at += (size_t)snprintf(why->text + at, why->size - at, ": ");
-	if (at >= why->size)
-		return false;
 	va_start(arguments, format);
-	(void)vsnprintf(why->text + at, why->size - at, format, arguments);
+	if (at < why->size)
+		(void)vsnprintf(why->text + at, why->size - at, format, arguments);
 	va_end(arguments);
+	whole_characters(why->text);
 	return false;
 }
 
