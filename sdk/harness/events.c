@@ -53,9 +53,11 @@ events_add(harness *h, unsigned worker, const struct grapnel_event *e)
 {
 	struct plug *p = h->running;
 	struct plug_worker *pw = &p->workers[worker];
+	uint64_t wanted = atomic_load(&p->events);
 	struct event_kept *k;
 
-	if (!(atomic_load(&p->events) & GRAPNEL_EVENT_BIT(e->type)))
+	/* GAP comes unasked: to whoever wants others. */
+	if (wanted == 0 || (e->type != GRAPNEL_EVENT_GAP && !(wanted & GRAPNEL_EVENT_BIT(e->type))))
 		return GRAPNEL_ENOENT;
 	if ((k = event_copy(h, e)) == NULL)
 		return GRAPNEL_ENOMEM;

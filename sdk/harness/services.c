@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define PROPERTIES_MAX 256u /* of a publication, as in the broker */
 
@@ -16,11 +17,18 @@ watch_fd(struct grapnel_instance *self, int fd, unsigned events, grapnel_watch_f
 {
 	struct plug *p = plug_here(self, "watch_fd");
 	struct thing *t;
+	struct stat st;
 
 	if (p == NULL || fd < 0 || fn == NULL)
 		return NULL;
 	if (fcntl(fd, F_GETFD) < 0) {
 		finding(p->h, "descriptor: watch_fd was given %d, which is not open", fd);
+		return NULL;
+	}
+	if (fstat(fd, &st) == 0 && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode))) {
+		finding(p->h,
+		    "descriptor: watch_fd was given %d, a file, which the system does not watch",
+		    fd);
 		return NULL;
 	}
 	if ((t = thing_new(p, THING_WATCH, arg)) == NULL)

@@ -45,6 +45,9 @@ client_word(struct step *s, unsigned i)
 static uint8_t *
 properties_read(struct step *s, size_t *len, uint32_t *expiry, bool *has_expiry)
 {
+	/* Where the broker has taken the Message Expiry Interval out of the block: grapnel/hooks.h, grapnel_message_info. */
+	bool taken = has_expiry != NULL && !word_is(&s->words[0], "publish") &&
+	    !word_is(&s->words[0], "acl");
 	struct grapnel_property list[PROPERTIES_MAX];
 	size_t n = 0;
 	uint8_t *out;
@@ -80,7 +83,7 @@ properties_read(struct step *s, size_t *len, uint32_t *expiry, bool *has_expiry)
 			*has_expiry = true;
 			*expiry = p->u.number;
 		}
-		n++;
+		n += !(taken && p->id == PROP_MESSAGE_EXPIRY);
 	}
 	*len = mqtt_properties_size(list, n);
 	out = malloc(*len + 1);
@@ -227,7 +230,8 @@ do_exchange(struct step *s)
 	if (c == NULL)
 		return STEP_BROKEN;
 	q.client = &c->info;
-	(void)arg_get(s, "method", &q.method);
+	if (!arg_get(s, "method", &q.method))
+		return broken(s, "usage: exchange CLIENT method=…");
 	(void)arg_get(s, "data", &q.data);
 	(void)arg_get(s, "password", &q.password);
 	if (arg_get(s, "phase", &phase)) {
@@ -335,6 +339,8 @@ do_acl(struct step *s)
 		q.topic = rest;
 	else
 		outcome = broken(s, "\"%s\" is no Topic Filter", s->words[3].text);
+	if (outcome == STEP_OK && q.message != NULL && !topic_name_valid(q.topic))
+		outcome = broken(s, "\"%s\" is no Topic Name", s->words[3].text);
 	if (q.share.len == 0)
 		q.share.data = NULL;
 	if (outcome == STEP_OK && s->h->running != NULL &&

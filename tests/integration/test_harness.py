@@ -77,6 +77,7 @@ FAULTS = {
     "sleeps": (ASK, r"blocked: acl_check slept for \d+ ms on worker 0 \(limit 5 ms\)"),
     "computes": (ASK, r"blocked: acl_check computed for \d+ ms on worker 0 \(limit 5 ms\)"),
     "spins": (ASK + "\nrun", r"spins: after \d+ turns"),
+    "watch-file": (ASK, r"descriptor: watch_fd was given \d+, a file"),
     "closed-first": (ASK, r"descriptor: \d+ was closed before watch_remove"),
 }
 
@@ -452,6 +453,8 @@ WRONG = {
     "number": ("expect metric questions_total none", r'5: expect: "none" is no number'),
     "number of questions": ("expect pending none", r'5: expect: "none" is no number'),
     "number of events": ("event client_connected c1 -> taken all", r'5: event: "all" is no number'),
+    "no method": ("exchange c1", r"5: exchange: usage: exchange CLIENT method="),
+    "no Topic Name": ("acl publish c1 a/# -> allow", r'5: acl: "a/#" is no Topic Name'),
     "misplaced ->": ("advance 1s -> deny", r"5: advance: nothing can be expected of it"),
     "-> of what happened": ("expect no published a/b -> payload=x", r"5: expect: only of a question can be something expected"),
     "-> of questions": ("expect pending -> 0", r"5: expect: only of a question can be something expected"),
@@ -506,6 +509,11 @@ def test_a_login_leaves_nothing_of_the_one_before():
                      "reload <<END\n%srules = \"allow all #\"\nEND\nauthenticate c1 -> allow rules\n"
                      "reload <<END\n%sEND\nauthenticate c1 -> allow !rules\nacl publish c1 acme/x -> deny by=plugin\n"
                      % (login, login, login, login))
+    assert code == 0, said
+
+
+def test_a_gap_comes_unasked():
+    code, said = run("faulty", script_of("none", "event gap c1 lost=3 -> taken 1\nevent subscribed c1 -> unwanted"))
     assert code == 0, said
 
 

@@ -6,6 +6,7 @@
  * With FAULTY_NO_SLOT_FREE it has no client_slot_free.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <grapnel/plugin.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -115,6 +116,18 @@ leak_watch(struct faulty *f, struct grapnel_request *req, const struct grapnel_a
 	(void)req;
 	(void)q;
 	f->watch = f->host->watch_fd(f->self, f->pipe[0], GRAPNEL_READABLE, on_fd, f);
+	return GRAPNEL_ALLOW;
+}
+
+static enum grapnel_verdict
+watch_file(struct faulty *f, struct grapnel_request *req, const struct grapnel_acl_check *q)
+{
+	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+
+	(void)req;
+	(void)q;
+	(void)f->host->watch_fd(f->self, fd, GRAPNEL_READABLE, on_fd, f);
+	close(fd);
 	return GRAPNEL_ALLOW;
 }
 
@@ -596,6 +609,7 @@ static const struct {
 	{ "spins", spins },
 	{ "timer-after-free", timer_after_free },
 	{ "unref-twice", unref_twice },
+	{ "watch-file", watch_file },
 };
 
 /* ---- the plugin ---------------------------------------------------------------------------------------------- */

@@ -34,6 +34,23 @@ unit_acl(void *instance, struct grapnel_request *req, const struct grapnel_acl_c
 	return GRAPNEL_ALLOW;
 }
 
+/* The host has taken the Message Expiry Interval out of the block. */
+static enum grapnel_verdict
+unit_deliver(void *instance, struct grapnel_request *req, const struct grapnel_message_deliver *q)
+{
+	struct grapnel_property p;
+	size_t pos = 0;
+
+	(void)instance;
+	(void)req;
+	while (table->property_next(q->message->properties, &pos, &p) == 1) {
+		if (p.id == 2)
+			return GRAPNEL_DENY;
+	}
+	return q->message->has_message_expiry && q->message->message_expiry == 60 ? GRAPNEL_ALLOW
+										  : GRAPNEL_NEXT;
+}
+
 static const struct grapnel_option unit_options[] = {
 	{ .name = "refuse",
 	    .type = GRAPNEL_OPTION_BOOL,
@@ -50,6 +67,7 @@ static const struct grapnel_plugin unit = {
 	.options = unit_options,
 	.create = unit_create,
 	.acl_check = unit_acl,
+	.message_deliver = unit_deliver,
 };
 
 static void
@@ -130,6 +148,9 @@ START_TEST(steps_are_run_as_by_printf)
 	    grapnel_harness_step(h, "acl publish c1 a/b -> allow rule=unit:1"), GRAPNEL_OK);
 	ck_assert_int_eq(grapnel_harness_step(h, "acl publish c1 a/b -> deny"), GRAPNEL_EFAULT);
 	ck_assert_str_eq(last, "acl: allow rule=unit:1");
+	ck_assert_int_eq(grapnel_harness_step(
+			     h, "deliver c1 a/b property.x=y property.message-expiry=60 -> allow"),
+	    GRAPNEL_OK);
 	ck_assert_uint_eq(grapnel_harness_failures(h), 2);
 	ck_assert_uint_eq(grapnel_harness_findings(h), 0);
 	ck_assert_uint_eq(grapnel_harness_free(h), 2);
