@@ -28,7 +28,7 @@ def tool(*arguments, script=None, quiet=False):
 
 def run(plugin, script, *arguments, quiet=False):
     """quiet: the plugin has a fault, and what it leaves behind is its own."""
-    if not quiet and FACTOR > 1:
+    if not quiet and FACTOR > 1 and "--hold" not in arguments:
         arguments += ("--hold", str(int(5 * FACTOR)))
     return tool("run", os.path.join(PLUGINS, plugin + ".so"), *arguments, script=script, quiet=quiet)
 
@@ -427,7 +427,8 @@ def test_bundled_plugins_have_no_findings_even_with_a_backend_that_is_down(plugi
             f.write("alice:$6$saltstring$svn8UoSVapNtMuq1ukKS4tPQd8iKwSMHWjl/O817G3uBnIFNjnQJuesI68u4OTLiBFdcbYEdFCoEOfaS35inz1\n")
         with open(os.path.join(folder, "acl"), "w", encoding="utf-8") as f:
             f.write("user alice\ntopic readwrite a/#\n")
-        code, said = run(plugin, BUNDLED[plugin] % {"dir": folder})
+        # Whoever waited for a backend would hold its worker for seconds; less can be a machine that is busy.
+        code, said = run(plugin, BUNDLED[plugin] % {"dir": folder}, "--hold", "200ms")
     assert code == 0 and said == "stdin: ok\n", said
 
 

@@ -29,7 +29,8 @@ ALL = os.environ.get("GRAPNEL_NEW_ALL") == "1"
 WARNINGS = ("-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wstrict-prototypes -Wmissing-prototypes "
             "-Wcast-qual -Wwrite-strings -Wundef -Wvla -Wformat=2 -Wunused-macros -Werror")
 # How long a call holds its worker is the harness's own matter: a machine that is busy has other things to find here.
-PATIENT = {"RUN_OPTIONS": "--hold 1000ms"}
+HOLD = "--hold 1000ms"
+PATIENT = "RUN_OPTIONS=" + HOLD
 COMPILERS = [cc for cc in ("gcc", "clang") if shutil.which(cc)]
 WHY = sdk.skip_reason()
 if not WHY and not os.path.exists(os.path.join(sdk.BUILD, "grapnel-plugin")):
@@ -132,7 +133,7 @@ def build_and_run(s, choice, number, cc):
     new(s, name, *choice.arguments())
     try:
         for more in ([], ["SANITIZE=address"]):
-            s.run(["make", "-s", "CC=" + cc, "WARNINGS=" + WARNINGS, "check"] + more, folder, env=PATIENT)
+            s.run(["make", "-s", "CC=" + cc, "WARNINGS=" + WARNINGS, "check", PATIENT] + more, folder)
     finally:
         shutil.rmtree(folder)
 
@@ -283,7 +284,7 @@ def test_make_install_honours_destdir_and_keeps_a_configuration():
         s.run(["make", "-s", "clean"], folder)
         assert not [n for n in all_files(folder) if n.endswith(".so")]
         assert "address or undefined" in s.run(["make", "check", "SANITIZE=thread"], folder, code=2)
-        s.run(["make", "-s", "check", "SANITIZE=undefined"], folder, env=PATIENT)
+        s.run(["make", "-s", "check", "SANITIZE=undefined", PATIENT], folder)
 
 
 @once
@@ -305,7 +306,7 @@ def test_it_becomes_a_package():
     with Sdk() as s:
         folder = made(s)
         # -d: grapnel-dev is here, but not as a package.
-        s.run(["dpkg-buildpackage", "-b", "-d", "-us", "-uc"], folder, env=PATIENT, timeout=300)
+        s.run(["dpkg-buildpackage", "-b", "-d", "-us", "-uc"], folder, env={"RUN_OPTIONS": HOLD}, timeout=300)
         (package,) = [n for n in os.listdir(s.dir) if n.endswith(".deb") and "dbgsym" not in n]
         s.run(["dpkg-deb", "-x", package, "unpacked"], s.dir)
         files = [n for n in all_files(s.dir + "/unpacked") if "/share/doc/" not in n]

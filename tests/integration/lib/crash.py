@@ -136,6 +136,9 @@ class World:
             self.step(0.01)
             for s in self.subscribers:
                 s.turn()
+            if self.mode == "net":
+                for device in self.devices:
+                    device.connect()  # whose connection was taken over
         return True
 
     # ---- rounds --------------------------------------------------------------------------------

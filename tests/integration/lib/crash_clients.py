@@ -110,6 +110,8 @@ class Device:
     def packet(self, p):
         if p.type == wire.CONNACK:
             self.connack(p)
+        elif p.type == wire.DISCONNECT and self.world.mode == "net" and p.reason == 0x8E:
+            self.lost()  # a connection of before, which was lost before the broker had looked at it, has taken over
         elif p.type == wire.DISCONNECT and not (self.world.gentle and p.reason == 0x8B):  # it is shutting down
             self.oracle.wrong("%s was disconnected: %r" % (self.name, p))
         elif p.type not in (wire.PINGRESP, wire.DISCONNECT):
