@@ -595,7 +595,10 @@ key_is_enough(struct import *im)
 		if (l->title[0] == '\0' || !l->psk)
 			continue;
 		(void)import_bool(im, d, &identity);
-		if (!identity && !l->anonymous)
+		/* Who needs no name there has one here, which may be somebody's. */
+		if (!identity &&
+		    (!l->anonymous || import_has_plugin(im, (int)i) ||
+			group_of(im, (int)i).passwords != NULL))
 			return false;
 		enough = true;
 	}

@@ -458,6 +458,17 @@ rights_possible(const struct import_one *x)
 		import_fate(x->im, x->at, IMPORT_LOST, "left out, see %s", need[i]->name);
 		return false;
 	}
+	for (size_t i = 0; i < x->im->count; i++) {
+		struct import_directive *d = &x->im->directives[i];
+
+		if (d->known == NULL || strcmp(d->known->name, "websockets_origin") != 0 ||
+		    d->under != x->number || is_text(d))
+			continue;
+		import_fate(
+		    x->im, d, IMPORT_LOST, "its value is no text; the listener is left out");
+		import_fate(x->im, x->at, IMPORT_LOST, "left out, see %s", d->name);
+		return false;
+	}
 	if ((plugin = import_lacks_plugin(x->im, x->number)) != NULL) {
 		import_fate(x->im, x->at, IMPORT_LOST, "left out, see %s", plugin->name);
 		return false;

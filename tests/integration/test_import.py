@@ -415,6 +415,29 @@ def test_without_a_plugin_that_decides_no_listener_is_opened(row):
             assert "left out, see plugin" in said and not os.path.exists(f.path("out", "rules")), said
 
 
+@each(row=(
+    # What comes besides psk_file; is a key enough?
+    ("allow_anonymous true\n", True), ("allow_anonymous false\n", False),
+    ("allow_anonymous true\npassword_file {dir}/passwd\n", False), ("allow_anonymous true\nplugin /lib/x.so\n", False),
+    ("allow_anonymous true\npassword_file {dir}/passwd\nuse_identity_as_username true\n", True),
+))
+def test_a_key_does_not_stand_for_a_password(row):
+    """Mosquitto has such a client without a name, or with the one whose password it knows; here it has that of its key."""
+    more, enough = row
+    with Folder("listener 18831\npsk_hint h\npsk_file {dir}/psk\n" + more, psk="admin:00112233445566778899aabbccddeeff\n", passwd="") as f:
+        said = f.convert()
+        assert ("sources = [psk]" in f.read()) == enough and ("need a password for their identity" in said) != enough, (f.read(), said)
+
+
+def test_origins_that_cannot_be_written_open_no_listener():
+    with Folder() as f:
+        with open(f.path("mosquitto.conf"), "wb") as out:
+            out.write(b"listener 18831\nprotocol websockets\nwebsockets_origin \xff\nlistener 18832\n")
+        said = f.convert()
+        assert 'bind = "*:18831"' not in f.read() and 'bind = "*:18832"' in f.read(), f.read()
+        assert "left out, see websockets_origin" in said, said
+
+
 def test_a_plugin_for_rights_that_has_no_file_opens_nothing():
     with Folder("listener 18831\nallow_anonymous true\nplugin /lib/mosquitto_acl_file.so\n") as f:
         f.convert()
