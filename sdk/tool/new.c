@@ -298,7 +298,7 @@ parse(struct project *p, int argc, char **argv)
 int
 tool_new(int argc, char **argv)
 {
-	struct project p = { .templates = getenv("GRAPNEL_TEMPLATE_DIR"), .license = "MIT-0" };
+	struct project p = { .templates = getenv("GRAPNEL_TEMPLATE_DIR") };
 	char author[NEW_TEXT_MAX + NEW_NAME_MAX];
 	int code = parse(&p, argc, argv);
 
@@ -308,6 +308,14 @@ tool_new(int argc, char **argv)
 		p.templates = GRAPNEL_TEMPLATE_DIR;
 	if (p.directory == NULL)
 		p.directory = p.name;
+	if (p.license == NULL && p.license_file != NULL) { /* a text under the name of another */
+		fputs("grapnel-plugin: --license-file needs --license, which says what that text "
+		      "is\n",
+		    stderr);
+		return TOOL_USAGE;
+	}
+	if (p.license == NULL)
+		p.license = "MIT-0";
 	if (p.author == NULL) {
 		default_author(p.name, author, sizeof(author));
 		p.author = author;

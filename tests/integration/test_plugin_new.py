@@ -229,7 +229,8 @@ def test_what_cannot_be_made_is_refused():
         ("here", [], "here exists"), ("link", [], "link exists"), ("x", ["--directory", "no/such"], "cannot be made"),
         ("x", ["--hooks", "acl_chek"], 'no hook "acl_chek"'), ("x", ["--events", "gap"], 'no event "gap"'),
         ("x", ["--license", "../conf"], "no SPDX identifier"), ("x", ["--license", "GPL-9"], "--license-file"),
-        ("x", ["--license-file", "no-such"], "No such file"), ("x", ["--author", "me"], "NAME <MAIL>"),
+        ("x", ["--license", "X", "--license-file", "no-such"], "No such file"),
+        ("x", ["--license-file", "conf"], "needs --license"), ("x", ["--author", "me"], "NAME <MAIL>"),
         ("x", ["--author", "me <a>\nmore: <b>"], "NAME <MAIL>"), ("x", ["--template", "no-such"], "grapnel-dev"),
         ("x", ["--sideways"], "usage:"), ("x", ["y"], "one NAME"),
     ]
