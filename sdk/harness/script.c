@@ -241,6 +241,8 @@ script_run(harness *h, const char *text, size_t len, const char *shown_as, bool 
 		if (outcome == STEP_BROKEN)
 			break;
 	}
+	if (whole && h->plug_count == 0 && h->failures + h->findings == bad)
+		failure(h, "the plugin was never started, so nothing was tested; write \"start\"");
 	if (whole)
 		harness_stop(h);
 	return h->failures + h->findings == bad ? GRAPNEL_OK : GRAPNEL_EFAULT;

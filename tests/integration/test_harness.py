@@ -549,6 +549,11 @@ def test_a_script_that_cannot_be_read_is_no_empty_one():
     assert code == 2 and "Is a directory" in said, said
 
 
+def test_a_script_without_a_start_has_tested_nothing():
+    code, said = tool("run", "/nowhere/x.so", script="# nothing\n")
+    assert code == 1 and "the plugin was never started" in said, said
+
+
 def test_no_script_runs_behind_one_that_never_came_back():
     with tempfile.NamedTemporaryFile("w", suffix=".steps", encoding="utf-8") as f:
         f.write("start\n")
