@@ -175,9 +175,12 @@ static bool
 hand_over(struct event_log *e, struct chunk *chunk, struct missed *missed)
 {
 	const struct writer_metrics *m = &e->writer.metrics;
-	int64_t size = chunk != NULL ? (int64_t)chunk->capacity : 0;
+	int64_t size;
 	bool began;
 
+	if (chunk != NULL)
+		chunk_trim(chunk); /* what counts is what it has taken */
+	size = chunk != NULL ? (int64_t)chunk->capacity : 0;
 	e->host->metric_add(e->self, m->backlog_bytes, size);
 	if (!backlog_push(&e->backlog, chunk, missed, &began)) {
 		e->host->metric_add(e->self, m->backlog_bytes, -size);

@@ -298,6 +298,22 @@ def test_a_pipe_nobody_reads_holds_up_no_message_and_a_gap_says_what_is_missing(
     assert not b.held()
 
 
+@broker(own=True, plugins=elog(queue="64k", **NEW))
+def test_the_queue_is_for_events_and_not_for_what_they_do_not_fill(b):
+    b.stop()
+    os.unlink(b.path("log"))
+    os.mkfifo(b.path("log"))
+    b.start()
+    c = b.connect(V5)
+    for n in range(100):
+        c.publish("t", "%d" % n, qos=1)  # each by itself
+    wait_metric(b, "events_total", 100)
+    assert metric(b, "lost_total") == 0 and metric(b, "queue_bytes") < 65536, metric(b, "queue_bytes")
+    reader = Reader(b.path("log"))
+    wait_metric(b, "queue_bytes", 0)
+    eventually(lambda: len(parse(reader.data)) == 100, "all of them")
+
+
 @broker(own=True, plugins=elog(queue="64k", when_full="stop_publishers", event_queue=100, **NEW))
 def test_publishers_wait_for_room_when_they_are_told_to(b):
     b.stop()
