@@ -200,11 +200,13 @@ account(struct webhook *w, struct endpoint *e, const struct trimmed *t, bool dea
 	if (!dead)
 		return;
 	e->dead = t->dead;
-	if (t->dead_lost > 0)
-		w->host->log(w->self, GRAPNEL_LOG_WARNING,
-		    "endpoint \"%s\": more than dead_letters = %u are kept; the oldest were thrown "
-		    "away",
-		    e->name, (unsigned)e->dead_letters);
+	if (t->dead_lost == 0 || w->host->now_ms() < e->trimmed_log_ms)
+		return;
+	e->trimmed_log_ms = w->host->now_ms() + LOG_AGAIN_MS;
+	w->host->log(w->self, GRAPNEL_LOG_WARNING,
+	    "endpoint \"%s\": more than dead_letters = %u are kept; the oldest were thrown "
+	    "away",
+	    e->name, (unsigned)e->dead_letters);
 }
 
 /* Under the lock. */

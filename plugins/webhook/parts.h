@@ -172,6 +172,7 @@ struct endpoint {
 	int64_t loaded_row; /* rows up to this one are, or were, in the window */
 	int64_t batch_row;  /* and with the batch that is being written */
 	uint64_t batch_bytes_added;
+	uint64_t trimmed_log_ms; /* of dead letters that were too many the log is told again after that */
 	/* sender */
 	struct lane *lanes;
 	struct parcel *parcels; /* that it has */

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import subprocess
+import time
 
 from lib import pki
 from lib.broker import FACTOR, run_grapneld
@@ -110,7 +111,6 @@ def test_retry_after_is_heeded(how):
         text = "1" if how == "seconds" else "{date}"
         if how == "date":
             import email.utils
-            import time
             text = email.utils.formatdate(time.time() + 2.0, usegmt=True)
         r.does("status", status=429, headers={"Retry-After": text}, times=1)
         with hooked(r) as b:
@@ -202,6 +202,18 @@ def test_failures_of_what_was_too_old_do_not_count_for_the_next():
                 eventually(lambda n=n: b.status()["lost"]["too_old"] + b.status()["dead_letters"] == n, "it is given up")
             s = b.status()
             assert (s["lost"]["too_old"], s["dead_letters"]) == (2, 0), "each had its first attempt only: %s" % s
+
+
+def test_dead_letters_over_their_limit_do_not_fill_the_log():
+    with Receiver(tls=False).start() as r:
+        r.does("status", status=400)
+        with hooked(r, batch_events=1, dead_letters=1) as b:
+            start = time.monotonic()
+            publish(b, "c", 300)
+            eventually(lambda: b.status()["waiting"] == 0, "all were refused")
+            eventually(lambda: len(dead_letters(b)) == 1, "one is kept")
+            said = len(b.log_lines("more than dead_letters = 1 are kept"))
+            assert 0 < said <= time.monotonic() - start + 1, "each second once: %d" % said
 
 
 def test_dead_letters_have_a_limit():
