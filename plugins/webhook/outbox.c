@@ -18,6 +18,7 @@
 #define ROW_MAX         (1u << 30)
 #define REMOVED_AT_ONCE 256
 #define REMOVE_TURNS    64
+#define BEHIND_THE_END  (INT64_C(1) << 50)
 
 /* Numbers that stand in a file are anybody's: within what a row can have, and the same wherever they are added up. */
 #define EVENTS "min(max(CAST(events AS INTEGER), 0), 4294967295)"
@@ -93,10 +94,35 @@ struct outbox {
 
 /* ---- statements ------------------------------------------------------------------------------ */
 
+/* What the system last said of this file; it is forgotten, as nothing is wrong with a read behind the end. */
+static int
+file_errno(struct outbox *o, int which)
+{
+	sqlite3_file *file = NULL;
+	char unused;
+	int err = 0;
+
+	if (sqlite3_file_control(o->db, "main", which, &file) != SQLITE_OK || file == NULL ||
+	    file->pMethods == NULL)
+		return 0;
+	(void)file->pMethods->xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &err);
+	(void)file->pMethods->xRead(file, &unused, 1, BEHIND_THE_END);
+	return err;
+}
+
+/* SQLite calls malformed what a disk fails to read. That may pass, and is no reason to begin a new file. */
 static bool
 failed(struct outbox *o, int code)
 {
+	int primary = code & 0xff, err, wal;
+
 	o->code = code;
+	if (primary != SQLITE_IOERR && primary != SQLITE_CORRUPT)
+		return false;
+	err = file_errno(o, SQLITE_FCNTL_FILE_POINTER);
+	wal = file_errno(o, SQLITE_FCNTL_JOURNAL_POINTER);
+	if (primary == SQLITE_CORRUPT && (err == EIO || err == ENXIO || wal == EIO || wal == ENXIO))
+		o->code = SQLITE_IOERR_READ;
 	return false;
 }
 

@@ -542,6 +542,21 @@ def test_a_message_whose_event_cannot_be_kept_is_refused():
         assert numbers(r, client="c")[:kept] == list(range(1, kept + 1))
 
 
+def test_a_disk_that_cannot_be_read_is_not_taken_for_damage():
+    failures = 'grapnel_plugin_outbox_failures_total{plugin="webhook"}'
+    with down() as r, on_disk(r, memory="64k", when_full="stop_publishers") as b:
+        publish(b, "c", 3000, pad=3000)  # more than a database keeps in memory
+        stored(b, 3000)
+        b.disk.fail("EIO", "read")
+        r.start()
+        b.wait_metric(failures, lambda n: n >= 2)
+        b.disk.works()
+        r.wait_events(3000)
+        assert in_order(r.events(), lambda e: e.client) == {"c": 3000}
+        assert b.status()["lost"]["damaged"] == 0 and not [n for n in os.listdir(b.path("outbox")) if "damaged" in n]
+        b.wait_log("the outbox can be used again")
+
+
 def test_a_message_of_qos_2_that_comes_again_waits_for_the_outbox_too():
     with down() as r, on_disk(r, dict(AFTER, timeout="60s"), topics=["t/#"]) as b:
         name = "kept"
