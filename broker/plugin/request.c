@@ -310,17 +310,16 @@ request_attach(struct grapnel_request *handle, enum answer_kind kind, const void
 	if (word_kind(word) != kind || answer == NULL)
 		return fault(handle, kind, "answer",
 		    answer == NULL ? "answer is NULL" : "the hook is of another kind");
-	if (r->attached != NULL) { /* a second one replaces the first */
-		if (!r->attached->heap)
-			r->ask->space_used = false;
-		answer_free(r->attached);
-		r->attached = NULL;
-	}
 	err = answer_new(&copy, kind, answer, ask_space(r->ask), ASK_SPACE, &why);
 	if (err == GRAPNEL_EINVAL)
 		return fault(handle, kind, "answer", why);
 	if (err != GRAPNEL_OK)
 		return err;
+	if (r->attached != NULL) { /* a second one replaces the first */
+		if (!r->attached->heap)
+			r->ask->space_used = false;
+		answer_free(r->attached);
+	}
 	if (!copy->heap)
 		r->ask->space_used = true;
 	r->attached = copy;
