@@ -420,7 +420,7 @@ def test_a_group_that_cannot_be_is_refused_and_said(b, which):
 
 # ---- plugins for the clients of some listeners --------------------------------------------------
 
-BOTH = {"mqtt": {}, "there": {"anonymous": True}}
+BOTH = {"mqtt": {}, "mqtt-2": {"anonymous": True}}
 
 
 def verdict(order, **more):
@@ -442,18 +442,18 @@ def code_at(b, listener, **who):
 def test_a_plugin_is_for_the_clients_of_its_listeners(b):
     assert [code_at(b, x, username="u", password="p") for x in BOTH] == [0x87, 0]
     mark = now(b)
-    c = b.connect(V5, "there", listener="there", username="u", password="p")
+    c = b.connect(V5, "mqtt-2", listener="mqtt-2", username="u", password="p")
     assert c.publish("b/x", "1", qos=1) in (0, 0x10)
     assert c.publish("c/x", "1", qos=1) == 0x87  # nobody else says what c would
     assert not b.log_lines(r"decision: .*[( ]c: (allow|deny)", mark)
-    x = b.ctl_json("explain", "--client", "x", "--username", "u", "--listener", "there", "--publish", "c/x")
+    x = b.ctl_json("explain", "--client", "x", "--username", "u", "--listener", "mqtt-2", "--publish", "c/x")
     assert (x["right"]["verdict"], [s["how"] for s in x["right"]["steps"] if s["plugin"] == "c"]) == ("deny", ["other listener"]), x
-    assert "other listener" in b.ctl("explain", "--client", "x", "--username", "u", "--listener", "there", "--publish", "c/x").stdout
+    assert "other listener" in b.ctl("explain", "--client", "x", "--username", "u", "--listener", "mqtt-2", "--publish", "c/x").stdout
     x = b.ctl_json("explain", "--client", "x", "--username", "u", "--listener", "mqtt", "--publish", "c/x")
     assert x["right"]["verdict"] == "allow" and x["right"]["plugin"] == "c", x
     # A reload changes it, without new instances, also for who is connected.
     plugins = b.options["plugins"]
-    b.configure(plugins=dict(plugins, a=dict(plugins["a"], listeners="there"), c=dict(plugins["c"], listeners="all")))
+    b.configure(plugins=dict(plugins, a=dict(plugins["a"], listeners="mqtt-2"), c=dict(plugins["c"], listeners="all")))
     b.reload()
     assert not b.log_lines(r'plugin "[ac]": instance \d+ has left', mark)
     assert [code_at(b, x, username="u", password="p") for x in BOTH] == [0, 0x87]
@@ -472,14 +472,14 @@ LISTENED = {  # kind, is first for this listener, is second; first and second wo
 @each(which=range(len(LISTENED)))
 def test_a_group_does_without_who_is_for_other_listeners(which):
     (kind, one, two, first, second), wanted = list(LISTENED.items())[which]
-    name = {True: ["there", "mqtt"], False: "there"}
+    name = {True: ["mqtt-2", "mqtt"], False: "mqtt-2"}
     options = {"first": verdict(10, listeners=name[one], **says(first)), "second": verdict(20, listeners=name[two], **says(second)),
                "third": verdict(30, **says("deny"))}
     with Broker(plugins=options, listeners=BOTH, extra='require "%s" { plugins = [first, second] }' % kind) as b:
         assert code_at(b, "mqtt", username="u", password="p") == wanted
 
 
-@broker(own=True, listeners={"mqtt": {"anonymous": True}, "there": {"anonymous": True}}, plugins={
+@broker(own=True, listeners={"mqtt": {"anonymous": True}, "mqtt-2": {"anonymous": True}}, plugins={
     "event-log": {"file": "{dir}/events", "listeners": "mqtt"}, "let": verdict(10, acl_check="allow"),
     "rewrite": verdict(20, message_deliver="allow", drop=True, only_topic="dropped", listeners="mqtt")})
 def test_events_are_told_of_and_deliveries_of_all_are_looked_at(b):
@@ -497,10 +497,10 @@ def test_events_are_told_of_and_deliveries_of_all_are_looked_at(b):
             return f.read()
 
     eventually(lambda: '"last"' in events(), "all before has been written", LONG)
-    assert "at-mqtt" in events() and "at-there" not in events()
+    assert '"at-mqtt"' in events() and "at-mqtt-2" not in events()
 
 
-@broker(own=True, listeners=BOTH, plugins={"a": verdict(10, message_publish="deny", only_topic="will/*", listeners="there"),
+@broker(own=True, listeners=BOTH, plugins={"a": verdict(10, message_publish="deny", only_topic="will/*", listeners="mqtt-2"),
                                            "b": verdict(20, client_authenticate="allow", acl_check="allow")})
 def test_a_session_counts_with_the_listener_that_its_client_had(b):
     c = b.connect(V5, "r", listener="mqtt", username="u", password="p")
@@ -562,7 +562,7 @@ def test_a_shadow_is_asked_and_not_heeded(b):
 
 
 @broker(own=True, plugins={"real": dict({"module": "verdict", "order": 20}, **says("allow", acl_check="allow")),
-                           "gate": gate(hooks=AUTH + ["acl_check"], order=10, shadow=True, listeners="there")}, listeners=BOTH)
+                           "gate": gate(hooks=AUTH + ["acl_check"], order=10, shadow=True, listeners="mqtt-2")}, listeners=BOTH)
 def test_a_shadow_does_not_differ_about_clients_of_other_listeners(b):
     for x in BOTH:
         c = b.connect(V5, "at-" + x, listener=x, username="alice", password="pw")

@@ -32,8 +32,7 @@ struct grapnel_request {
 };
 
 static struct {
-	const char *password_file, *acl_file, *rules[3], *listeners[3],
-	    *listener; /* listener: the client's */
+	const char *password_file, *acl_file, *rules[3];
 	char errors[8192], log[8192], disabled[200];
 	struct grapnel_job *job; /* the last one, waiting */
 	unsigned offloaded;
@@ -55,7 +54,6 @@ option(const char *name)
 {
 	return strcmp(name, "password_file") == 0 ? fake.password_file
 	    : strcmp(name, "acl_file") == 0       ? fake.acl_file
-	    : strcmp(name, "listeners") == 0      ? fake.listeners[0]
 						  : NULL;
 }
 
@@ -79,8 +77,6 @@ option_list(const struct grapnel_instance *self, const struct grapnel_block *blo
     const char *name, size_t i)
 {
 	(void)self, (void)block;
-	if (strcmp(name, "listeners") == 0)
-		return str(i < 3 ? fake.listeners[i] : NULL);
 	return str(strcmp(name, "rules") == 0 && i < 3 ? fake.rules[i] : NULL);
 }
 
@@ -323,7 +319,6 @@ authenticate(void *instance, struct grapnel_request *req, const char *user, cons
 {
 	struct grapnel_client_info client = { .size = sizeof(client),
 		.client_id = str("c1"),
-		.listener = str(fake.listener),
 		.username = str(user),
 		.identity_source = identity_source };
 	struct grapnel_authenticate q = {
@@ -356,7 +351,6 @@ check(void *instance, struct grapnel_request *req, const char *user, enum grapne
 	struct grapnel_client_info client = {
 		.size = sizeof(client),
 		.client_id = str("c1"),
-		.listener = str(fake.listener),
 		.username = str(user),
 		.attributes = &tenant,
 		.attribute_count = 1,
@@ -587,37 +581,6 @@ START_TEST(an_empty_acl_file_denies)
 }
 END_TEST
 
-START_TEST(clients_of_other_listeners_are_passed_on)
-{
-	struct grapnel_client_info client = { .size = sizeof(client), .username = str("bob") };
-	struct grapnel_revalidate q = { .size = sizeof(q), .client = &client };
-	struct grapnel_request req = { 0 };
-	void *a;
-
-	fake.password_file = file("passwd", ALICE, 0600);
-	fake.rules[0] = file("rules", "allow all a/#\n", 0600);
-	fake.listeners[0] = "in";
-	fake.listeners[1] = "side";
-	a = create();
-	for (unsigned i = 0; i < 4; i++) {
-		bool mine = i < 2;
-
-		fake.listener = (const char *[]){ "in", "side", "inside", NULL }[i];
-		client.listener = str(fake.listener);
-		ck_assert_int_eq(
-		    login(a, "alice", "correct horse"), mine ? GRAPNEL_ALLOW : GRAPNEL_NEXT);
-		ck_assert_int_eq(login(a, "alice", "x"), mine ? GRAPNEL_DENY : GRAPNEL_NEXT);
-		ck_assert_int_eq(check(a, &req, "alice", GRAPNEL_PUBLISH, "a"),
-		    mine ? GRAPNEL_ALLOW : GRAPNEL_NEXT);
-		ck_assert_int_eq(check(a, &req, "alice", GRAPNEL_PUBLISH, "b"),
-		    mine ? GRAPNEL_DENY : GRAPNEL_NEXT);
-		ck_assert_int_eq(grapnel_plugin.client_revalidate(a, &req, &q),
-		    mine ? GRAPNEL_DENY : GRAPNEL_NEXT);
-	}
-	grapnel_plugin.destroy(a);
-}
-END_TEST
-
 START_TEST(all_files_are_good_or_the_instance_does_not_start)
 {
 	fake.password_file = file("passwd", "alice\n", 0600);
@@ -690,7 +653,6 @@ main(void)
 	tcase_add_test(tc, rules_decide_and_the_end_is_deny);
 	tcase_add_test(tc, several_files_are_asked_in_turn);
 	tcase_add_test(tc, an_empty_acl_file_denies);
-	tcase_add_test(tc, clients_of_other_listeners_are_passed_on);
 	tcase_add_test(tc, all_files_are_good_or_the_instance_does_not_start);
 	tcase_add_test(tc, an_instance_with_nothing_to_do_is_an_error);
 	tcase_add_test(tc, files_open_to_everybody_are_warned_about);
