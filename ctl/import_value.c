@@ -4,6 +4,7 @@
 #endif
 #include "import.h"
 
+#include "config/conf.h"
 #include "mqtt/wire.h"
 #include <errno.h>
 #include <inttypes.h>
@@ -136,15 +137,13 @@ import_bool(struct import *im, struct import_directive *d, bool *out)
 bool
 import_int(struct import *im, struct import_directive *d, int64_t min, int64_t max, int64_t *out)
 {
-	char word[64], *end;
-	long long n;
+	char word[64];
+	int64_t n;
 
 	if (d == NULL)
 		return false;
 	import_word(d, word, sizeof(word));
-	errno = 0;
-	n = strtoll(word, &end, 10); /* as atoi() does */
-	if (end == word || *end != '\0' || errno != 0) {
+	if (!conf_to_int(word, &n)) {
 		import_fate(im, d, IMPORT_LOST, "it must be a number");
 		return false;
 	}

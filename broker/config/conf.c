@@ -148,6 +148,13 @@ conf_node_fini(struct conf_node *node)
 }
 
 bool
+conf_is_title(const char *text)
+{
+	return text[0] != '\0' && strlen(text) <= CONF_TITLE_MAX &&
+	    text[strspn(text, CONF_TITLE_CHARACTERS)] == '\0';
+}
+
+bool
 conf_is_name(const char *text)
 {
 	static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";

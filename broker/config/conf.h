@@ -58,6 +58,11 @@ bool conf_check_unique(const struct conf_node *block, struct conf_errors *errs);
 /* Text for a message: control characters replaced, cut to the size of the buffer. Returns out. */
 const char *conf_shown(char *out, size_t size, const char *text);
 
+/* What titles of listeners, plugins and so on, and the node's name, may be. */
+#define CONF_TITLE_MAX	      64u
+#define CONF_TITLE_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+bool conf_is_title(const char *text);
+
 /* Values as types. false: not one, *out is as it was. */
 bool conf_to_bool(const char *s, bool *out);		/* yes, no */
 bool conf_to_int(const char *s, int64_t *out);		/* decimal, with a sign or not */

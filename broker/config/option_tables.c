@@ -4,6 +4,7 @@
  */
 #include "address.h"
 #include "cidr.h"
+#include "conf.h"
 #include "mqtt/topic.h"
 #include "options.h"
 #include "settings.h"
@@ -121,11 +122,7 @@ check_mountpoint(const char *value, char *why, size_t size)
 static bool
 check_node_name(const char *value, char *why, size_t size)
 {
-	size_t len = strlen(value);
-
-	if (len > 0 && len <= 64 &&
-	    strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") ==
-		len)
+	if (conf_is_title(value))
 		return true;
 	snprintf(why, size, "must be 1 to 64 letters, digits, \".\", \"_\" or \"-\"");
 	return false;

@@ -249,8 +249,6 @@ static bool
 title_check(
     const struct conf_node *block, const struct section_def *section, struct conf_errors *errs)
 {
-	static const char plain[] =
-	    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
 	char shown[OPTION_SHOWN];
 
 	if (block->title == NULL) {
@@ -258,8 +256,7 @@ title_check(
 		    block->file, block->line, section->titled_as, section->name);
 		return false;
 	}
-	if (block->title[0] == '\0' || strlen(block->title) > 64 ||
-	    block->title[strspn(block->title, plain)] != '\0') {
+	if (!conf_is_title(block->title)) {
 		conf_errors_add(errs,
 		    "%s:%d: the title of %s \"%s\" must be 1 to 64 letters, digits, \".\", \"_\" "
 		    "or \"-\"",

@@ -211,29 +211,6 @@ chain_make(struct plugins *p, enum hook h)
 
 /* ---- for each worker -------------------------------------------------------------------------- */
 
-/* The titles in one block, which outlives the settings. false: no memory. */
-static bool
-listeners_copy(const struct string_list *from, char ***out)
-{
-	size_t pointers = (from->count + 1) * sizeof(char *), len = 0;
-	char *text;
-
-	*out = NULL;
-	if (from->count == 0)
-		return true;
-	for (unsigned i = 0; i < from->count; i++)
-		len += strlen(from->items[i]) + 1;
-	if ((*out = malloc(pointers + len)) == NULL)
-		return false;
-	text = (char *)*out + pointers;
-	for (unsigned i = 0; i < from->count; i++) {
-		(*out)[i] = text;
-		text = stpcpy(text, from->items[i]) + 1;
-	}
-	(*out)[from->count] = NULL;
-	return true;
-}
-
 /*
  * message_deliver is asked about every receiver: a plugin that marks what it lets through, or sends to one client, has
  * to see all that goes out.
@@ -264,11 +241,13 @@ chain_set_new(const struct plugins *p, unsigned worker)
 	if (set->members == NULL || set->groups == NULL)
 		goto fail;
 	for (unsigned i = 0; i < p->count; i++) {
-		set->members[i].in = p->entries[i].in;
-		set->member_count++;
-		if (!listeners_copy(p->entries[i].listeners, &set->members[i].listeners))
-			goto fail;
+		const struct plugin_entry *e = &p->entries[i];
+
+		set->members[i] = (struct chain_member){ .in = e->in,
+			.listeners = e->listeners->count > 0 ? e->listeners : NULL };
 	}
+	set->member_count = p->count;
+	set->settings = settings_ref(p->settings);
 	for (unsigned i = 0; i < p->group_count; i++) {
 		set->groups[i].all = p->groups[i].all;
 		if ((set->groups[i].name = strdup(p->groups[i].name)) == NULL)

@@ -201,6 +201,7 @@ set_new(struct registry *r, const struct plugins *old, struct settings *s, struc
 	}
 	p->registry = r;
 	r->refs++;
+	p->settings = settings_ref(s);
 	p->entries = calloc(s->plugin_count > 0 ? s->plugin_count : 1, sizeof(*p->entries));
 	if (p->entries == NULL)
 		conf_errors_add(errs, "plugins: out of memory");
@@ -265,6 +266,7 @@ plugins_free(struct plugins *p)
 		instance_unref(p->entries[i].in);
 	chains_free(p);
 	free(p->entries);
+	settings_unref(p->settings);
 	registry_unref(p->registry);
 	free(p);
 }

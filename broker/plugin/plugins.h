@@ -21,7 +21,7 @@ struct plugin_entry {
 	struct cache_limits cache;
 	uint32_t breaker_failures, breaker_wait_ms, breaker_max_wait_ms;
 	bool shadow;
-	const struct string_list *listeners; /* of the settings: chains_make copies it */
+	const struct string_list *listeners; /* of the set's settings */
 	bool fresh; /* made for this set, not taken over from the one before */
 };
 
@@ -43,6 +43,7 @@ struct plugin_place {
 struct plugins {
 	struct plugins *next; /* in registry->draining */
 	struct registry *registry;
+	struct settings *settings;
 	struct plugin_entry *entries; /* in the order of the files */
 	unsigned count;
 	struct plugin_group *groups;

@@ -75,7 +75,7 @@ struct chain_group {
 };
 struct chain_entry {
 	struct instance_worker *iw;
-	char *const *listeners; /* of its struct chain_member */
+	const struct string_list *listeners; /* of its struct chain_member */
 	uint32_t timeout_ms; /* 0: limits.auth_timeout */
 	int on_error;        /* of struct plugin_settings */
 	const struct chain_group *group; /* of the set; NULL: it decides alone */
@@ -90,7 +90,7 @@ struct chain {
 /* An instance of a set, whatever chains it is in. */
 struct chain_member {
 	struct instance *in;
-	char **listeners; /* titles of those whose clients are its matter, NULL at the end; one block. NULL: all */
+	const struct string_list *listeners; /* of the set's settings: whose clients are its matter; NULL: all */
 };
 /*
  * What is in force on one worker, or was and still is walked by an ask. Its owner is the worker
@@ -104,17 +104,21 @@ struct chain_set {
 	struct chain_group *groups;
 	unsigned member_count;
 	struct chain_member *members;
+	struct settings *settings; /* NULL: it has no members */
 };
 
 /* Is what is about this client a matter of who has these listeners? c NULL: about no client. */
 static inline bool
-listeners_concern(char *const *listeners, const struct grapnel_client_info *c)
+listeners_concern(const struct string_list *listeners, const struct grapnel_client_info *c)
 {
 	if (listeners == NULL || c == NULL)
 		return true;
-	for (; *listeners != NULL; listeners++)
-		if (strlen(*listeners) == c->listener.len && memcmp(*listeners, c->listener.data, c->listener.len) == 0)
+	for (unsigned i = 0; i < listeners->count; i++) {
+		const char *title = listeners->items[i];
+
+		if (strlen(title) == c->listener.len && memcmp(title, c->listener.data, c->listener.len) == 0)
 			return true;
+	}
 	return false;
 }
 

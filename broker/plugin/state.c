@@ -76,7 +76,6 @@ chain_set_unref(struct chain_set *set)
 	for (unsigned i = 0; i < set->member_count; i++) {
 		if (set->hs != NULL)
 			set->members[i].in->workers[set->hs->w->index].sets--;
-		free(set->members[i].listeners);
 	}
 	for (unsigned h = 0; h < HOOK_COUNT; h++) {
 		free(set->chains[h].entries);
@@ -86,6 +85,7 @@ chain_set_unref(struct chain_set *set)
 		free(set->groups[i].name);
 	free(set->groups);
 	free(set->members);
+	settings_unref(set->settings);
 	free(set);
 }
 

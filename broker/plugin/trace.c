@@ -374,8 +374,7 @@ put_steps(const struct record *r, char *out, size_t size)
 		    i > 0 ? ", " : " (", s->instance->name, verdict_name((int)s->verdict),
 		    s->rule.len > 0 ? " by " : "", (int)(s->rule.len > 128 ? 128 : s->rule.len),
 		    s->rule.data != NULL ? s->rule.data : "", s->microseconds,
-		    s->how != STEP_ASKED ? ", " : "",
-		    s->how != STEP_ASKED ? how_name(s->how) : "");
+		    s->how != STEP_ASKED ? ", " : "", s->how != STEP_ASKED ? how_name(s->how) : "");
 
 		if (n < 0)
 			break;

@@ -175,12 +175,13 @@ static bool
 hand_over(struct event_log *e, struct chunk *chunk, struct missed *missed)
 {
 	const struct writer_metrics *m = &e->writer.metrics;
-	int64_t size;
+	int64_t size = 0;
 	bool began;
 
-	if (chunk != NULL)
+	if (chunk != NULL) {
 		chunk_trim(chunk); /* what counts is what it has taken */
-	size = chunk != NULL ? (int64_t)chunk->capacity : 0;
+		size = (int64_t)chunk->capacity;
+	}
 	e->host->metric_add(e->self, m->backlog_bytes, size);
 	if (!backlog_push(&e->backlog, chunk, missed, &began)) {
 		e->host->metric_add(e->self, m->backlog_bytes, -size);

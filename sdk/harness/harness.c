@@ -8,7 +8,6 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define NAME_MAX_LEN   64u /* of a section's title */
 #define CLOCK_START_MS 1000000u
 #define WALL_START_US  (INT64_C(1767225600) * 1000000) /* 2026-01-01T00:00:00Z */
 
@@ -145,8 +144,6 @@ reports_out(harness *h)
 static char *
 name_of(const struct grapnel_harness_config *c)
 {
-	static const char plain[] =
-	    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
 	const char *slash, *base;
 	char *name;
 	size_t len;
@@ -160,8 +157,8 @@ name_of(const struct grapnel_harness_config *c)
 	len = strlen(base);
 	if (len > 3 && strcmp(base + len - 3, ".so") == 0)
 		len -= 3;
-	name = copy_text(base, len < NAME_MAX_LEN ? len : NAME_MAX_LEN);
-	for (char *at = name; at != NULL && *(at += strspn(at, plain)) != '\0';)
+	name = copy_text(base, len < CONF_TITLE_MAX ? len : CONF_TITLE_MAX);
+	for (char *at = name; at != NULL && *(at += strspn(at, CONF_TITLE_CHARACTERS)) != '\0';)
 		*at = '_'; /* a file's name can be what no title of a section can be */
 	return name;
 }

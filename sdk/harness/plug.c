@@ -123,8 +123,6 @@ named_before(const struct conf_node *list, unsigned n, const char *title)
 static char *
 listeners_named(const struct conf_node *tree)
 {
-	static const char plain[] =
-	    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
 	const struct conf_node *plugin = conf_find(tree, "plugin");
 	const struct conf_node *node = plugin != NULL ? conf_find(plugin, "listeners") : NULL;
 	const struct conf_node *list = node != NULL && node->kind == CONF_LIST ? node->items : node;
@@ -137,8 +135,7 @@ listeners_named(const struct conf_node *tree)
 		const char *title = list[i].value;
 
 		/* Others are no titles: the broker's own words say so. */
-		if (title != NULL && title[strspn(title, plain)] == '\0' &&
-		    !named_before(list, i, title))
+		if (title != NULL && conf_is_title(title) && !named_before(list, i, title))
 			fprintf(
 			    out, "listener \"%s\" { bind = \"127.0.0.1:%u\" }\n", title, 1884 + i);
 	}

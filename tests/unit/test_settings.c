@@ -622,6 +622,15 @@ static const struct {
 	{ "plugin 'a\nb' { }\n" LISTENER,
 	    "grapnel.conf:1: the title of plugin \"a?b\" must be 1 to 64 letters, digits, \".\", "
 	    "\"_\" or \"-\"" },
+	{ LISTENER "plugin \"p\" { listeners = [mqtt, mqt] }",
+	    "grapnel.conf:2: plugin \"p\": listeners: no listener \"mqt\" is configured; name "
+	    "those whose clients the plugin is for, or all" },
+	{ LISTENER "plugin \"p\" { listeners = [] }",
+	    "grapnel.conf:2: plugin \"p\": \"listeners\" must be all, or have at least one "
+	    "value (titles of the listeners whose clients it is asked about and told of)" },
+	{ LISTENER "plugin \"p\" { listeners = \"all\" }",
+	    "grapnel.conf:2: plugin \"p\": listeners: no listener \"all\" is configured; name "
+	    "those whose clients the plugin is for, or all" },
 	{ LISTENER LISTENER,
 	    "grapnel.conf:2: listener \"mqtt\" is there already, at grapnel.conf:1; titles are "
 	    "unique\n"

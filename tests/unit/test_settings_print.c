@@ -109,7 +109,8 @@ START_TEST(what_is_printed_reads_back_as_the_same)
 	    "ocsp_response = o } server_name \"x\" { certificate = g private_key = "
 	    "h } }\n"
 	    "plugin \"p\" { order_acl_check = 4 timeout = 250ms host = h list "
-	    "= [a, 'b c'] server \"s 1\" { port = 5 in { q = '' } } }\n");
+	    "= [a, 'b c'] server \"s 1\" { port = 5 in { q = '' } } listeners = all }\n"
+	    "plugin \"of-one\" { listeners = u }\n");
 	char *first = settings_print(s), *second;
 	struct settings *again;
 
@@ -128,6 +129,9 @@ START_TEST(what_is_printed_reads_back_as_the_same)
 	ck_assert_int_eq(again->listeners[2].identity, IDENTITY_SAN);
 	ck_assert_uint_eq(again->plugins[0].timeout_ms, 250);
 	ck_assert_uint_eq(again->plugins[0].hook_order_count, 1);
+	ck_assert_uint_eq(again->plugins[0].listeners.count, 0);
+	ck_assert_uint_eq(again->plugins[1].listeners.count, 1);
+	ck_assert_str_eq(again->plugins[1].listeners.items[0], "u");
 	second = settings_print(again);
 	ck_assert_ptr_nonnull(second);
 	/* Only lines that tell where a section stood may differ. */
