@@ -252,6 +252,14 @@ def test_options_that_make_no_sense_are_refused(case):
 # ---- targets that take nothing ------------------------------------------------------------------------
 
 
+def log_to_pipe(b):
+    """Start it again with a FIFO in the place of the file; nobody reads from it yet."""
+    b.stop()
+    os.unlink(b.path("log"))
+    os.mkfifo(b.path("log"))
+    b.start()
+
+
 class Reader(threading.Thread):
     """All that comes out of a FIFO."""
 
@@ -268,10 +276,7 @@ class Reader(threading.Thread):
 
 @broker(own=True, plugins=elog(queue="64k", **NEW))
 def test_a_pipe_nobody_reads_holds_up_no_message_and_a_gap_says_what_is_missing(b):
-    b.stop()
-    os.unlink(b.path("log"))
-    os.mkfifo(b.path("log"))
-    b.start()
+    log_to_pipe(b)
     b.wait_log(r'plugin "event-log".*nobody reads from it; start what reads from it')
     c = b.connect(V5)
     c.subscribe("t")
@@ -300,10 +305,7 @@ def test_a_pipe_nobody_reads_holds_up_no_message_and_a_gap_says_what_is_missing(
 
 @broker(own=True, plugins=elog(queue="64k", **NEW))
 def test_the_queue_is_for_events_and_not_for_what_they_do_not_fill(b):
-    b.stop()
-    os.unlink(b.path("log"))
-    os.mkfifo(b.path("log"))
-    b.start()
+    log_to_pipe(b)
     c = b.connect(V5)
     for n in range(100):
         c.publish("t", "%d" % n, qos=1)  # each by itself
@@ -316,10 +318,7 @@ def test_the_queue_is_for_events_and_not_for_what_they_do_not_fill(b):
 
 @broker(own=True, plugins=elog(queue="64k", when_full="stop_publishers", event_queue=100, **NEW))
 def test_publishers_wait_for_room_when_they_are_told_to(b):
-    b.stop()
-    os.unlink(b.path("log"))
-    os.mkfifo(b.path("log"))
-    b.start()
+    log_to_pipe(b)
     c = b.connect(V5)
     for n in range(2000):
         c.send_publish("t", "%d" % n + "." * 100)
@@ -334,10 +333,7 @@ def test_publishers_wait_for_room_when_they_are_told_to(b):
 
 @broker(own=True, plugins=elog(flush_timeout="100ms"))
 def test_a_target_that_takes_nothing_does_not_hold_up_the_end(b):
-    b.stop()
-    os.unlink(b.path("log"))
-    os.mkfifo(b.path("log"))
-    b.start()
+    log_to_pipe(b)
     b.connect(V5)
     b.close_clients()
     b.stop()
