@@ -53,7 +53,7 @@ static const struct grapnel_option webhook_options[] = {
 	    .min = 0,
 	    .max = 10000,
 	    .help = "With acknowledge = at_once: how long events may be in memory alone; what is "
-		    "delivered before is never written." },
+		    "delivered before is never written. All is written once a second at least." },
 	{ .name = NULL },
 };
 
