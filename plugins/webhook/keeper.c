@@ -33,12 +33,14 @@ wants_more(const struct webhook *w)
 
 /*
  * What waits may have been delivered by then, and need not be written. Behind the window nothing is: there a commit that is small
- * and comes soon is better, since a worker without another processor waits as long as it takes.
+ * and comes soon is better where it does not give way, since a worker without another processor waits as long as it takes.
  */
 static uint32_t
-write_delay_ms(const struct webhook *w)
+write_delay_ms(const struct keeper *k)
 {
-	for (unsigned i = 0; i < w->endpoint_count; i++)
+	const struct webhook *w = k->w;
+
+	for (unsigned i = 0; i < w->endpoint_count && !k->can_be_calm; i++)
 		if (w->endpoints[i]->spilling && w->write_delay_ms > SPILL_DELAY_MS)
 			return SPILL_DELAY_MS;
 	return w->write_delay_ms;
@@ -48,10 +50,10 @@ write_delay_ms(const struct webhook *w)
 static bool
 is_late(struct webhook *w)
 {
-	if (!queue_much(w))
+	if (!queue_has(w, QUEUE_MUCH))
 		return false;
 	queue_sweep(w);
-	return queue_much(w);
+	return queue_has(w, QUEUE_MUCH);
 }
 
 /* Under the lock: when is there something to do? */
@@ -65,8 +67,8 @@ due_ms(const struct keeper *k)
 		return 0;
 	if (w->held != NULL || w->dead != NULL || wants_more(w) || is_late(w) || w->ending)
 		due = 0;
-	else if (w->since_ms != 0 && w->since_ms + write_delay_ms(w) < due)
-		due = w->since_ms + write_delay_ms(w);
+	else if (w->since_ms != 0 && w->since_ms + write_delay_ms(k) < due)
+		due = w->since_ms + write_delay_ms(k);
 	return due > k->retry_ms ? due : k->retry_ms;
 }
 

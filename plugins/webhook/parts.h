@@ -270,7 +270,9 @@ extern const struct grapnel_option endpoint_options[];
 
 /* queue.c: what lies between the threads */
 #define SPILL_DELAY_MS 20u /* for events that are behind the window: nothing that waits for write_delay becomes unnecessary */
-#define QUEUE_MUCH(e) ((e)->memory / 4) /* so much unwritten does not wait for write_delay */
+/* Parts of an endpoint's memory. */
+#define QUEUE_MUCH     4u /* if so much is unwritten, it does not wait for write_delay */
+#define QUEUE_TOO_MUCH 2u /* nor does it give way to workers */
 /* Give what a worker selected to an endpoint; takes the chunk. false: it was lost. @threads Worker. */
 bool queue_push(struct endpoint *e, struct chunk *c);
 bool queue_must_wait(const struct endpoint *e); /* [lock] stop_publishers, and there is no room */
@@ -284,7 +286,7 @@ void queue_window_add(struct endpoint *e, struct parcel *p); /* [lock] */
 void queue_done(struct parcel *p); /* the sender needs it no longer. [lock] */
 void queue_done_row(struct webhook *w, int64_t row); /* [lock] to be deleted */
 void queue_unstore(struct endpoint *e, uint64_t bytes, uint64_t events); /* [lock] the outbox has them no longer */
-bool queue_much(const struct webhook *w); /* [lock] so much is unwritten that it should be written at once */
+bool queue_has(const struct webhook *w, unsigned part); /* [lock] this part of an endpoint's memory, or more, is unwritten */
 void queue_sweep(struct webhook *w); /* what is done need not be written. [lock] Keeper, while it writes nothing */
 void queue_lose(struct endpoint *e, enum lost_why why, uint64_t events); /* [lock] */
 void queue_call_sender(struct webhook *w); /* [lock] */

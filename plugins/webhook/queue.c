@@ -256,12 +256,19 @@ queue_sweep(struct webhook *w)
 }
 
 bool
-queue_much(const struct webhook *w)
+queue_has(const struct webhook *w, unsigned part)
 {
 	for (unsigned i = 0; i < w->endpoint_count; i++)
-		if (w->endpoints[i]->unwritten_bytes >= QUEUE_MUCH(w->endpoints[i]))
+		if (w->endpoints[i]->unwritten_bytes >= w->endpoints[i]->memory / part)
 			return true;
 	return false;
+}
+
+/* Whether it is just now that this part of its memory is unwritten. */
+static bool
+reached(const struct endpoint *e, size_t before, unsigned part)
+{
+	return before < e->memory / part && e->unwritten_bytes >= e->memory / part;
 }
 
 /* Whether there is room or not. */
@@ -296,14 +303,13 @@ append(struct endpoint *e, struct chunk *c)
 		}
 	}
 	e->unwritten_bytes += cost;
-	if (w->since_ms == 0 || (before < QUEUE_MUCH(e) && e->unwritten_bytes >= QUEUE_MUCH(e))) {
-		if (w->since_ms == 0) {
+	if (w->since_ms == 0 || reached(e, before, QUEUE_MUCH)) {
+		if (w->since_ms == 0)
 			w->since_ms = w->host->now_ms();
-			(void)pthread_cond_signal(&w->wake);
-		}
-		if (e->unwritten_bytes >= QUEUE_MUCH(e))
-			keeper_call(w);
+		(void)pthread_cond_signal(&w->wake);
 	}
+	if (reached(e, before, QUEUE_TOO_MUCH))
+		keeper_call(w);
 	return true;
 }
 

@@ -144,6 +144,12 @@ def cpu(pid):
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def written(pid):
+    """Bytes that a process has given to disks; what is on a tmpfs does not count."""
+    with open("/proc/%d/io" % pid, encoding="ascii") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("write_bytes:"))
+
+
 def threads(pid):
     """{name of a thread: seconds of processor time}"""
     found = {}
