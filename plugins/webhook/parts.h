@@ -150,7 +150,7 @@ struct endpoint {
 	_Atomic bool paused; /* written under the lock */
 	bool spilling;  /* something is behind the window: the rest goes there, too */
 	bool want_more; /* there is room in the window again */
-	bool sender_busy; /* each lane has a request under way: the sender looks again with the next answer */
+	bool sender_busy; /* nothing that comes could be sent now; when something can be, the sender looks again by itself */
 	struct parcel *window, *window_last; /* for the sender to take */
 	size_t window_bytes, unwritten_bytes;
 	_Atomic uint64_t stored_bytes; /* read without the lock, too: keeper_calm.c */
@@ -324,6 +324,7 @@ uint64_t order_key(const struct endpoint *e, const struct record_view *v);
 
 /* url.c */
 struct url *url_pick(struct endpoint *e, uint64_t now_ms); /* NULL: all are down */
+bool url_any(const struct endpoint *e, uint64_t now_ms); /* url_pick would find one */
 uint64_t url_next_ms(const struct endpoint *e);		   /* when the first of them may be tried again */
 void url_failed(struct endpoint *e, struct url *u, uint32_t retry_after_ms, long status, const char *error);
 void url_answered(struct endpoint *e, struct url *u, long status, const char *error);

@@ -21,7 +21,14 @@ lanes_go(struct endpoint *e)
 			again = at;
 		busy = busy && e->lanes[i].call != NULL;
 	}
-	/* Then nothing can be sent before an answer comes, and with it we look again by ourselves. */
+	if (atomic_load_explicit(&e->paused, memory_order_relaxed)) {
+		busy = true; /* whoever ends that calls */
+	} else if (!url_any(e, now)) {
+		busy = true;
+		if (url_next_ms(e) < again)
+			again = url_next_ms(e);
+	}
+	/* Then nothing can be sent before an answer comes, or its time; and then we look again by ourselves. */
 	(void)pthread_mutex_lock(&e->w->lock);
 	e->sender_busy = busy;
 	/* What came since we looked into the window has found all of them busy, and called nobody. */

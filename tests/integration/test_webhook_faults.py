@@ -10,7 +10,7 @@ from lib.broker import FACTOR, run_grapneld
 from lib.case import each
 from lib.hooks import eventually
 from lib.mqtt import *  # noqa: F401,F403
-from lib.proc import MIB, memory, slack
+from lib.proc import MIB, memory, slack, waits
 from lib.receiver import Receiver, in_order
 from lib.server import Mute
 from lib.webhook import Hooked, dead_letters, endpoint, hooked, publish, section
@@ -144,6 +144,25 @@ def test_pauses_grow():
             times = [d.time for d in r.wait_deliveries(6)]
             for i in range(5):  # each at least half of 40 ms, 80 ms ...
                 assert times[i + 1] - times[i] >= 0.018 * 2 ** i, (i, times)
+
+
+@each(why=("down", "paused"))
+def test_the_sender_sleeps_while_nothing_can_be_sent(why):
+    with Receiver(tls=False).start() as r:
+        r.does("status", status=500)
+        with hooked(r, batch_events=1, retry_min="60s", retry_max="60s") as b:
+            if why == "paused":
+                b.run("pause", "main")
+            c = publish(b, "c", 1)
+            eventually(lambda: b.status()["failures"] == (why == "down"), "it has tried")
+            before = waits(b, "webhook")
+            publish(b, "c", 500, first=2, window=1, client=c)
+            assert b.status()["waiting"] == 501
+            assert waits(b, "webhook") - before < 50, "it is woken up for each event"
+            if why == "paused":
+                r.does()
+                b.run("resume", "main")
+                assert [e.number for e in r.wait_events(501)] == list(range(1, 502))
 
 
 # ---- answers that say "never" --------------------------------------------------------------------------------

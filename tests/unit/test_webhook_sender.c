@@ -11,6 +11,8 @@ static struct endpoint e;
 static struct lane lane;
 static struct grapnel_instance *const nobody = NULL;
 static unsigned calls, left_to_push;
+static uint64_t clock_now;
+static uint32_t armed_ms; /* UINT32_MAX: the timer is not armed */
 
 /* ---- what is around it ------------------------------------------------------------------------- */
 
@@ -34,7 +36,7 @@ now_ms(void)
 		left_to_push--;
 		push();
 	}
-	return 1000;
+	return clock_now;
 }
 
 static void
@@ -49,7 +51,7 @@ static int
 timer_arm(struct grapnel_timer *timer, uint32_t delay_ms)
 {
 	(void)timer;
-	(void)delay_ms;
+	armed_ms = delay_ms;
 	return GRAPNEL_OK;
 }
 
@@ -57,6 +59,7 @@ static void
 timer_disarm(struct grapnel_timer *timer)
 {
 	(void)timer;
+	armed_ms = UINT32_MAX;
 }
 
 static const struct grapnel_host host = { .size = sizeof(host),
@@ -134,6 +137,13 @@ curl_loop_free(struct curl_loop *loop)
 	(void)loop;
 }
 
+const char *
+curl_target_name(const struct curl_target *t)
+{
+	(void)t;
+	return "";
+}
+
 void
 keeper_call(struct webhook *webhook)
 {
@@ -184,10 +194,13 @@ set_up(void)
 		.possible = UINT64_MAX,
 		.memory = 100000,
 		.max_bytes = 100000,
+		.url_count = 1,
 		.lanes = &lane,
 		.lane_count = 1 };
 	w.endpoints[w.endpoint_count++] = &e;
 	calls = left_to_push = 0;
+	clock_now = 1000;
+	armed_ms = UINT32_MAX;
 }
 
 static void
@@ -235,6 +248,40 @@ START_TEST(who_finds_it_idle_calls_it_once)
 }
 END_TEST
 
+START_TEST(nobody_calls_it_while_nothing_can_be_sent)
+{
+	struct url *url = &e.urls[0];
+
+	set_up();
+	url->failures = 1;
+	url->down_until_ms = clock_now + 500;
+	sender_pump(&e);
+	ck_assert(e.sender_busy);
+	ck_assert_uint_eq(armed_ms, 500);
+	push();
+	ck_assert_uint_eq(calls, 0);
+	url->probing = true; /* its answer tells more */
+	sender_pump(&e);
+	ck_assert(e.sender_busy);
+	ck_assert_uint_eq(armed_ms, UINT32_MAX);
+	url->probing = false;
+	clock_now += 500;
+	sender_pump(&e);
+	ck_assert(!e.sender_busy);
+	e.paused = true;
+	sender_pump(&e);
+	push();
+	ck_assert_uint_eq(calls, 0);
+	e.paused = false;
+	sender_pump(&e);
+	push();
+	ck_assert_uint_eq(calls, 1);
+	sender_call(&w);
+	ck_assert_uint_eq(lane.count, 3);
+	tear_down();
+}
+END_TEST
+
 int
 main(void)
 {
@@ -245,6 +292,7 @@ main(void)
 
 	tcase_add_test(c, what_comes_while_the_sender_looks_is_not_left_behind);
 	tcase_add_test(c, who_finds_it_idle_calls_it_once);
+	tcase_add_test(c, nobody_calls_it_while_nothing_can_be_sent);
 	suite_add_tcase(s, c);
 	srunner_run_all(r, CK_ENV);
 	failed = srunner_ntests_failed(r);

@@ -35,6 +35,17 @@ def cpu_seconds(b):
     return (int(fields[11]) + int(fields[12])) / TICK
 
 
+def waits(b, name):
+    """How often the broker's threads of that name have gone to sleep."""
+    count = 0
+    for task in os.listdir("/proc/%d/task" % b.process.pid):
+        with open("/proc/%d/task/%s/status" % (b.process.pid, task), encoding="ascii") as f:
+            fields = dict(line.rstrip("\n").split(":\t", 1) for line in f)
+        if fields["Name"] == name:
+            count += int(fields["voluntary_ctxt_switches"])
+    return count
+
+
 def descriptors(b):
     return len(os.listdir("/proc/%d/fd" % b.process.pid))
 
