@@ -54,7 +54,8 @@ keeper_calm(struct keeper *k)
 	if (!k->can_be_calm)
 		return;
 	(void)pthread_mutex_lock(&w->lock);
-	calm = w->held == NULL && w->jobs == NULL && !w->ending && !queue_has(w, QUEUE_TOO_MUCH);
+	calm = w->held == NULL && w->jobs == NULL && k->jobs == NULL && k->dead == NULL &&
+	    !w->ending && !queue_has(w, QUEUE_TOO_MUCH);
 	w->calm = calm;
 	atomic_store(&w->hurry, false);
 	(void)pthread_mutex_unlock(&w->lock);

@@ -434,6 +434,9 @@ END_TEST
 /* Gives way while nobody waits; whoever comes to wait ends it. */
 START_TEST(the_keeper_gives_way_until_it_is_called)
 {
+	struct dead dead = { .e = &endpoints[0] };
+	struct job job = { .next = NULL };
+
 	set_up(DROP_OLDEST, 1u << 30);
 	if (!k.can_be_calm) { /* an ordinary user, with the limits of one */
 		tear_down();
@@ -448,6 +451,14 @@ START_TEST(the_keeper_gives_way_until_it_is_called)
 	ck_assert_int_eq(sched_getscheduler(0), SCHED_OTHER);
 	keeper_calm_end(&k);
 	ck_assert(!w.calm);
+	k.dead = &dead;
+	keeper_calm(&k);
+	ck_assert_int_eq(sched_getscheduler(0), SCHED_OTHER);
+	k.dead = NULL;
+	k.jobs = &job;
+	keeper_calm(&k);
+	ck_assert_int_eq(sched_getscheduler(0), SCHED_OTHER);
+	k.jobs = NULL;
 	w.ending = true;
 	keeper_calm(&k);
 	ck_assert_int_eq(sched_getscheduler(0), SCHED_OTHER);
