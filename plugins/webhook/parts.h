@@ -324,8 +324,7 @@ uint64_t order_key(const struct endpoint *e, const struct record_view *v);
 
 /* url.c */
 struct url *url_pick(struct endpoint *e, uint64_t now_ms); /* NULL: all are down */
-bool url_any(const struct endpoint *e, uint64_t now_ms); /* url_pick would find one */
-uint64_t url_next_ms(const struct endpoint *e);		   /* when the first of them may be tried again */
+uint64_t url_next_ms(const struct endpoint *e); /* when the first of them may be tried again; 0: one is up */
 void url_failed(struct endpoint *e, struct url *u, uint32_t retry_after_ms, long status, const char *error);
 void url_answered(struct endpoint *e, struct url *u, long status, const char *error);
 

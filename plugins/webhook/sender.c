@@ -11,7 +11,7 @@ static void
 lanes_go(struct endpoint *e)
 {
 	uint64_t now = e->w->host->now_ms(),
-		 again = e->short_of_memory ? now + AGAIN_MS : UINT64_MAX;
+		 again = e->short_of_memory ? now + AGAIN_MS : UINT64_MAX, next;
 	bool busy = true;
 
 	for (uint32_t i = 0; i < e->lane_count; i++) {
@@ -23,10 +23,10 @@ lanes_go(struct endpoint *e)
 	}
 	if (atomic_load_explicit(&e->paused, memory_order_relaxed)) {
 		busy = true; /* whoever ends that calls */
-	} else if (!url_any(e, now)) {
+	} else if ((next = url_next_ms(e)) > now) { /* no URL is up */
 		busy = true;
-		if (url_next_ms(e) < again)
-			again = url_next_ms(e);
+		if (next < again)
+			again = next;
 	}
 	/* Then nothing can be sent before an answer comes, or its time; and then we look again by ourselves. */
 	(void)pthread_mutex_lock(&e->w->lock);

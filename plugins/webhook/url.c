@@ -29,15 +29,6 @@ url_pick(struct endpoint *e, uint64_t now_ms)
 	return NULL;
 }
 
-bool
-url_any(const struct endpoint *e, uint64_t now_ms)
-{
-	for (unsigned i = 0; i < e->url_count; i++)
-		if (usable(&e->urls[i], now_ms))
-			return true;
-	return false;
-}
-
 uint64_t
 url_next_ms(const struct endpoint *e)
 {

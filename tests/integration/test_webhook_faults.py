@@ -232,6 +232,7 @@ def test_dead_letters_over_their_limit_do_not_fill_the_log():
             eventually(lambda: len(dead_letters(b)) == 1, "it is kept, and the next one is too many")
             publish(b, "c", 299, first=2, client=c)
             eventually(lambda: b.status()["waiting"] == 0, "all were refused")
+            eventually(lambda: len(dead_letters(b)) == 1, "one is kept")
             eventually(lambda: b.log_lines("more than dead_letters = 1 are kept"), "it was said")
             said = len(b.log_lines("more than dead_letters = 1 are kept"))
             assert 0 < said <= time.monotonic() - start + 1, "each second once: %d" % said
