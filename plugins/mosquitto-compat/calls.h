@@ -10,6 +10,8 @@
 #include "engine.h"
 #include "helper_functions.h"
 
+#define REASON_ADMINISTRATIVE 0x98 /* Administrative action: who is to be disconnected */
+
 /* Something that rights hang on may have changed: kept answers are forgotten, where some are kept. */
 void calls_rights_changed(struct engine *e);
 

@@ -271,7 +271,7 @@ clients_find(struct clients *cs, const struct grapnel_client_info *info)
 
 struct client *
 clients_connected(struct clients *cs, struct engine_head *engine,
-    const struct grapnel_client_info *info, uint64_t now_ms)
+    const struct grapnel_client_info *info, uint64_t now_ms, bool *unwanted)
 {
 	uint64_t hash = hash_of(cs, info);
 	char *mountpoint = text_copy(info->mountpoint);
@@ -285,6 +285,7 @@ clients_connected(struct clients *cs, struct engine_head *engine,
 		(void)client_ref(c);
 	else if ((c = fresh = client_new(engine, info)) != NULL)
 		add(cs, c, hash, now_ms);
+	*unwanted = c != NULL && c->unwanted;
 	if (c != NULL) {
 		c->connected = true;
 		unlisted(cs, c);
@@ -332,15 +333,20 @@ clients_stale(struct clients *cs, uint64_t now_ms)
 }
 
 void
-clients_each(struct clients *cs, bool (*fn)(void *arg, const struct client *c), void *arg)
+clients_expel(struct clients *cs, bool (*wanted)(void *arg, const struct client *c),
+    void (*fn)(void *arg, const struct client *c), void *arg)
 {
-	bool more = true;
-
 	pthread_mutex_lock(&cs->lock);
-	for (size_t i = 0; i < cs->bucket_count && more; i++)
-		for (struct client *c = cs->buckets[i]; c != NULL && more; c = c->next)
+	for (size_t i = 0; i < cs->bucket_count; i++) {
+		for (struct client *c = cs->buckets[i]; c != NULL; c = c->next) {
+			if (!wanted(arg, c))
+				continue;
 			if (c->connected)
-				more = fn(arg, c);
+				fn(arg, c);
+			else
+				c->unwanted = true;
+		}
+	}
 	pthread_mutex_unlock(&cs->lock);
 }
 

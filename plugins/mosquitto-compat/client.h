@@ -35,6 +35,7 @@ struct client {
 	struct client *next;	       /* of the bucket, youngest first */
 	struct client *older, *newer;  /* of those that are not let in yet */
 	bool connected, listed;
+	bool unwanted; /* was to be disconnected while it was not let in yet */
 };
 
 struct clients {
@@ -55,16 +56,21 @@ struct client *client_new(struct engine_head *engine, const struct grapnel_clien
 struct client *clients_login(struct clients *cs, struct engine_head *engine, const struct grapnel_client_info *info, uint64_t now_ms);
 /* The one of that connection; NULL: there is none. */
 struct client *clients_find(struct clients *cs, const struct grapnel_client_info *info);
-/* It is let in. */
-struct client *clients_connected(struct clients *cs, struct engine_head *engine, const struct grapnel_client_info *info, uint64_t now_ms);
+/* It is let in. *unwanted: clients_expel() has named it before. */
+struct client *clients_connected(struct clients *cs, struct engine_head *engine, const struct grapnel_client_info *info, uint64_t now_ms,
+    bool *unwanted);
 /* Its connection, or its login, is over: out of the table. NULL: there is none. */
 struct client *clients_gone(struct clients *cs, const struct grapnel_client_info *info, bool was_connected);
 /* One whose login has been forgotten: out of the table. NULL: there is none. */
 struct client *clients_stale(struct clients *cs, uint64_t now_ms);
 void client_unref(struct client *c); /* NULL is fine */
 
-/* Those that are let in, until fn says false, under the lock: fn must not call what takes it. On the engine's thread. */
-void clients_each(struct clients *cs, bool (*fn)(void *arg, const struct client *c), void *arg);
+/*
+ * Whom the foreign plugin wants to be rid of: fn is called with each that wanted() names and that is let in; of one whose login is under
+ * way clients_connected() says it. Both under the lock: they must not call what takes it. On the engine's thread.
+ */
+void clients_expel(struct clients *cs, bool (*wanted)(void *arg, const struct client *c),
+    void (*fn)(void *arg, const struct client *c), void *arg);
 
 /*
  * Into *out, heap, the mountpoint of whoever that Client Identifier is; "" if nobody is. about: who counts before all others,

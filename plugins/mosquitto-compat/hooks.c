@@ -91,9 +91,14 @@ static void
 on_connected(struct instance *in, const struct grapnel_client_info *info)
 {
 	struct engine *e = in->engine;
-	struct client *c = clients_connected(&e->clients, &e->head, info, engine_now_ms());
+	bool unwanted;
+	struct client *c =
+	    clients_connected(&e->clients, &e->head, info, engine_now_ms(), &unwanted);
 	struct call *call = NULL;
 
+	if (unwanted)
+		(void)in->host->client_kick(
+		    in->self, info->mountpoint, info->client_id, REASON_ADMINISTRATIVE);
 	if (c != NULL)
 		call = call_new(CALL_USERNAME, in->host, info->username.len + 1);
 	if (call == NULL) {

@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define REASON_ADMINISTRATIVE 0x98
-
 static struct engine *
 engine_of(struct engine_head *head)
 {
@@ -159,8 +157,7 @@ on_set_username(struct mosquitto *client, const char *username)
 
 struct kick {
 	struct engine *e;
-	const char *client_id, *username;
-	bool by_name;
+	const char *text; /* Client Identifier (NULL: any), or User Name (NULL: none) */
 	unsigned found;
 };
 
@@ -180,27 +177,34 @@ kick(struct kick *k, const char *mountpoint, const char *client_id)
 }
 
 static bool
-kick_one(void *arg, const struct client *c)
+has_id(void *arg, const struct client *c)
 {
-	struct kick *k = arg;
+	const struct kick *k = arg;
+
+	return k->text == NULL || strcmp(c->seen.id, k->text) == 0;
+}
+
+static bool
+has_name(void *arg, const struct client *c)
+{
+	const struct kick *k = arg;
 	const char *name = c->seen.username;
 
-	if (k->by_name &&
-	    (k->username == NULL || name == NULL ? k->username != name
-						 : strcmp(name, k->username) != 0))
-		return true;
-	if (!k->by_name && k->client_id != NULL && strcmp(c->seen.id, k->client_id) != 0)
-		return true;
-	kick(k, c->mountpoint, c->seen.id);
-	return true;
+	return k->text == NULL || name == NULL ? k->text == name : strcmp(name, k->text) == 0;
+}
+
+static void
+kick_one(void *arg, const struct client *c)
+{
+	kick(arg, c->mountpoint, c->seen.id);
 }
 
 static int
 on_kick_client_id(struct engine_head *head, const char *client_id)
 {
-	struct kick k = { .e = engine_of(head), .client_id = client_id };
+	struct kick k = { .e = engine_of(head), .text = client_id };
 
-	clients_each(&k.e->clients, kick_one, &k);
+	clients_expel(&k.e->clients, has_id, kick_one, &k);
 	/* It may have been there before this plugin was. */
 	if (k.found == 0 && client_id != NULL)
 		kick(&k, "", client_id);
@@ -210,14 +214,14 @@ on_kick_client_id(struct engine_head *head, const char *client_id)
 static int
 on_kick_username(struct engine_head *head, const char *username)
 {
-	struct kick k = { .e = engine_of(head), .username = username, .by_name = true };
+	struct kick k = { .e = engine_of(head), .text = username };
 
 	if (!engine_is_here(k.e)) { /* names are that thread's */
 		on_unsupported(head, "mosquitto_kick_client_by_username on a thread of its own",
 		    "MOSQ_ERR_NOT_SUPPORTED is returned");
 		return MOSQ_NOT_SUPPORTED;
 	}
-	clients_each(&k.e->clients, kick_one, &k);
+	clients_expel(&k.e->clients, has_name, kick_one, &k);
 	return MOSQ_SUCCESS;
 }
 

@@ -157,13 +157,15 @@ def test_an_answer_that_the_broker_does_not_take_is_no_answer(b):
     assert metric(b, "failed_total") == 4
 
 
-def ext_auth(b, method="two-steps", answer=b"second", **options):
+def ext_auth(b, method="two-steps", answer=b"second", between=None, **options):
     c = b.client(V5)
     c.send_connect(b.unique("ext"), props=[(P.AUTH_METHOD, method), (P.AUTH_DATA, b"first")], **options)
     if method not in ("two-steps", "name-first"):
         return c
     p = c.expect(AUTH, reason=CONTINUE)
     assert p.prop(P.AUTH_DATA) == b"and then?", p
+    if between is not None:
+        between(c)
     c.send_raw(P.auth(CONTINUE, [(P.AUTH_METHOD, method), (P.AUTH_DATA, answer)]))
     return c
 
@@ -473,6 +475,16 @@ def test_it_disconnects(b):
     some[1].expect_close()
     admin.ping()
     assert times_said(b, "kicked rc=0", mark) == 2  # of those that are not there, the broker finds out later
+
+
+def test_it_disconnects_who_is_about_to_be_let_in(b):
+    admin = login(b, username="admin")
+    for text in ("kick-user crowd", "kick {0.client_id}"):
+        c = ext_auth(b, username="crowd", between=lambda c, text=text: command(admin, text.format(c)))
+        c.expect(CONNACK, reason=0)
+        c.expect_close(0x98)
+    ext_auth(b, username="crowd").expect(CONNACK, reason=0)  # was not there
+    admin.ping()
 
 
 # ---- what it hears -------------------------------------------------------------------------------
