@@ -273,6 +273,7 @@ main(void)
 	tcase_add_test(tc, loops_on_several_threads_do_not_meet);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
+	srunner_set_fork_status(sr, CK_FORK); /* they leave things behind */
 	srunner_run_all(sr, CK_NORMAL);
 	failed = srunner_ntests_failed(sr);
 	srunner_free(sr);

@@ -217,6 +217,7 @@ main(void)
 	tcase_add_test(tc, tls_is_checked_where_http_redirects_to);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
+	srunner_set_fork_status(sr, CK_FORK); /* they leave things behind */
 	srunner_run_all(sr, CK_NORMAL);
 	failed = srunner_ntests_failed(sr);
 	srunner_free(sr);
