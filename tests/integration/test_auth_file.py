@@ -60,11 +60,12 @@ def test_a_user_set_by_grapnelctl_logs_in_with_the_right_password_only(scheme):
         b.reload()
         for v in (V31, V311, V5):
             assert tries(b, "alice", "s3cret pass", v)
-            for wrong in ("s3cret pas", "s3cret pass ", "S3cret pass", "", "\x00s3cret pass", "s3cret pass\x00x"):
-                assert not tries(b, "alice", wrong, v), wrong
-            assert not tries(b, "Alice", "s3cret pass", v)
+            assert not tries(b, "alice", "s3cret pas", v)
             assert not tries(b, "alice", None, v)
-            assert not tries(b, "bob", "s3cret pass", v)
+        for wrong in ("s3cret pass ", "S3cret pass", "", "\x00s3cret pass", "s3cret pass\x00x"):
+            assert not tries(b, "alice", wrong), wrong
+        assert not tries(b, "Alice", "s3cret pass")
+        assert not tries(b, "bob", "s3cret pass")
         assert tries(b, "ünï", "pässwörd")
 
 
@@ -185,8 +186,10 @@ def test_logins_are_counted_by_what_became_of_them(b):
     assert counts() == [n + 1 for n in before], (before, counts())
 
 
-@broker(users={"alice": "right"})
+@broker(users={"alice": "right"}, own=True)
 def test_many_logins_at_once_all_get_their_answer(b):
+    b.passwd_file({"alice": "right"}, scheme="sha512")  # which take their time
+    b.reload()
     results, address = [], b.address()
 
     def login(i):

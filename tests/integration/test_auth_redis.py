@@ -13,6 +13,7 @@ from lib import pki
 from lib.backend import Backend
 from lib.broker import GRAPNELCTL, SRC, TIMEOUT, Broker, run_grapneld
 from lib.case import each, skip_if
+from lib.hashes import quick_hash
 from lib.mqtt import *  # noqa: F401,F403
 from lib.proc import wait_until
 from lib.redis import AVAILABLE, Redis, RedisError, Scripted, Sentinel, cluster
@@ -21,22 +22,15 @@ need_redis = skip_if(not AVAILABLE, "redis-server is not installed")
 METRIC = 'plugin_%s{plugin="auth-redis"}'
 
 
-def hashed(password):
-    """The salted SHA-512 of older mosquitto_passwd: checked in microseconds."""
-    salt = b"0123456789ab"
-    return "$6$%s$%s" % tuple(base64.b64encode(x).decode()
-                              for x in (salt, hashlib.sha512(password.encode() + salt).digest()))
-
-
 def fill(ask):
     """USERS of lib/backend.py. ask: as Redis.ask."""
-    ask("HSET", "mqtt:user:alice", "password", hashed("wonder"), "tenant", "acme")
+    ask("HSET", "mqtt:user:alice", "password", quick_hash("wonder"), "tenant", "acme")
     # A set has no order: what is denied counts first.
     ask("SADD", "mqtt:user:alice:acl", "allow publish %u/#", "allow subscribe %u/#", "deny read shared/#",
         "allow subscribe shared/%{tenant}/#")
-    ask("HSET", "mqtt:user:bob", "password", hashed("builder"))
+    ask("HSET", "mqtt:user:bob", "password", quick_hash("builder"))
     ask("SADD", "mqtt:user:bob:acl", "allow publish bob/#")
-    ask("HSET", "mqtt:user:root", "password", hashed("toor"), "superuser", "1")
+    ask("HSET", "mqtt:user:root", "password", quick_hash("toor"), "superuser", "1")
 
 
 class Filled(Redis):
@@ -190,7 +184,7 @@ def test_a_mute_dns_server_holds_nobody():
 
 @need_redis
 def test_a_key_that_is_only_a_hash():
-    with CASE.with_keys(("SET", "s:carol", hashed("sing")), ("SET", "s:empty", ""), ("SET", "s:plain", "sing"),
+    with CASE.with_keys(("SET", "s:carol", quick_hash("sing")), ("SET", "s:empty", ""), ("SET", "s:plain", "sing"),
                         ("SET", "su:carol", "true"), ("SET", "su:plain", "true")):
         with CASE.broker(login_key="s:%u", login_layout="string", acl_key=None, superuser_key="su:%u") as b:
             assert CASE.code(b, "carol", "sing") == 0
@@ -204,9 +198,9 @@ def test_a_key_that_is_only_a_hash():
 
 @need_redis
 def test_fields_of_the_hash_count_for_the_user():
-    with CASE.with_keys(("HSET", "mqtt:user:dave", "password", hashed("x"), "max_qos", "1", "mountpoint", "m/d/",
+    with CASE.with_keys(("HSET", "mqtt:user:dave", "password", quick_hash("x"), "max_qos", "1", "mountpoint", "m/d/",
                          "username", "david", "max_packet_size", "2000"),
-                        ("HSET", "mqtt:user:odd", "password", hashed("x"), "valid_until", "soon"),
+                        ("HSET", "mqtt:user:odd", "password", quick_hash("x"), "valid_until", "soon"),
                         ("HSET", "mqtt:user:hashless", "tenant", "acme"),
                         ("SADD", "mqtt:user:david:acl", "allow all %u/#")):
         with CASE.broker() as b:
@@ -246,9 +240,9 @@ def test_without_check_password_the_key_is_enough():
 def test_a_name_with_a_separator_is_not_somebody_elses_key():
     mac = "aa:bb*"
     # Rules in a hash, so that a key with rules has the type of a user's key.
-    keys = (("HSET", "mqtt:user:eve:acl", "password", hashed("x"), "superuser", "1"),
-            ("HSET", "mqtt:user:aa%3Abb%2A", "password", hashed("mac")),
-            ("HSET", "u/aa:bb*", "password", hashed("raw")))
+    keys = (("HSET", "mqtt:user:eve:acl", "password", quick_hash("x"), "superuser", "1"),
+            ("HSET", "mqtt:user:aa%3Abb%2A", "password", quick_hash("mac")),
+            ("HSET", "u/aa:bb*", "password", quick_hash("raw")))
     with CASE.with_keys(*keys):
         with CASE.broker(acl_layout="hash", acl_key=None) as b:
             CASE.denied(b, "eve:acl", "x")
@@ -265,7 +259,7 @@ def test_a_name_with_a_separator_is_not_somebody_elses_key():
 
 @need_redis
 def test_a_long_name_is_nobody():
-    with CASE.with_keys(("HSET", "mqtt:user:" + "x" * 90, "password", hashed("x"))):
+    with CASE.with_keys(("HSET", "mqtt:user:" + "x" * 90, "password", quick_hash("x"))):
         with CASE.broker(max_key=100) as b:
             assert CASE.code(b, "x" * 90, "x") == 0
             CASE.denied(b, "x" * 91, "x")
@@ -360,7 +354,7 @@ def test_a_key_with_rules_may_hang_on_an_attribute():
 GO_AUTH = (("SET", "gina", "PBKDF2$sha512$4$" + "$".join(base64.b64encode(x).decode() for x in (
     b"a salt", hashlib.pbkdf2_hmac("sha512", b"go", b"a salt", 4, 64)))),
     ("SADD", "gina:wacls", "w/#"), ("SADD", "gina:racls", "r"), ("SADD", "gina:rwacls", "rw/+"),
-    ("SADD", "gina:sacls", "s/#"), ("SADD", "common:wacls", "all/%u"), ("SET", "boss", hashed("go")),
+    ("SADD", "gina:sacls", "s/#"), ("SADD", "common:wacls", "all/%u"), ("SET", "boss", quick_hash("go")),
     ("SET", "boss:su", "true"))
 
 
@@ -446,8 +440,8 @@ def test_a_server_that_refuses_at_once_is_tried_later():
 @need_redis
 def test_a_key_of_another_type_is_trouble():
     with CASE.with_keys(("SET", "mqtt:user:wrong", "x"), ("SET", "mqtt:user:bob2:acl", "x"),
-                        ("HSET", "mqtt:user:bob2", "password", hashed("x")),
-                        ("HSET", "mqtt:user:bob3", "password", hashed("x")), ("SADD", "mqtt:user:bob3:acl", "alow all #")):
+                        ("HSET", "mqtt:user:bob2", "password", quick_hash("x")),
+                        ("HSET", "mqtt:user:bob3", "password", quick_hash("x")), ("SADD", "mqtt:user:bob3:acl", "alow all #")):
         with CASE.broker(breaker_failures=100) as b:
             for user in ("wrong", "bob2", "bob3"):
                 assert CASE.code(b, user, "x") == 0x88, user
@@ -554,7 +548,7 @@ def test_tls_to_whom_the_certificate_names_and_nobody_else():
         with with_options(tls_server_name="localhost") as b:
             CASE.recovers(b)
             big = "".join("allow all t/%d\n" % i for i in range(9000))  # many TLS records
-            s.hash("mqtt:user:big", password=hashed("x"), acl=big[:60000])
+            s.hash("mqtt:user:big", password=quick_hash("x"), acl=big[:60000])
             assert CASE.code(b, "big", "x") == 0
     finally:
         s.remove()
@@ -577,7 +571,7 @@ def test_sentinels_say_where_the_master_is():
             sentinel.watch(other)
             CASE.server.ask("REPLICAOF", "127.0.0.1", str(other.port))
             CASE.server.ask("CLIENT", "KILL", "TYPE", "normal")
-            other.hash("mqtt:user:moved", password=hashed("x"))
+            other.hash("mqtt:user:moved", password=quick_hash("x"))
             wait_until(lambda: CASE.code(b, "moved", "x") == 0, "the new master is found", TIMEOUT)
             # A sentinel that is behind: what it names is a replica.
             sentinel.watch(deaf)
@@ -612,7 +606,7 @@ def test_a_cluster_says_where_keys_are():
                 key = "u:user-%d" % i
                 _, node = by_slot(nodes, r, key)
                 owners.add(node)
-                node.hash(key, password=hashed("x"))
+                node.hash(key, password=quick_hash("x"))
             assert len(owners) == 3
             moved, holder = by_slot(nodes, r, "u:user-0")
         target = next(n for n in nodes if n is not holder)

@@ -8,6 +8,7 @@ import sqlite3
 import tempfile
 
 from lib import sql_cases
+from lib.hashes import quick_hash
 from lib.sql_cases import *  # noqa: F401,F403
 
 
@@ -70,7 +71,7 @@ def make(path, password="wonder", journal="DELETE"):
     """A database of alice alone, with the plugin's schema. @return its path."""
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.executescript(CASE.schema().replace("WAL", journal) +
-                         sql_cases.insert("mqtt_user", username="alice", password=sql_cases.hashed(password)))
+                         sql_cases.insert("mqtt_user", username="alice", password=quick_hash(password)))
     return path
 
 
@@ -199,7 +200,7 @@ def test_a_writer_with_wal_holds_nobody_up():
         CASE.allowed(b)
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
             db.execute("BEGIN IMMEDIATE")
-            db.execute("UPDATE mqtt_user SET password = ?", (sql_cases.hashed("other"),))
+            db.execute("UPDATE mqtt_user SET password = ?", (quick_hash("other"),))
             CASE.allowed(b)  # not committed
             db.execute("COMMIT")
             CASE.denied(b, "alice", "wonder")

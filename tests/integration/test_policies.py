@@ -258,6 +258,8 @@ def test_a_backend_in_trouble_is_left_alone_for_a_while(b):
 @broker(own=True, listeners={"mqtt": {}}, users={"alice": "wonder"},
         plugins={"auth-file": {"order": 20, "offload_threads": 1, "offload_queue": 1, "breaker_failures": 2}})
 def test_a_crowd_is_no_backend_in_trouble(b):
+    b.passwd_file({"alice": "wonder"}, scheme="sha512")  # which takes its time
+    b.reload()
     clients = []
     for i in range(60):
         c = b.client(V5)
