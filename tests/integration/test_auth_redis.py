@@ -176,7 +176,7 @@ def test_a_mute_dns_server_holds_nobody():
             for _ in range(20):
                 fred.ping()
             assert waiting.expect(CONNACK).reason == 0x88
-            assert not b.held(), b.held()
+            b.held_nobody()
 
 
 # ---- users ----------------------------------------------------------------------------------------
@@ -426,7 +426,7 @@ def test_an_answer_that_makes_no_sense_is_trouble(what):
             for _ in range(2):
                 codes.add(Backend.code(b, "alice", "wonder"))
             assert codes <= {0x88, KNOWN.get(what, 0x88)}, codes
-            assert not b.held(), b.held()
+            b.held_nobody()
 
 
 def test_a_server_that_refuses_at_once_is_tried_later():

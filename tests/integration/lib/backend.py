@@ -231,7 +231,7 @@ class Backend:
                     fred.expect_message(topic="t", payload="x")
                 assert waiting.expect(CONNACK).reason == 0x88
                 # The broker names what holds a worker for 50 ms, which a busy machine does as well; waiting takes longer.
-                assert not b.held(), b.held()
+                b.held_nobody()
 
     @staticmethod
     def round_trip(c):

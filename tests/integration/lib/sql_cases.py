@@ -266,13 +266,16 @@ def test_an_answer_that_cannot_be_used_is_unavailable_and_logged_once():
         others[name] = CASE.plugin(order=i + 1, on_error="next", **options)
     # Only the last one says what becomes of the client.
     with CASE.broker(others=others, workers=1, login_query="SELECT username FROM mqtt_user WHERE username = %u") as b:
-        for _ in range(3):
+        def asked_three_times():  # a busy machine may keep an answer away
             assert CASE.code(b, "alice", "wonder") == 0x88
+            seen = b.metrics()
+            return all(seen['grapnel_plugin_answers_unusable_total{plugin="%s"}' % name] >= 3 for name in ANSWERS)
+
+        wait_until(asked_three_times, "three answers that cannot be used of each", TIMEOUT)
         for name, (_, regex) in ANSWERS.items():
             b.wait_log(r"\b%s\b.* an answer to .*%s" % (name, regex))
             lines = b.log_lines(r"\b%s\b.* an answer to .*%s" % (name, regex))
             assert len(lines) == 1, "%s: %s of %s" % (name, lines, b.log_lines(name))
-            assert b.metric('plugin_answers_unusable_total{plugin="%s"}' % name) == 3, name
         assert not b.log_lines(re.escape(quick_hash("wonder"))), "a hash is in the log"
 
 
