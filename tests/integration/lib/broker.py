@@ -9,11 +9,13 @@
 A configuration is made of dicts: {"name": value} is `name = value`, a dict as value is a block;
 True and False are yes and no, lists are lists. In every string "{dir}" is the temporary folder.
 """
+import http.client
 import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -317,13 +319,30 @@ class Broker:
         return json.loads(self.ctl("--json", *args).stdout)
 
     def metrics(self):
-        """{"grapnel_connections": 3.0, 'name{label="value"}': ...} as grapnelctl metrics prints."""
+        """{"grapnel_connections": 3.0, 'name{label="value"}': ...} as grapnelctl metrics prints, but without a process for it."""
         out = {}
-        for line in self.ctl("metrics").stdout.splitlines():
+        for line in self._get("/metrics").splitlines():
             if line and not line.startswith("#"):
                 name, value = line.rsplit(" ", 1)
                 out[name] = float(value)
         return out
+
+    def _get(self, path):
+        """What the admin API answers."""
+        h = http.client.HTTPConnection("localhost", timeout=TIMEOUT)
+        h.sock = socket.socket(socket.AF_UNIX)
+        try:
+            h.sock.settimeout(TIMEOUT)
+            h.sock.connect(self.socket)
+            h.request("GET", path)
+            answer = h.getresponse()
+            text = answer.read().decode()
+        except (OSError, http.client.HTTPException) as e:
+            raise AssertionError("GET %s: %r" % (path, e)) from None
+        finally:
+            h.close()
+        assert answer.status == 200, (path, answer.status, text)
+        return text
 
     def metric(self, name):
         """One of metrics(), without the prefix."""
