@@ -209,7 +209,7 @@ def test_the_database_ends_a_query_that_takes_too_long_and_the_connection_stays(
 
 def test_a_client_that_leaves_costs_no_connection():
     CASE.up()
-    with CASE.broker(login_query=slowly(0.3, "bob"), workers=1, connections=1) as b:
+    with CASE.broker(login_query=slowly(1, "bob"), workers=1, connections=1) as b:
         CASE.allowed(b)
         before = own_pids(b, 1)
         for i in range(3):

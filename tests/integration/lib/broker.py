@@ -9,13 +9,11 @@
 A configuration is made of dicts: {"name": value} is `name = value`, a dict as value is a block;
 True and False are yes and no, lists are lists. In every string "{dir}" is the temporary folder.
 """
-import http.client
 import json
 import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -319,30 +317,13 @@ class Broker:
         return json.loads(self.ctl("--json", *args).stdout)
 
     def metrics(self):
-        """{"grapnel_connections": 3.0, 'name{label="value"}': ...} as grapnelctl metrics prints, but without a process for it."""
+        """{"grapnel_connections": 3.0, 'name{label="value"}': ...} as grapnelctl metrics prints."""
         out = {}
-        for line in self._get("/metrics").splitlines():
+        for line in self.ctl("metrics").stdout.splitlines():
             if line and not line.startswith("#"):
                 name, value = line.rsplit(" ", 1)
                 out[name] = float(value)
         return out
-
-    def _get(self, path):
-        """What the admin API answers."""
-        h = http.client.HTTPConnection("localhost", timeout=TIMEOUT)
-        h.sock = socket.socket(socket.AF_UNIX)
-        try:
-            h.sock.settimeout(TIMEOUT)
-            h.sock.connect(self.socket)
-            h.request("GET", path)
-            answer = h.getresponse()
-            text = answer.read().decode()
-        except (OSError, http.client.HTTPException) as e:
-            raise AssertionError("GET %s: %r" % (path, e)) from None
-        finally:
-            h.close()
-        assert answer.status == 200, (path, answer.status, text)
-        return text
 
     def metric(self, name):
         """One of metrics(), without the prefix."""
@@ -402,15 +383,6 @@ class Broker:
         for c in self.clients:
             c.close()
         self.clients.clear()
-
-    def settle(self):
-        """Wait until the broker has noticed that its clients are gone: the next test may look at gauges."""
-        deadline = time.monotonic() + 1 * FACTOR
-        try:
-            while self.metric("connections") > 0 and time.monotonic() < deadline:
-                time.sleep(0.005)
-        except AssertionError:
-            pass  # it has no admin socket, or is in trouble: that is for the tests to find
 
 
 def run_grapneld(*args, timeout=TIMEOUT, env=None):
