@@ -58,14 +58,13 @@ def test_a_user_set_by_grapnelctl_logs_in_with_the_right_password_only(scheme):
         passwd("set", "--scheme", scheme, pw, "ünï", stdin="pässwörd\n")
         assert lines(pw)[0].startswith("alice:" + PREFIX[scheme]), lines(pw)
         b.reload()
-        for v in (V31, V311, V5):
+        for v in (V31, V311, V5) if scheme == "sha512" else (V5,):  # a hash knows no versions
             assert tries(b, "alice", "s3cret pass", v)
-            assert not tries(b, "alice", "s3cret pas", v)
+            for wrong in ("s3cret pas", "s3cret pass ", "S3cret pass", "", "\x00s3cret pass", "s3cret pass\x00x"):
+                assert not tries(b, "alice", wrong, v), wrong
+            assert not tries(b, "Alice", "s3cret pass", v)
             assert not tries(b, "alice", None, v)
-        for wrong in ("s3cret pass ", "S3cret pass", "", "\x00s3cret pass", "s3cret pass\x00x"):
-            assert not tries(b, "alice", wrong), wrong
-        assert not tries(b, "Alice", "s3cret pass")
-        assert not tries(b, "bob", "s3cret pass")
+            assert not tries(b, "bob", "s3cret pass", v)
         assert tries(b, "ünï", "pässwörd")
 
 
@@ -359,7 +358,7 @@ def test_passwd_hash_prints_what_a_file_takes():
             assert h.startswith(PREFIX[scheme]) and len(h.splitlines()) == 1, h
             b.write("pw", "alice:%s\n" % h)
             b.reload()
-            assert tries(b, "alice", "pw")
+            assert tries(b, "alice", "pw") and not tries(b, "alice", "px")
 
 
 @broker(users={"alice": "a"}, own=True, log_level="trace")

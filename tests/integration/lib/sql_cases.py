@@ -158,8 +158,8 @@ def test_nasty_user_names():
 def test_a_row_without_a_usable_hash_lets_nobody_in():
     CASE.up()
     with CASE.broker() as b:
-        for user, passwords in (("disabled", ("wonder",)), ("none", ("wonder", "", None, "NULL")), ("empty", ("wonder", ""))):
-            for password in passwords:
+        for user in ("disabled", "none", "empty"):
+            for password in ("wonder", "", None, "NULL"):
                 CASE.denied(b, user, password)
         for user, password in (("plain", "wonder"), ("foreign", "wonder")):
             assert CASE.code(b, user, password) == 0x88, user
@@ -167,8 +167,8 @@ def test_a_row_without_a_usable_hash_lets_nobody_in():
         assert not b.log_lines("SSHA|wonder"), "a hash or a password is in the log"
         CASE.allowed(b)
         plugin = '{plugin="%s"}' % CASE.instance
-        assert b.metric("plugin_logins_refused_total" + plugin) == 6
-        assert b.metric("plugin_logins_unknown_total" + plugin) == 1
+        assert b.metric("plugin_logins_refused_total" + plugin) == 8
+        assert b.metric("plugin_logins_unknown_total" + plugin) == 4
         assert b.metric("plugin_logins_unavailable_total" + plugin) == 2
         assert b.metric("plugin_logins_accepted_total" + plugin) == 1
 
@@ -266,10 +266,14 @@ def test_an_answer_that_cannot_be_used_is_unavailable_and_logged_once():
         others[name] = CASE.plugin(order=i + 1, on_error="next", **options)
     # Only the last one says what becomes of the client.
     with CASE.broker(others=others, workers=1, login_query="SELECT username FROM mqtt_user WHERE username = %u") as b:
+        logins = []
+
         def asked_three_times():  # a busy machine may keep an answer away
-            assert CASE.code(b, "alice", "wonder") == 0x88
+            logins.append(CASE.code(b, "alice", "wonder"))
             seen = b.metrics()
-            return all(seen['grapnel_plugin_answers_unusable_total{plugin="%s"}' % name] >= 3 for name in ANSWERS)
+            counts = [seen['grapnel_plugin_answers_unusable_total{plugin="%s"}' % name] for name in ANSWERS]
+            assert logins[-1] == 0x88 and max(counts) <= len(logins), (logins, counts)  # each is counted once
+            return min(counts) >= 3
 
         wait_until(asked_three_times, "three answers that cannot be used of each", TIMEOUT)
         for name, (_, regex) in ANSWERS.items():
