@@ -5,9 +5,10 @@ import ssl
 import threading
 import time
 
-from lib.broker import Broker
+from lib.broker import FACTOR, Broker
 from lib.case import broker, each
 from lib.mqtt import *  # noqa: F401,F403
+from lib.proc import wait_until
 from test_proxy import PROXIED, V1, connect_packet, make_certificate, needs_openssl, v2
 
 OPEN = {"mqtt": {"anonymous": True}}
@@ -63,10 +64,10 @@ def test_an_address_has_so_many_connections(b, workers):
     assert b.metric("connections") == 6
 
 
-@broker(own=True, listeners=OPEN, limits={"max_connections_per_address": 3, "connect_timeout": "300ms"})
+@broker(own=True, listeners=OPEN, limits={"max_connections_per_address": 3, "connect_timeout": "%dms" % (500 * FACTOR)})
 def test_connections_that_say_nothing_count_and_end(b):
     silent = [b.client(V5) for _ in range(3)]
-    b.wait_metric("connections", 3)
+    wait_until(lambda: len(b.log_lines("debug connection from")) == 3, "they are there", TIMEOUT)
     assert attempt(b) is None
     for c in silent:
         c.wait_closed()

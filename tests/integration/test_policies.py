@@ -492,6 +492,7 @@ def test_events_are_told_of_and_deliveries_of_all_are_looked_at(b):
         c.publish("kept", "x", qos=1)
         assert c.expect(PUBLISH).topic == "kept"
         c.close()
+        b.wait_log('client_disconnected: client "at-%s"' % x)  # it gets nothing of the next one's, which it would have events of
     b.connect(V5, "last", listener="mqtt").close()
 
     def events():

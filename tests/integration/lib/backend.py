@@ -38,7 +38,7 @@ NASTY = ("'", '"', "alice' OR '1'='1", "alice\"; DROP TABLE users; --", "*", "*)
 class Backend:
     instance = "auth-x"
     module = None           # when instance is not the module's name
-    timeout = "3s"          # of the plugin's decisions: what a client waits at most
+    timeout = "%ds" % (3 * FACTOR)  # of the plugin's decisions: what a client waits at most
     knows_unknown = True    # an unknown user is NEXT (a bind-only directory cannot tell)
 
     def __init__(self, server_class):
