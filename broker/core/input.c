@@ -7,7 +7,8 @@
  * something makes it wait.
  *
  * Bounded: a connection gives at most one read and PACKETS_PER_TURN packets in a turn; after PACKETS_PER_FLUSH of all
- *          connections, or BYTES_PER_FLUSH of output, what they caused is written, so that nobody waits long for the others.
+ *          connections, or BYTES_PER_FLUSH of output (of mails, too), what they caused is written, so that nobody waits long for
+ *          the others, and who does not read is found out before he has more than a mail or a read of messages.
  */
 #include "core/publish.h"
 #include "core/session.h"
@@ -437,6 +438,16 @@ again(struct conn *c)
 		(void)readable(c);
 }
 
+void
+conn_flush_early(struct worker *w)
+{
+	if (w->core->handled < PACKETS_PER_FLUSH && w->core->unwritten < BYTES_PER_FLUSH)
+		return;
+	router_flush(w);
+	(void)worker_send(w);
+	conn_flush_output(w);
+}
+
 /* Those that were left with something to handle. */
 static unsigned
 handle_again(struct worker *w)
@@ -457,6 +468,7 @@ handle_again(struct worker *w)
 		if (c->pause != 0 || c->state == CONN_CLOSING)
 			continue;
 		again(c);
+		conn_flush_early(w);
 	}
 	if (cw->again == NULL) { /* nobody was added meanwhile: keep the array */
 		cw->again = list;
@@ -484,12 +496,7 @@ conn_poll(struct worker *w)
 			continue;
 		}
 		on_events(events[i].data.ptr, events[i].events);
-		if (w->core->handled >= PACKETS_PER_FLUSH ||
-		    w->core->unwritten >= BYTES_PER_FLUSH) {
-			router_flush(w);
-			(void)worker_send(w);
-			conn_flush_output(w);
-		}
+		conn_flush_early(w);
 	}
 	if (handshakes)
 		busy += conn_handshakes(w);

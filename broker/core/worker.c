@@ -134,6 +134,8 @@ mail_run(struct worker *w)
 			break;
 		w->inbox = m->next;
 		m->fn(w, m); /* may free m */
+		if (w->core != NULL && !w->stopping)
+			conn_flush_early(w);
 	}
 	if (n > 0)
 		atomic_fetch_sub_explicit(&w->mail_depth, n, memory_order_relaxed);

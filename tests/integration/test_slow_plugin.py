@@ -6,6 +6,7 @@ What is asserted is the order of events; the round-trip times are printed, for p
 import threading
 import time
 
+from lib.broker import FACTOR
 from lib.case import broker, default_broker, each
 from lib.hooks import Gate, gate
 from lib.mqtt import CONNACK, PINGRESP, PUBACK, PUBLISH, SUBACK, V311, V5
@@ -15,7 +16,10 @@ FAST = {"module": "verdict", "order": 10, "only_user": "fast*", "client_authenti
 ROUND_TRIPS = 1000
 CLIENTS = 4
 
-BROKER = default_broker(plugins={"fast": FAST, "gate": gate(hooks=["client_authenticate", "acl_check"])})
+LONG = "%ds" % (30 * FACTOR)  # for that many on a slow machine
+
+BROKER = default_broker(limits={"connect_timeout": LONG, "auth_timeout": LONG},
+                        plugins={"fast": FAST, "gate": gate(hooks=["client_authenticate", "acl_check"], timeout=LONG)})
 
 
 def pairs(b, count=CLIENTS):

@@ -275,7 +275,7 @@ def test_an_answer_that_cannot_be_used_is_unavailable_and_logged_once():
             assert logins[-1] == 0x88 and max(counts) <= len(logins), (logins, counts)  # each is counted once
             return min(counts) >= 3
 
-        wait_until(asked_three_times, "three answers that cannot be used of each", TIMEOUT)
+        wait_until(asked_three_times, "three answers that cannot be used of each", 3 * TIMEOUT)
         for name, (_, regex) in ANSWERS.items():
             b.wait_log(r"\b%s\b.* an answer to .*%s" % (name, regex))
             lines = b.log_lines(r"\b%s\b.* an answer to .*%s" % (name, regex))
