@@ -7,8 +7,8 @@
  * something makes it wait.
  *
  * Bounded: a connection gives at most one read and PACKETS_PER_TURN packets in a turn; after PACKETS_PER_FLUSH of all
- *          connections, or BYTES_PER_FLUSH of output (of mails, too), what they caused is written, so that nobody waits long for
- *          the others, and who does not read is found out before he has more than a mail or a read of messages.
+ *          connections, or BYTES_PER_FLUSH of output, what they caused is written, so that nobody waits long for the others;
+ *          after MAIL_BYTES that mails caused, so that a full mailbox does not become more output than readers take.
  */
 #include "core/publish.h"
 #include "core/session.h"
@@ -23,6 +23,8 @@
 #define PACKETS_PER_TURN  2048           /* of one connection, before others have theirs */
 #define PACKETS_PER_FLUSH 16384          /* of all connections: others wait for what these caused */
 #define BYTES_PER_FLUSH   (256u * 1024u) /* of output, while it is still in the processor's caches */
+#define MAIL_BYTES \
+	(8u * 1024u * 1024u) /* of output that mails make: what is written at once costs less */
 /* From this size on, bytes are read behind the partial packet itself: dribbled bytes must not cost copies. */
 #define PARTIAL_DIRECT 4096u
 
@@ -438,14 +440,20 @@ again(struct conn *c)
 		(void)readable(c);
 }
 
-void
-conn_flush_early(struct worker *w)
+static void
+flush_early(struct worker *w, size_t bytes)
 {
-	if (w->core->handled < PACKETS_PER_FLUSH && w->core->unwritten < BYTES_PER_FLUSH)
+	if (w->core->handled < PACKETS_PER_FLUSH && w->core->unwritten < bytes)
 		return;
 	router_flush(w);
 	(void)worker_send(w);
 	conn_flush_output(w);
+}
+
+void
+conn_mail_handled(struct worker *w)
+{
+	flush_early(w, MAIL_BYTES);
 }
 
 /* Those that were left with something to handle. */
@@ -468,7 +476,7 @@ handle_again(struct worker *w)
 		if (c->pause != 0 || c->state == CONN_CLOSING)
 			continue;
 		again(c);
-		conn_flush_early(w);
+		flush_early(w, BYTES_PER_FLUSH);
 	}
 	if (cw->again == NULL) { /* nobody was added meanwhile: keep the array */
 		cw->again = list;
@@ -496,7 +504,7 @@ conn_poll(struct worker *w)
 			continue;
 		}
 		on_events(events[i].data.ptr, events[i].events);
-		conn_flush_early(w);
+		flush_early(w, BYTES_PER_FLUSH);
 	}
 	if (handshakes)
 		busy += conn_handshakes(w);

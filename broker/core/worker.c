@@ -135,7 +135,7 @@ mail_run(struct worker *w)
 		w->inbox = m->next;
 		m->fn(w, m); /* may free m */
 		if (w->core != NULL && !w->stopping)
-			conn_flush_early(w);
+			conn_mail_handled(w);
 	}
 	if (n > 0)
 		atomic_fetch_sub_explicit(&w->mail_depth, n, memory_order_relaxed);

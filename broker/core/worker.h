@@ -99,7 +99,7 @@ void worker_timer(struct worker *w, struct timer *t, uint64_t delay_ms);
 
 /* Called by worker_run at the places named above; each in the file of its subject. */
 unsigned conn_handshakes(struct worker *w); /* conn_poll: for handshake_budget at most; @return how many */
-void conn_flush_early(struct worker *w); /* between mails and connections: write, if much waits for it */
+void conn_mail_handled(struct worker *w); /* between mails: write, if much waits for it */
 unsigned conn_poll(struct worker *w); /* handle what connections have; @return how many had something */
 void conn_flush_dirty(struct worker *w);
 void router_flush(struct worker *w);
