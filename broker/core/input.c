@@ -23,8 +23,7 @@
 #define PACKETS_PER_TURN  2048           /* of one connection, before others have theirs */
 #define PACKETS_PER_FLUSH 16384          /* of all connections: others wait for what these caused */
 #define BYTES_PER_FLUSH   (256u * 1024u) /* of output, while it is still in the processor's caches */
-#define MAIL_BYTES \
-	(8u * 1024u * 1024u) /* of output that mails make: what is written at once costs less */
+#define MAIL_BYTES        (8u * 1024u * 1024u) /* of output that mails make */
 /* From this size on, bytes are read behind the partial packet itself: dribbled bytes must not cost copies. */
 #define PARTIAL_DIRECT 4096u
 
