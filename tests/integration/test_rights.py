@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may do what: at every step where a right is used, and again when it was taken away."""
 from lib import wire
-from lib.broker import Broker
+from lib.broker import FACTOR, Broker
 from lib.case import broker, each, versions
 from lib.mqtt import *  # noqa: F401,F403
 from lib.proc import wait_until
 from lib.wire import Sub, Will
 
 DURABLE = [(SESSION_EXPIRY, 300)]
+SOON = 1 + int(FACTOR)  # seconds in which a slow machine has changed what counts
 USERS = {"alice": "a", "bob": "b", "+": "p", "a/b": "s", "admin": "x"}
 # A password file cannot have a user "#"; other backends can.
 LET_HASH_IN = {"verdict": {"order": 10, "client_authenticate": "allow", "only_user": "#"}}
@@ -209,8 +210,8 @@ def test_a_will_is_asked_about_again_when_it_fires(b):
     admin = login(b, "admin")
     admin.subscribe("home/#", qos=1)
     plain = login(b, "alice", will=Will("home/alice/plain", "x"))
-    delayed = login(b, "alice", props=DURABLE, will=Will("home/alice/delayed", "x", props=[(WILL_DELAY, 1)]))
-    bobs = login(b, "bob", props=DURABLE, will=Will("home/bob/delayed", "x", props=[(WILL_DELAY, 1)]))
+    delayed = login(b, "alice", props=DURABLE, will=Will("home/alice/delayed", "x", props=[(WILL_DELAY, SOON)]))
+    bobs = login(b, "bob", props=DURABLE, will=Will("home/bob/delayed", "x", props=[(WILL_DELAY, SOON)]))
     delayed.close()
     bobs.close()
     b.write("rules", RULES.replace("allow all home/alice/#", "deny all home/alice/#"))
@@ -226,7 +227,7 @@ def test_a_will_is_asked_about_again_when_it_fires(b):
 def test_the_will_of_a_user_who_was_deleted_is_not_published(b):
     admin = login(b, "admin")
     admin.subscribe("home/#", qos=1)
-    login(b, "alice", props=DURABLE, will=Will("home/alice/x", "x", props=[(WILL_DELAY, 1)])).close()
+    login(b, "alice", props=DURABLE, will=Will("home/alice/x", "x", props=[(WILL_DELAY, SOON)])).close()
     b.wait_metric("sessions_online", 1)
     b.ctl("passwd", "delete", b.path("passwd"), "alice")
     b.reload()

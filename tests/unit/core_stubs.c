@@ -137,6 +137,12 @@ conn_poll(struct worker *w)
 }
 
 void
+conn_mail_handled(struct worker *w)
+{
+	(void)w;
+}
+
+void
 conn_flush_dirty(struct worker *w)
 {
 	(void)w;

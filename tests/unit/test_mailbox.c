@@ -20,6 +20,12 @@ static struct settings settings = { .read_buffer = 4096 };
 static void (*at_flush)(struct worker *w);
 
 void
+conn_mail_handled(struct worker *w)
+{
+	(void)w;
+}
+
+void
 conn_flush_dirty(struct worker *w)
 {
 	(void)w;

@@ -235,6 +235,11 @@ queued_total(const struct worker *w)
 	return (uint64_t)atomic_load(&w->broker->queued_bytes);
 }
 void
+conn_mail_handled(struct worker *w)
+{
+	(void)w;
+}
+void
 conn_flush_dirty(struct worker *w)
 {
 	(void)w;
