@@ -9,7 +9,7 @@ import subprocess
 import threading
 
 from lib import wire
-from lib.broker import GRAPNELCTL, Broker, run_grapneld
+from lib.broker import FACTOR, GRAPNELCTL, Broker, run_grapneld
 from lib.case import broker, each, skip_if, versions
 from lib.mqtt import *  # noqa: F401,F403
 
@@ -42,7 +42,7 @@ def tries(b, user, password, v=V5):
 
 
 def with_password_file(text):
-    b = Broker(files={"pw": text}, plugins={"auth-file": {"password_file": "{dir}/pw"}},
+    b = Broker(files={"pw": text}, plugins={"auth-file": {"password_file": "{dir}/pw", "timeout": "%ds" % (10 * FACTOR)}},
                listeners={"mqtt": {}})
     return b
 

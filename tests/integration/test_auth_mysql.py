@@ -9,7 +9,7 @@ import subprocess
 
 from lib import mariadb, pki, sql_cases
 from lib.backend import NOT_AUTHORIZED
-from lib.broker import TIMEOUT, Broker
+from lib.broker import FACTOR, TIMEOUT, Broker
 from lib.case import Skip, each
 from lib.mqtt import CONNACK, V5
 from lib.proc import wait_until
@@ -55,7 +55,7 @@ class Case(sql_cases.Sql):
 
     def connection(self):
         return {"host": ["127.0.0.1:%d" % self.server.port], "user": "grapnel", "password": self.server.password,
-                "database": "mqtt", "reconnect_max": "200ms"}
+                "database": "mqtt", "reconnect_max": "200ms", "connect_timeout": "%ds" % (5 * FACTOR)}
 
     def execute(self, script):
         self.server.sql(script)

@@ -164,7 +164,8 @@ def test_at_the_limit_new_clients_are_refused_and_those_that_are_there_stay():
             b.options["listeners"]["tls"][name] = value.replace("{dir}", b.dir)
         certificate(b)
         b.start()
-        there = b.connect(V5, keep_alive=1)
+        keep_alive = int(FACTOR)
+        there = b.connect(V5, keep_alive=keep_alive)
         there.subscribe("t", qos=1)
         # Something real that takes it: a queue of 40 MiB.
         b.connect(V5, client_id="offline", props=DURABLE).subscribe("big", qos=1)
@@ -205,7 +206,7 @@ def test_at_the_limit_new_clients_are_refused_and_those_that_are_there_stay():
         sender = there.sock
         sender.sendall(wire.publish(V5, "t", "x" * 1000) * 500)
         sent = time.monotonic()
-        while time.monotonic() < sent + 2.5:
+        while time.monotonic() < sent + 2.5 * keep_alive:
             there.send_raw(b"\xc0\x00")
             while there.poll(0.3) is not None:
                 pass
