@@ -439,6 +439,7 @@ again(struct conn *c)
 		(void)readable(c);
 }
 
+/* Before the turn ends, if much has been handled, or so many bytes wait: what is handed over first, as at its end. */
 static void
 flush_early(struct worker *w, size_t bytes)
 {

@@ -134,7 +134,7 @@ mail_run(struct worker *w)
 			break;
 		w->inbox = m->next;
 		m->fn(w, m); /* may free m */
-		if (w->core != NULL && !w->stopping)
+		if (w->core != NULL && !w->stopping) /* worker_drain has nobody to write to */
 			conn_mail_handled(w);
 	}
 	if (n > 0)

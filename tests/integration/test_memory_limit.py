@@ -164,7 +164,7 @@ def test_at_the_limit_new_clients_are_refused_and_those_that_are_there_stay():
             b.options["listeners"]["tls"][name] = value.replace("{dir}", b.dir)
         certificate(b)
         b.start()
-        keep_alive = int(FACTOR)
+        keep_alive = max(1, int(FACTOR))
         there = b.connect(V5, keep_alive=keep_alive)
         there.subscribe("t", qos=1)
         # Something real that takes it: a queue of 40 MiB.
