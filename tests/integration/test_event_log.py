@@ -15,6 +15,7 @@ from lib.case import broker, each
 from lib.disk import Disk
 from lib.hooks import eventually
 from lib.mqtt import PUBACK, V5, P
+from lib.proc import threads
 from lib.wire import Will
 
 ID = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}-[0-9a-f]{16}")
@@ -340,18 +341,6 @@ def test_a_target_that_takes_nothing_does_not_hold_up_the_end(b):
     assert b.log_lines(r'plugin "event-log": \d+ events could not be written before the end')
 
 
-def writers(b):
-    """How many threads of ours the broker has."""
-    names = []
-    for task in glob.glob("/proc/%d/task/*/comm" % b.process.pid):
-        try:
-            with open(task, encoding="utf-8") as f:
-                names.append(f.read())
-        except FileNotFoundError:
-            pass
-    return names.count("event-log\n")
-
-
 def test_a_disk_that_does_not_answer_holds_up_no_message_no_reload_and_not_the_end():
     folder = tempfile.mkdtemp(prefix="grapnel-test-")
     disk = Disk(os.path.join(folder, "disk"))
@@ -368,9 +357,9 @@ def test_a_disk_that_does_not_answer_holds_up_no_message_no_reload_and_not_the_e
             b.reload()
             b.wait_log(r'plugin "event-log": its thread hangs in a call of the system')
             c.ping()
-            assert writers(b) == 1
+            assert len(threads(b, "event-log")) == 1
             disk.works()  # now it comes back, to where nobody waits for it
-            eventually(lambda: writers(b) == 0, "its end")
+            eventually(lambda: len(threads(b, "event-log")) == 0, "its end")
             c.ping()
             b.configure(plugins=elog(file=os.path.join(disk.folder, "log"), flush_timeout="50ms"))
             b.reload()

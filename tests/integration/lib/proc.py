@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the system knows about a broker's process: memory, processor time, sockets."""
+import contextlib
 import os
 import time
 
@@ -35,15 +36,20 @@ def cpu_seconds(b):
     return (int(fields[11]) + int(fields[12])) / TICK
 
 
+def threads(b, name):
+    """What the kernel says of the broker's threads of that name. @return [{field: text}]"""
+    found = []
+    for task in os.listdir("/proc/%d/task" % b.process.pid):
+        # One that ends meanwhile is not there, or no process any more.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            with open("/proc/%d/task/%s/status" % (b.process.pid, task), encoding="ascii") as f:
+                found.append(dict(line.rstrip("\n").split(":\t", 1) for line in f))
+    return [fields for fields in found if fields["Name"] == name]
+
+
 def waits(b, name):
     """How often the broker's threads of that name have gone to sleep."""
-    count = 0
-    for task in os.listdir("/proc/%d/task" % b.process.pid):
-        with open("/proc/%d/task/%s/status" % (b.process.pid, task), encoding="ascii") as f:
-            fields = dict(line.rstrip("\n").split(":\t", 1) for line in f)
-        if fields["Name"] == name:
-            count += int(fields["voluntary_ctxt_switches"])
-    return count
+    return sum(int(fields["voluntary_ctxt_switches"]) for fields in threads(b, name))
 
 
 def descriptors(b):
