@@ -71,6 +71,9 @@ def terminate(where="true"):
     CASE.server.execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = 'grapnel' AND %s;" % where)
 
 
+ASLEEP = "wait_event = 'PgSleep'"  # one of these runs
+
+
 def slowly(seconds, user=None):
     """A login_query that takes its time, for everybody or for one."""
     when = "pg_sleep(%g) IS NULL" % seconds
@@ -125,8 +128,8 @@ def test_who_loses_a_connection_is_asked_on_another():
     with CASE.broker(login_query=slowly(0.5), workers=1, timeout="20s") as b:
         c = b.client(V5)
         c.send_connect("c", username="alice", password="wonder")
-        wait_until(lambda: pids("state = 'active'"), "the query runs", TIMEOUT)
-        terminate("state = 'active'")
+        wait_until(lambda: pids(ASLEEP), "the query runs", TIMEOUT)
+        terminate(ASLEEP)
         assert c.expect(CONNACK).reason == 0
         assert b.metric("plugin_query_retries_total" + LABEL) == 1
 
@@ -215,7 +218,7 @@ def test_a_client_that_leaves_costs_no_connection():
         for i in range(3):
             c = b.client(V5)
             c.send_connect("c%d" % i, username="bob", password="builder")
-            wait_until(lambda: pids("state = 'active'"), "the query runs", TIMEOUT)
+            wait_until(lambda: pids(ASLEEP), "the query runs", TIMEOUT)
             c.close()
         CASE.allowed(b)
         assert pids() == before

@@ -136,6 +136,7 @@ class Server:
 
     def pause(self):
         self.signal_all(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)  # another processor may still run it
 
     def resume(self):
         self.signal_all(signal.SIGCONT)
