@@ -220,7 +220,7 @@ ack_send(struct conn *c, uint8_t type, uint16_t packet_id, uint8_t reason_code,
 
 		session_info(c->session, &info);
 		if (msg != NULL) {
-			message_info_of(msg, session_mountpoint(c->session), c->w->now_ms, &mi);
+			message_info_of(msg, session_mountpoint(c->session), &mi);
 		} else {
 			memset(&mi, 0, sizeof(mi));
 			mi.size = sizeof(mi);

@@ -35,9 +35,8 @@ will_message(struct conn *c)
 	m.props_len = (uint32_t)props_len;
 	m.payload = will->payload.data;
 	m.payload_len = (uint32_t)will->payload.len;
-	if (will->props
-		.has_message_expiry) { /* counted from when it is published: will.c sets the deadline */
-		m.flags |= MSG_EXPIRES;
+	if (will->props.has_message_expiry) {
+		m.flags |= MSG_EXPIRES | MSG_INTERVAL;
 		m.expires_at_ms = (uint64_t)will->props.message_expiry * 1000;
 	}
 	m.author = k->identity;

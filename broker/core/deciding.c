@@ -200,7 +200,7 @@ pending_go(struct pending_delivery *pd)
 				return;
 			}
 			session_info(s, &info);
-			message_info_of(pd->e.msg, session_mountpoint(s), s->w->now_ms, &mi);
+			message_info_of(pd->e.msg, session_mountpoint(s), &mi);
 			mi.qos = pd->e.qos;
 			mi.retain = (pd->e.flags & ENTRY_RETAIN) != 0;
 			pd->state = WAITING;

@@ -278,7 +278,7 @@ internal_deliver(struct grapnel_sub *g, const struct message *msg)
 
 	if (g->fn == NULL)
 		return;
-	message_info_of(msg, (struct grapnel_str){ "", 0 }, g->w->now_ms, &mi);
+	message_info_of(msg, (struct grapnel_str){ "", 0 }, &mi);
 	g->fn(g->arg, &mi);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "message.h"
+#include "base/clock.h"
 #include "mqtt/packet.h"
 
 #include <assert.h>
@@ -289,6 +290,15 @@ message_props_new(const struct grapnel_property *props, size_t count, size_t *le
 		return NULL;
 	mqtt_properties_put(mqtt_properties_put(p, props, at), behind, more);
 	return (char *)p;
+}
+
+uint32_t
+message_seconds_left(const struct message *msg)
+{
+	uint64_t now_ms = msg->flags & MSG_INTERVAL ? 0 : clock_ms();
+
+	return msg->expires_at_ms > now_ms ? (uint32_t)((msg->expires_at_ms - now_ms + 999) / 1000)
+					   : 0;
 }
 
 struct message *

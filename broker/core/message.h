@@ -73,6 +73,7 @@ enum message_flags {
 	MSG_UTF8 = 1u << 2,	/* Payload Format Indicator 1 */
 	MSG_HEAP = 1u << 3,	/* not borrowed */
 	MSG_EXPIRES = 1u << 4,
+	MSG_INTERVAL = 1u << 5, /* a Will Message before it is published: expires_at_ms is how long, not when */
 };
 
 struct message {
@@ -84,7 +85,7 @@ struct message {
 	const char *topic;
 	const char *props;
 	const char *payload;
-	uint64_t expires_at_ms;	/* monotonic; when MSG_EXPIRES */
+	uint64_t expires_at_ms;	/* monotonic; when MSG_EXPIRES (but MSG_INTERVAL) */
 	struct identity *author; /* NULL: the broker itself; borrowed while borrowed, owned in the heap */
 	union {
 		struct message *heap;		 /* borrowed: the copy that message_keep made */
@@ -132,6 +133,11 @@ message_size(const struct message *msg)
 {
 	return sizeof(*msg) + msg->topic_len + msg->props_len + msg->payload_len;
 }
+/*
+ * How many seconds it has left [MQTT-3.3.2-6], rounded up; it has MSG_EXPIRES. By the clock, not by a worker's now_ms: that may
+ * be behind the one of the worker that received the message, which would leave with more than it came with.
+ */
+uint32_t message_seconds_left(const struct message *msg);
 static inline bool
 message_expired(const struct message *msg, uint64_t now_ms)
 {

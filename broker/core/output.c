@@ -290,7 +290,7 @@ delivered_event(struct conn *c, const struct message *msg, uint8_t qos, bool ret
 	};
 
 	session_info(c->session, &info);
-	message_info_of(msg, session_mountpoint(c->session), c->w->now_ms, &mi);
+	message_info_of(msg, session_mountpoint(c->session), &mi);
 	mi.qos = qos;
 	mi.retain = retain;
 	mi.dup = dup;
@@ -319,13 +319,8 @@ send_new(struct conn *c, struct message *msg, subids ids, uint8_t qos, bool reta
 	if (c->version == 5) {
 		o.forward_props = (struct grapnel_str){ msg->props, msg->props_len };
 		if (msg->flags & MSG_EXPIRES) {
-			uint64_t left = msg->expires_at_ms > c->w->now_ms
-			    ? msg->expires_at_ms - c->w->now_ms
-			    : 0;
-
-			/* The time left [MQTT-3.3.2-6], rounded up; but clocks of two workers may be 10 ms apart. */
 			o.has_message_expiry = true;
-			o.message_expiry = (uint32_t)((left + 989) / 1000);
+			o.message_expiry = message_seconds_left(msg);
 		}
 		o.subscription_id_count = subids_get(ids, id_list, SUBIDS_MAX);
 		o.subscription_ids = id_list;

@@ -593,7 +593,7 @@ step_go(struct publish_step *st)
 				continue;
 			}
 			session_info(s, &info);
-			message_info_of(&m, (struct grapnel_str){ "", 0 }, c->w->now_ms, &mi);
+			message_info_of(&m, (struct grapnel_str){ "", 0 }, &mi);
 			mi.dup = st->p.dup;
 			if (!hooks_ask(c->w, HOOK_PUBLISH, &q, NULL, on_decision_later, st, &now,
 				&st->head.pending))

@@ -187,6 +187,10 @@ restore_times(struct session *s, const struct row_session *row, const struct row
 		return true;
 	if ((x->will = store_message(&row->will, clock, now)) == NULL)
 		return false;
+	if (x->will->flags & MSG_EXPIRES) { /* its row has an interval */
+		x->will->flags |= MSG_INTERVAL;
+		x->will->expires_at_ms = row->will.expires.left_ms;
+	}
 	x->will_delay = row->will_delay;
 	x->will_at_ms = row->will_due.set ? after(now, row_left(clock, &row->will_due))
 					  : after(now, left_since(clock, row->will_delay));

@@ -383,8 +383,8 @@ keep_by_rules(struct session *s, struct grapnel_rules *rules, const struct ident
 }
 
 void
-message_info_of(const struct message *msg, struct grapnel_str mountpoint, uint64_t now_ms,
-    struct grapnel_message_info *out)
+message_info_of(
+    const struct message *msg, struct grapnel_str mountpoint, struct grapnel_message_info *out)
 {
 	size_t skip = mountpoint.len <= msg->topic_len ? mountpoint.len : 0;
 
@@ -399,9 +399,7 @@ message_info_of(const struct message *msg, struct grapnel_str mountpoint, uint64
 	}
 	if (msg->flags & MSG_EXPIRES) {
 		out->has_message_expiry = true;
-		out->message_expiry = msg->expires_at_ms > now_ms
-		    ? (uint32_t)((msg->expires_at_ms - now_ms + 999) / 1000)
-		    : 0;
+		out->message_expiry = message_seconds_left(msg);
 	}
 	out->qos = msg->qos;
 	out->retain = (msg->flags & MSG_RETAIN) != 0;
@@ -448,9 +446,8 @@ rights_ask(struct worker *w, struct session *s, const struct identity *id,
 	else
 		identity_info(id, &info);
 	if (q->msg != NULL) {
-		message_info_of(q->msg,
-		    q->mounted ? id->site->mountpoint : (struct grapnel_str){ "", 0 }, w->now_ms,
-		    &mi);
+		message_info_of(
+		    q->msg, q->mounted ? id->site->mountpoint : (struct grapnel_str){ "", 0 }, &mi);
 		question.message = &mi;
 	}
 	if (!hooks_ask(w, HOOK_ACL, &question, NULL, fn, arg, &cw->last_decision, pending))

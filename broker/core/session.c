@@ -167,7 +167,7 @@ core_event(struct worker *w, enum grapnel_event_type type, const struct session 
 		    s != NULL                 ? session_mountpoint(s)
 			: msg->author != NULL ? msg->author->site->mountpoint
 					      : (struct grapnel_str){ "", 0 },
-		    w->now_ms, &mi);
+		    &mi);
 		ev.message = &mi;
 		ev.qos = msg->qos;
 	}

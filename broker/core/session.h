@@ -399,6 +399,6 @@ rights_read_needed(struct session *s, struct sub *sub)
 	return !(sub->flags & SUB_COVERED) || sub->rights != rights_stamp(s) ? rights_read_learn(s, sub) : false;
 }
 bool rights_member_needed(struct session *s, struct member *m);
-void message_info_of(const struct message *msg, struct grapnel_str mountpoint, uint64_t now_ms, struct grapnel_message_info *out);
+void message_info_of(const struct message *msg, struct grapnel_str mountpoint, struct grapnel_message_info *out);
 
 #endif

@@ -246,7 +246,8 @@ job_publish(struct will_job *j)
 		    (uint8_t)(j->new_expires ? m.flags | MSG_EXPIRES : m.flags & ~MSG_EXPIRES);
 		m.expires_at_ms = (uint64_t)j->new_expiry * 1000;
 	}
-	if (m.flags & MSG_EXPIRES) /* the interval begins now */
+	m.flags &= (uint8_t)~MSG_INTERVAL; /* which begins now */
+	if (m.flags & MSG_EXPIRES)
 		m.expires_at_ms += w->now_ms;
 	if (j->new_qos >= 0)
 		m.qos = (uint8_t)j->new_qos;
@@ -334,7 +335,7 @@ job_go(struct will_job *j)
 				j->stage = WILL_PUBLISH;
 				break;
 			}
-			message_info_of(j->msg, id->site->mountpoint, 0, &mi);
+			message_info_of(j->msg, id->site->mountpoint, &mi);
 			if (!hooks_ask(
 				w, HOOK_PUBLISH, &q, NULL, on_hook_later, j, &now, &j->pending))
 				return;

@@ -22,24 +22,6 @@
 
 _Thread_local struct worker *worker_self;
 
-uint64_t
-clock_ms(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000u + (uint64_t)ts.tv_nsec / 1000000u;
-}
-
-int64_t
-clock_wall_us(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_REALTIME, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
-
 /* ---- mailbox -------------------------------------------------------------------------------- */
 
 /* Push a batch whose newest item is `newest`. Any thread. */

@@ -15,6 +15,7 @@
 #ifndef BROKER_CORE_WORKER_H
 #define BROKER_CORE_WORKER_H
 
+#include "base/clock.h"
 #include "base/metrics.h"
 #include "base/wheel.h"
 #include <grapnel/types.h>
@@ -106,8 +107,5 @@ void router_flush(struct worker *w);
 void durable_flush(struct worker *w);
 void hooks_flush(struct worker *w);
 void overload_turn(struct worker *w); /* has so much come in that memory is to be looked at? */
-
-uint64_t clock_ms(void);      /* CLOCK_MONOTONIC */
-int64_t clock_wall_us(void);  /* CLOCK_REALTIME */
 
 #endif

@@ -132,9 +132,7 @@ store_message(const struct row_message *m, const struct row_clock *clock, uint64
 
 	view.flags = (uint8_t)((m->retain ? MSG_RETAIN : 0) | (m->will ? MSG_WILL : 0) |
 	    (m->utf8 ? MSG_UTF8 : 0) | (m->expires.set ? MSG_EXPIRES : 0));
-	if (m->expires.set && m->will)
-		view.expires_at_ms = m->expires.left_ms;
-	else if (m->expires.set &&
+	if (m->expires.set &&
 	    left > 0) /* else it has, also for who thinks that it is a little earlier */
 		view.expires_at_ms = now_ms + left;
 	if (m->has_author) {

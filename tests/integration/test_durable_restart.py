@@ -88,6 +88,25 @@ def test_a_gentle_end_passes_on_all_wills_and_all_that_was_acknowledged():
 
 
 @KILLED
+@each(published=(False, True))
+def test_the_expiry_of_a_will_counts_from_when_it_is_published(killed, published):
+    with kept() as b:
+        b.asleep("heir", "will", 1)
+        c = b.durable("dying", will=Will("will", "it is dead", 1, True, [(MESSAGE_EXPIRY, 2 * HOUR)]))
+        if published:
+            c.close()
+            b.wait_metric("queued_messages", 1)
+        b.again(killed, HOUR)
+        first, last = (1, HOUR) if published or not killed else (HOUR + 1, 2 * HOUR)
+        left = b.durable("heir").expect_message("will", "it is dead").prop(MESSAGE_EXPIRY)
+        assert first <= left <= last, left
+        c = b.connect(V5)
+        c.subscribe("will")
+        left = c.expect_message("will", "it is dead", retain=True).prop(MESSAGE_EXPIRY)
+        assert first <= left <= last, left
+
+
+@KILLED
 def test_a_delayed_will_that_was_published_is_not_published_again(killed):
     with kept(workers=1) as b:
         b.asleep("heir", "will", 1)

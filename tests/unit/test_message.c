@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/clock.h"
 #include "core/message.h"
 
 #include <check.h>
@@ -146,6 +147,27 @@ ref_and_unref(void *arg)
 	return NULL;
 }
 
+START_TEST(the_seconds_that_are_left_are_rounded_up_and_never_more_than_there_were)
+{
+	struct message msg = { .flags = MSG_EXPIRES };
+	uint64_t left;
+
+	for (uint64_t ms = 500; ms <= 4000; ms += 500) {
+		msg.expires_at_ms = clock_ms() + ms;
+		left = message_seconds_left(&msg);
+		ck_assert_uint_le(left, (ms + 999) / 1000);
+		ck_assert_uint_ge(clock_ms() + left * 1000, msg.expires_at_ms);
+	}
+	msg.expires_at_ms = clock_ms();
+	ck_assert_uint_eq(message_seconds_left(&msg), 0);
+	msg.expires_at_ms = clock_ms() + (uint64_t)UINT32_MAX * 1000;
+	ck_assert_uint_ge(message_seconds_left(&msg), UINT32_MAX - 600);
+	/* A Will Message that is not published yet. */
+	msg = (struct message){ .flags = MSG_EXPIRES | MSG_INTERVAL, .expires_at_ms = 7000 };
+	ck_assert_uint_eq(message_seconds_left(&msg), 7);
+}
+END_TEST
+
 START_TEST(references_of_several_threads_are_counted)
 {
 	struct identity *author = make_author();
@@ -177,6 +199,7 @@ main(void)
 	tcase_add_test(tc, an_identity_is_a_deep_copy_in_which_absent_and_empty_differ);
 	tcase_add_test(tc, a_borrowed_message_is_copied_once_and_the_copy_outlives_it);
 	tcase_add_test(tc, a_message_without_properties_payload_and_author_can_be_kept);
+	tcase_add_test(tc, the_seconds_that_are_left_are_rounded_up_and_never_more_than_there_were);
 	tcase_add_test(tc, references_of_several_threads_are_counted);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
