@@ -379,7 +379,7 @@ def test_with_tls_a_server_that_is_not_the_right_one_gets_nothing(case):
 def test_tls_without_verification_is_still_tls():
     CASE.up()
     with CASE.broker(**tls(host="127.0.0.1", tls="required", tls_ca=None)) as b:
-        CASE.allowed(b)
+        CASE.recovers(b)  # the connections may be late: the library reads all authorities of the system for each
         CASE.settled(b)
 
 

@@ -384,7 +384,7 @@ def test_ways_to_say_where_the_database_is():
         s.reload()
         # Each of them must be able to say that it does not know this user; the last one does.
         others = {"w-" + name: CASE.plugin(order=i + 1, login_query="SELECT NULL AS password WHERE %u = '-'",
-                                           attributes_query=None, acl_query=None, connections=1, timeout="3s", **way)
+                                           attributes_query=None, acl_query=None, connections=1, timeout="%ds" % (3 * FACTOR), **way)
                   for i, (name, way) in enumerate(ways.items())}
         b = Broker(listeners={"mqtt": {}}, plugins=dict(others, **{"auth-postgres": CASE.plugin(order=50)}), workers=1,
                    files={"password": s.password + "\n", "services": "[here]\n" + string.replace(" ", "\n", 4).replace(

@@ -89,7 +89,8 @@ def script_of(fault, steps):
 @each(fault=FAULTS)
 def test_each_fault_is_found_and_named(fault):
     steps, finding = FAULTS[fault]
-    code, said = run("faulty", script_of(fault, steps), quiet=True)
+    slow = () if fault in ("sleeps", "computes") else ("--hold", "100")  # one finding, on a slow machine, too
+    code, said = run("faulty", script_of(fault, steps), *slow, quiet=True)
     found = lines(said)
     assert code == 1 and len(found) == 1, (code, said)
     assert re.match(r"stdin:\d+: finding: " + finding, found[0]), found[0]

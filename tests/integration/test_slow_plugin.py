@@ -130,7 +130,8 @@ def test_500_ms_for_authentication_and_for_each_right_cost_only_the_one_who_wait
     show("while a client waits 4 x 500 ms", during)
 
 
-@broker(plugins={"fast": FAST, "blocker": {"order": 50, "block": "500ms", "offload_threads": 2}})
+@broker(plugins={"fast": FAST, "blocker": {"order": 50, "block": "%dms" % (500 * FACTOR), "offload_threads": 2, "timeout": LONG}},
+        limits={"connect_timeout": LONG, "auth_timeout": LONG})
 def test_a_library_that_blocks_in_the_offload_pool_holds_nobody_else(b):
     fast = pairs(b)
     show("before", all_round_trips(fast))

@@ -159,6 +159,7 @@ def try_a_store_that_cannot_write(b, fault, disk):
     assert good.publish("q/x", "after", qos=2) == 0
     acknowledged.append(b"after")
     for event in ("store_failing", "store_good"):  # not with each try
+        b.wait_log(" %s: " % event, since=mark)
         said = b.log_lines(" %s: " % event, since=mark)
         assert len(said) == 1 and b.database in said[0], "%s %d times: %r" % (event, len(said), said)
 
