@@ -201,7 +201,7 @@ def test_an_answer_without_end_is_cut():
 
 def test_the_database_ends_a_query_that_takes_too_long_and_the_connection_stays():
     CASE.up()
-    with CASE.broker(login_query=slowly(60, "bob"), timeout="30s", statement_timeout="200ms", workers=1) as b:
+    with CASE.broker(login_query=slowly(60, "bob"), timeout="30s", statement_timeout="%dms" % (200 * FACTOR), workers=1) as b:
         CASE.allowed(b)
         before = own_pids(b)
         CASE.unavailable(b, "bob")
