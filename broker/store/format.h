@@ -90,7 +90,7 @@ struct row_message {
 	struct grapnel_str topic; /* with mountpoint */
 	struct grapnel_str props; /* forwardable ones, encoded as in a packet */
 	struct grapnel_str payload;
-	struct row_time expires; /* of a will: set, and left_ms is its interval */
+	struct row_time expires; /* of a Will that is not published yet: left_ms is its interval */
 	bool has_author;
 	struct grapnel_client_info author; /* as of row_identity */
 };
